@@ -1,0 +1,1 @@
+"""Hessian spectra by Lanczos with error bounds, and overlaps with the gradient."""

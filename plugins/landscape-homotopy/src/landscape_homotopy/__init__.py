@@ -1,0 +1,1 @@
+"""All isolated complex solutions of a polynomial family: monodromy and parameter homotopy."""

@@ -1,0 +1,1 @@
+"""Models and datasets: MLP, deep linear networks, scikit-learn's digits."""
