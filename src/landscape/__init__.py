@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from landscape.composition import Fresh as Fresh
     from landscape.composition import FromFile as FromFile
     from landscape.composition import Recorder as Recorder
+    from landscape.composition import Run as Run
     from landscape.composition import Study as Study
     from landscape.composition import Sweep as Sweep
     from landscape.composition import Walk as Walk
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from landscape.composition import load as load
     from landscape.composition import loads as loads
     from landscape.composition import measure as measure
+    from landscape.composition import open_run as open
     from landscape.composition import save as save
     from landscape.errors import LandscapeError as LandscapeError
     from landscape.interfaces import Backend as Backend
@@ -55,10 +57,8 @@ if TYPE_CHECKING:
     from landscape.objective import fixed as fixed
     from landscape.plugins import hookimpl as hookimpl
     from landscape.plugins import register as register
-    from landscape.store import Run as Run
     from landscape.store import RunStore as RunStore
     from landscape.store import SnapshotSpan as SnapshotSpan
-    from landscape.store import open_run as open
     from landscape.systems import ParametricFamily as ParametricFamily
     from landscape.systems import PolynomialFamily as PolynomialFamily
     from landscape.systems import PolynomialSystem as PolynomialSystem
@@ -68,7 +68,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "composition": (
-        "At CriticalPointStudy Every Experiment Fresh FromFile Recorder Study Sweep Walk "
+        "At CriticalPointStudy Every Experiment Fresh FromFile Recorder Run Study Sweep Walk "
         "dumps load loads measure save"
     ),
     "errors": "LandscapeError",
@@ -78,13 +78,13 @@ _HOMES = {
     ),
     "objective": "BatchLoss CurvatureOperator Data Landscape Layout PerRow Point Population fixed",
     "plugins": "hookimpl register",
-    "store": "Run RunStore SnapshotSpan",
+    "store": "RunStore SnapshotSpan",
     "systems": "ParametricFamily PolynomialFamily PolynomialSystem Solutions",
 }
 _NAMES: dict[str, tuple[str, str | None]] = {
     name: (f"landscape.{home}", name) for home, names in _HOMES.items() for name in names.split()
 }
-_NAMES["open"] = ("landscape.store", "open_run")
+_NAMES["open"] = ("landscape.composition", "open_run")
 _NAMES |= {name: (f"landscape.{name}", None) for name in ("errors", "interfaces", "testing")}
 _KINDS = (
     "models",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from landscape.objective import Data, Landscape, Point, Population
-    from landscape.store import Run, SnapshotSpan
+    from landscape.store import SnapshotSpan
     from landscape.systems import ParametricFamily, PolynomialSystem, Solutions
 
 __all__ = [
