@@ -1,0 +1,31 @@
+"""Which distribution of this project provides what, to tell what to install when a name is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+__all__ = ["FIRST_PARTY"]
+
+_NAMES = {
+    "landscape-networks": {"models": "MLP DeepLinear", "datasets": "Digits"},
+    "landscape-walkers": {
+        "walkers": "SGD EASGD",
+        "probes": "Loss Score GradientNorm WeightNorm CosineWithStart DistanceFromStart",
+    },
+    "landscape-hessian": {"probes": "HessianSpectrum GradientHessianOverlap"},
+    "landscape-covariance": {"probes": "GradientCovariance"},
+    "landscape-projectors": {"projectors": "PCA SOM"},
+    "landscape-homotopy": {"solvers": "Monodromy"},
+    "landscape-studies": {"studies": "demo"},
+}
+
+#: ``{(kind, name): distribution}`` of the plugins in this repository.
+FIRST_PARTY: Mapping[tuple[str, str], str] = MappingProxyType(
+    {
+        (kind, name): distribution
+        for distribution, kinds in _NAMES.items()
+        for kind, names in kinds.items()
+        for name in names.split()
+    }
+)

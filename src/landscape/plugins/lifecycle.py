@@ -1,0 +1,139 @@
+"""The hooks of one run, called so that no plugin can end it."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from landscape.plugins.entry import resolve
+from landscape.plugins.manager import (
+    Implementation,
+    PluginFailure,
+    PluginManager,
+    PluginWarning,
+    is_strict,
+)
+
+if TYPE_CHECKING:
+    from landscape.interfaces import Figure, Measurement
+
+__all__ = ["PluginFailure", "PluginWarning", "RunHooks"]
+
+_LIFECYCLE = (
+    "landscape_run_started",
+    "landscape_step",
+    "landscape_measured",
+    "landscape_snapshot",
+    "landscape_run_finished",
+    "landscape_provenance",
+    "landscape_figures",
+)
+
+
+class RunHooks:
+    """Tells the installed plugins what happens to one run.
+
+    An implementation that raises is reported once, as a :class:`PluginWarning`, and not called again for
+    this run; the other plugins' implementations of the hook, and this plugin's of other hooks, still are.
+    With ``LANDSCAPE_STRICT_HOOKS=1`` in the environment it raises instead.
+
+    Parameters
+    ----------
+    run
+        What the hooks get as ``run``.
+    manager
+        The plugins; all installed and registered ones if left out.
+
+    Attributes
+    ----------
+    failures
+        What went wrong so far.
+    """
+
+    def __init__(self, run: Any, manager: PluginManager | None = None) -> None:
+        if manager is None:
+            from landscape.plugins import registry
+
+            manager = registry.manager()
+        manager.load("landscape")
+        self._run = run
+        self._active = {hook: manager.implementations(hook) for hook in _LIFECYCLE}
+        self.failures: list[PluginFailure] = []
+
+    def started(self) -> None:
+        """Call ``landscape_run_started``."""
+        self._call("landscape_run_started")
+
+    def step(self, step: int) -> None:
+        """Call ``landscape_step``."""
+        if self._active["landscape_step"]:  # for every step of every run: costs nothing if nobody listens
+            self._call("landscape_step", step=step)
+
+    def measured(self, step: int, measurement: Measurement, worker: str = "0") -> None:
+        """Call ``landscape_measured``."""
+        self._call("landscape_measured", step=step, measurement=measurement, worker=worker)
+
+    def snapshot(self, step: int, path: Path) -> None:
+        """Call ``landscape_snapshot``."""
+        self._call("landscape_snapshot", step=step, path=path)
+
+    def finished(self, error: BaseException | None = None) -> None:
+        """Call ``landscape_run_finished``."""
+        self._call("landscape_run_finished", error=error)
+
+    def provenance(self) -> dict[str, Any]:
+        """Call ``landscape_provenance`` and return ``{plugin: facts}``, all of it JSON values."""
+        return {plugin: facts for plugin, facts in self._call("landscape_provenance", _facts) if facts}
+
+    def figures(self) -> list[Figure]:
+        """Call ``landscape_figures`` and return all figures in the order of the report."""
+        found = [figure for _, figures in self._call("landscape_figures", _figures) for figure in figures]
+        return sorted(found, key=lambda figure: (figure.order, figure.name))
+
+    def _call(self, hook: str, check: Any = None, /, **arguments: Any) -> list[tuple[str, Any]]:
+        """Call the active implementations of `hook`; return what each gave, after `check`."""
+        arguments["run"] = self._run
+        results = []
+        for implementation in self._active[hook]:
+            try:
+                result = implementation(arguments)
+                results.append((implementation.plugin, check(result) if check else result))
+            except Exception as error:
+                if is_strict():
+                    raise
+                self._switch_off(implementation, error)
+        return results
+
+    def _switch_off(self, implementation: Implementation, error: Exception) -> None:
+        hook = implementation.hook
+        self._active[hook] = tuple(each for each in self._active[hook] if each is not implementation)
+        text = f"{type(error).__name__}: {error}"
+        self.failures.append(PluginFailure(implementation.plugin, hook, text))
+        warnings.warn(
+            f"Plugin {implementation.plugin!r} failed in {hook} and is not asked again in this run: {text}",
+            PluginWarning,
+            stacklevel=5,
+        )
+
+
+def _facts(answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return the facts as the JSON they will be stored as; TypeError or ValueError if they are not JSON."""
+    if answer is None:
+        return {}
+    if not isinstance(answer, Mapping):
+        raise TypeError(f"it returned {answer!r}, which is not a mapping of JSON values")
+    facts: Mapping[str, Any] = json.loads(json.dumps(dict(answer), allow_nan=False))
+    return facts
+
+
+def _figures(answer: Iterable[Any] | None) -> list[Figure]:
+    """Return the figures as a list; TypeError if something else is among them."""
+    figure_class = resolve("landscape.interfaces:Figure")
+    figures = list(answer or ())
+    for figure in figures:
+        if not isinstance(figure, figure_class):
+            raise TypeError(f"it returned {figure!r}, which is not a landscape.Figure")
+    return figures
