@@ -1,0 +1,144 @@
+"""Hyper-parameters that may differ from worker to worker: how they are given, checked and spread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from landscape.errors import ConfigurationError, nearest
+
+if TYPE_CHECKING:
+    from attrs import Attribute
+    from torch import Tensor
+
+    from landscape.objective import Landscape
+
+__all__ = [
+    "PerWorker",
+    "check_names",
+    "check_number",
+    "check_positions",
+    "given",
+    "moving_rows",
+    "shared",
+    "spread",
+    "whole",
+    "within",
+]
+
+#: One number for all workers, or a tuple with one number for each.
+PerWorker = float | tuple[float, ...]
+
+
+def given(value: float | Sequence[float]) -> PerWorker:
+    """Bring a hyper-parameter into the form in which configurations keep it: a float or a tuple of floats."""
+    if isinstance(value, bool) or not isinstance(value, int | float | list | tuple):
+        raise ConfigurationError(
+            f"A hyper-parameter is a number or a list with one number per worker, got {value!r}."
+        )
+    if isinstance(value, int | float):
+        return float(value)
+    return tuple(float(entry) for entry in value)
+
+
+def check_number(owner: str, name: str, value: PerWorker, low: float, high: float, described: str) -> None:
+    """Raise unless every entry of `value` lies in [low, high) (NaN and infinities do not)."""
+    entries = value if isinstance(value, tuple) else (value,)
+    if not entries:
+        raise ConfigurationError(f"{owner}: {name}=() has no entries; give a number, or one for each worker.")
+    for entry in entries:
+        if not low <= entry < high:
+            raise ConfigurationError(
+                f"{owner}: {name}={value!r} is not possible; {name} must be {described}."
+            )
+
+
+def within(low: float, high: float, described: str) -> Callable[[Any, Attribute[Any], PerWorker], None]:
+    """Return an attrs validator that asks every entry to lie in [low, high)."""
+
+    def validate(instance: Any, attribute: Attribute[Any], value: PerWorker) -> None:
+        check_number(type(instance).__name__, attribute.name, value, low, high, described)
+
+    return validate
+
+
+def whole(low: int) -> Callable[[Any, Attribute[Any], int | None], None]:
+    """Return an attrs validator for a whole number of at least `low`, or None where the field allows it."""
+
+    def validate(instance: Any, attribute: Attribute[Any], value: int | None) -> None:
+        if value is None and attribute.default is None:
+            return
+        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            raise ConfigurationError(
+                f"{type(instance).__name__}: {attribute.name}={value!r} is not possible; "
+                f"{attribute.name} is a whole number of at least {low}."
+            )
+
+    return validate
+
+
+def spread(owner: str, name: str, value: PerWorker, workers: int) -> tuple[float, ...]:
+    """Return one number per worker.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        If `value` is a tuple of another length.
+    """
+    if not isinstance(value, tuple):
+        return (value,) * workers
+    if len(value) != workers:
+        raise ConfigurationError(
+            f"{owner}: {name} has {len(value)} entries for {workers} workers; give one number for all of "
+            f"them, or exactly {workers}."
+        )
+    return value
+
+
+def shared(values: tuple[float, ...]) -> PerWorker:
+    """Return the one number that all workers share, or the tuple where they differ."""
+    return values[0] if len(set(values)) == 1 else values
+
+
+def check_names(owner: str, changes: Sequence[str], known: Sequence[str]) -> None:
+    """Raise for names that are no hyper-parameter of `owner`."""
+    for name in changes:
+        if name not in known:
+            raise ConfigurationError(
+                f"{owner} has no hyper-parameter {name!r} that can be changed while it walks; it has "
+                f"{', '.join(known)}.{nearest(name, known)}"
+            )
+
+
+def check_positions(owner: str, landscape: Landscape, positions: Tensor) -> Tensor:
+    """Return a copy of `positions` in the landscape's dtype and on its device.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        Unless the shape is (K, P) with K >= 1.
+    """
+    if positions.ndim != 2 or positions.shape[0] < 1 or positions.shape[1] != landscape.size:
+        raise ConfigurationError(
+            f"{owner} starts from positions of shape (workers, {landscape.size}), one row for each worker; "
+            f"got {tuple(positions.shape)}."
+        )
+    return positions.detach().to(dtype=landscape.dtype, device=landscape.device, copy=True)
+
+
+def moving_rows(owner: str, active: Tensor | None, workers: int) -> list[int]:
+    """Return the numbers of the rows that move.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        If `active` is not a mask of one bool per worker.
+    """
+    if active is None:
+        return list(range(workers))
+    if tuple(active.shape) != (workers,) or str(active.dtype) != "torch.bool":
+        raise ConfigurationError(
+            f"{owner}: active is a bool mask of shape ({workers},); "
+            f"got {active.dtype} of shape {tuple(active.shape)}."
+        )
+    return [row for row, moves in enumerate(active.tolist()) if moves]
