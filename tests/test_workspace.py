@@ -127,8 +127,7 @@ def test_the_oldest_tested_releases_are_the_lower_bounds_of_the_distributions() 
     bounds: dict[str, set[str]] = {}
     for folder in [ROOT, *PLUGINS]:
         project = pyproject(folder)["project"]
-        optional = project.get("optional-dependencies", {})
-        for line in [*project["dependencies"], *optional.get("sympy", [])]:
+        for line in project["dependencies"]:
             requirement = Requirement(line)
             for specifier in requirement.specifier:
                 if specifier.operator == ">=":
