@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from landscape.composition import FromFile as FromFile
     from landscape.composition import Recorder as Recorder
     from landscape.composition import Run as Run
+    from landscape.composition import Stage as Stage
     from landscape.composition import Study as Study
     from landscape.composition import Sweep as Sweep
     from landscape.composition import Walk as Walk
@@ -68,7 +69,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "composition": (
-        "At CriticalPointStudy Every Experiment Fresh FromFile Recorder Run Study Sweep Walk "
+        "At CriticalPointStudy Every Experiment Fresh FromFile Recorder Run Stage Study Sweep Walk "
         "dumps load loads measure save"
     ),
     "errors": "LandscapeError",

@@ -10,7 +10,7 @@ Nothing here imports torch, so that listing and configuring components stays fas
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from attrs import Factory, field, frozen
@@ -231,8 +231,18 @@ class Start(Component):
     """Says where the workers begin."""
 
     @abstractmethod
-    def positions(self, landscape: Landscape, workers: int, seed: int) -> Tensor:
-        """Return positions of shape (workers, P)."""
+    def positions(self, landscape: Landscape, workers: int, draw: Callable[[int], Tensor]) -> Tensor:
+        """Return positions of shape (workers, P).
+
+        Parameters
+        ----------
+        landscape
+            The landscape; ``landscape.initial()`` is its module's own initialisation, equal to ``draw(0)``.
+        workers
+            How many points.
+        draw
+            ``draw(i)`` builds the i-th independent initialisation of the model, shape (P,).
+        """
 
 
 class Schedule(Component):

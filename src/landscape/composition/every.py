@@ -1,0 +1,84 @@
+"""How often a probe measures, and on which points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from attrs import field, frozen
+from attrs.validators import ge, instance_of, optional
+
+from landscape import plugins
+from landscape.errors import ConfigurationError
+from landscape.interfaces import PopulationProbe, Probe
+
+__all__ = ["Every", "schedule_probes"]
+
+
+@frozen
+class Every:
+    """A probe and when it measures.
+
+    Attributes
+    ----------
+    every
+        Measure at steps 0, every, 2 every, ... and at the last step; None: as often as the run's default
+        says, about fifty times in an experiment.
+    probe
+        What measures. A name stands for the probe of that name with its defaults.
+    on
+        ``"all"`` points of the population, the ``"workers"`` only, or one label such as ``"centre"`` or
+        ``"0"``. A population probe always sees the whole population.
+    label
+        Put before the names of the columns, as ``label.name``; needed where two probes would fill the same
+        column.
+    """
+
+    every: int | None = field(validator=optional([instance_of(int), ge(1)]))
+    probe: Probe | PopulationProbe = field()
+    on: str = "all"
+    label: str | None = None
+
+    def due(self, step: int, default: int) -> bool:
+        """Whether the probe measures at `step`."""
+        return step % (self.every or default) == 0
+
+    def covers(self, worker: str) -> bool:
+        """Whether the probe measures on the point called `worker`."""
+        if self.on == "all":
+            return True
+        if self.on == "workers":
+            return worker.isdigit()
+        return worker == self.on
+
+    def column(self, name: str) -> str:
+        """Return the column that the scalar `name` fills."""
+        return f"{self.label}.{name}" if self.label else name
+
+
+def schedule_probes(probes: Iterable[Any]) -> tuple[Every, ...]:
+    """Return `probes` as :class:`Every`; names, probes, and probe classes with defaults are accepted.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        For anything else, naming it.
+    """
+    if isinstance(probes, str | Probe | PopulationProbe | Every):
+        probes = (probes,)
+    scheduled = []
+    for probe in probes:
+        if isinstance(probe, str):
+            probe = plugins.get("probes", probe)()
+        if isinstance(probe, type) and issubclass(probe, Probe | PopulationProbe):
+            probe = probe()
+        if isinstance(probe, Probe | PopulationProbe):
+            probe = Every(None, probe)
+        if not isinstance(probe, Every):
+            raise ConfigurationError(
+                f"probes: {probe!r} is not a probe; give a probe, its name, or Every(steps, probe)."
+            )
+        if not isinstance(probe.probe, Probe | PopulationProbe):
+            raise ConfigurationError(f"probes: Every({probe.every}, {probe.probe!r}) does not hold a probe.")
+        scheduled.append(probe)
+    return tuple(scheduled)

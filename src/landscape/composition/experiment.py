@@ -1,0 +1,233 @@
+"""An experiment: model, data, walker, probes, schedule and seed as one frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from attrs import evolve, field, frozen
+from attrs.validators import ge, gt, in_, instance_of, optional
+
+from landscape.composition.every import Every, schedule_probes
+from landscape.composition.starts import Fresh
+from landscape.errors import ConfigurationError
+from landscape.interfaces import (
+    Backend,
+    Dataset,
+    Model,
+    Projector,
+    Schedule,
+    Start,
+    StopRule,
+    Walker,
+)
+from landscape.randomness import torch_generator
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from torch import Tensor
+
+    from landscape.composition.run import Run
+    from landscape.composition.walk import Walk
+    from landscape.objective import Landscape
+
+__all__ = ["Experiment"]
+
+# How many measurements and snapshots an experiment makes where it does not say.
+_DEFAULT_RECORDS = 50
+# Models read their sizes off an example of the data; this many rows are certain to hold every class of the
+# data sets that a model without explicit outputs is used with.
+_EXAMPLE_ROWS = 10_000
+
+
+def _tuple(value: Any) -> tuple[Any, ...]:
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return tuple(value)
+    return (value,)
+
+
+def _component(kind: type) -> Any:
+    def check(instance: Any, attribute: Any, value: Any) -> None:
+        for entry in value if isinstance(value, tuple) else (value,):
+            if not isinstance(entry, kind):
+                raise ConfigurationError(
+                    f"{attribute.name}: {entry!r} is not a {kind.__name__}; give an instance of one, such as "
+                    f"those of `landscape.{kind.__name__.lower()}s`."
+                )
+
+    return check
+
+
+@frozen
+class Experiment:
+    """What to do, as one value that can be compared, written to a file, run, resumed and replicated.
+
+    Attributes
+    ----------
+    model
+        Recipe for the module.
+    dataset
+        Recipe for the data; its ``"train"`` split makes the landscape.
+    walker
+        What moves, and how.
+    loss
+        ``"cross_entropy"``, ``"mse"`` or another loss that :class:`landscape.Landscape` knows by name.
+    start
+        Where the workers begin.
+    probes
+        What is measured: probes, their names, or ``Every(steps, probe)``.
+    projectors
+        Projections of the weight path that the report draws.
+    steps
+        Number of updates.
+    snapshots
+        Weights are recorded every so many steps, and at the last one; the run can be resumed from there. None:
+        about fifty times. 0: only the last.
+    schedule
+        Changes of hyper-parameters.
+    stop
+        Rules that end the walk early.
+    seed
+        The one seed: initialisation, data order, noise and probes each have a generator derived from it.
+    dtype
+        Of weights and data.
+    device
+        As torch names it.
+    threads
+        Threads of torch while the experiment runs. Bits are promised for the same number of threads.
+    name
+        Stands in the report and in tables.
+    """
+
+    model: Model = field(validator=_component(Model))
+    dataset: Dataset = field(validator=_component(Dataset))
+    walker: Walker = field(validator=_component(Walker))  # type: ignore[type-arg]
+    loss: str = field(default="cross_entropy", kw_only=True, validator=instance_of(str))
+    start: Start = field(factory=Fresh, kw_only=True, validator=_component(Start))
+    probes: tuple[Every, ...] = field(default=(), kw_only=True, converter=schedule_probes)
+    projectors: tuple[Projector, ...] = field(
+        default=(), kw_only=True, converter=_tuple, validator=_component(Projector)
+    )
+    steps: int = field(default=1000, kw_only=True, validator=[instance_of(int), gt(0)])
+    snapshots: int | None = field(default=None, kw_only=True, validator=optional([instance_of(int), ge(0)]))
+    schedule: tuple[Schedule, ...] = field(
+        default=(), kw_only=True, converter=_tuple, validator=_component(Schedule)
+    )
+    stop: tuple[StopRule, ...] = field(
+        default=(), kw_only=True, converter=_tuple, validator=_component(StopRule)
+    )
+    seed: int = field(default=0, kw_only=True, validator=instance_of(int))
+    dtype: Literal["float32", "float64"] = field(
+        default="float32", kw_only=True, validator=in_(("float32", "float64"))
+    )
+    device: str = field(default="cpu", kw_only=True)
+    threads: int = field(default=1, kw_only=True, validator=[instance_of(int), gt(0)])
+    name: str | None = field(default=None, kw_only=True)
+
+    @property
+    def default_interval(self) -> int:
+        """Steps between measurements, and between snapshots, where nothing else is said."""
+        return max(1, -(-self.steps // _DEFAULT_RECORDS))
+
+    def landscapes(self) -> dict[str, Landscape]:
+        """Build the landscape of every split of the data; ``"train"`` is the one that is walked on.
+
+        All share one module, initialised from the experiment's seed.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            If the data has no ``"train"`` split, or the loss is not known.
+        """
+        import torch
+
+        from landscape.objective import Landscape, as_data
+
+        loaded = {
+            name: as_data(data)
+            for name, data in self.dataset.load(torch_generator(self.seed, "dataset")).items()
+        }
+        if "train" not in loaded:
+            raise ConfigurationError(
+                f"dataset: {type(self.dataset).__name__} gave the splits {', '.join(loaded) or 'none'}; "
+                "one of them must be called 'train'."
+            )
+        train = loaded["train"]
+        example = train.take(torch.arange(min(train.examples, _EXAMPLE_ROWS)))
+        module = self.model.build(example, torch_generator(self.seed, "initialisation", 0))
+        landscape = Landscape(
+            module, self.loss, train, device=self.device, dtype=getattr(torch, self.dtype)
+        )
+        return {
+            name: landscape if name == "train" else landscape.on(data) for name, data in loaded.items()
+        }
+
+    def walk(self, landscapes: Mapping[str, Landscape] | None = None) -> Walk:
+        """Return the experiment's walk before its first step, to go through it by hand.
+
+        Parameters
+        ----------
+        landscapes
+            What :meth:`landscapes` returned, if it was called before.
+        """
+        import torch
+
+        from landscape.composition.walk import Walk
+
+        landscapes = dict(landscapes) if landscapes is not None else self.landscapes()
+        landscape = landscapes["train"]
+
+        def draw(index: int) -> Tensor:
+            if index == 0:
+                return landscape.initial()
+            example = landscape.data.take(torch.arange(min(landscape.data.examples, _EXAMPLE_ROWS)))
+            module = self.model.build(example, torch_generator(self.seed, "initialisation", index))
+            return landscape.layout.vector(module).to(landscape.device, landscape.dtype)
+
+        start = self.start.positions(landscape, self.walker.workers, draw)
+        return Walk(landscape, self.walker, seed=self.seed, start=start, splits=landscapes)
+
+    def run(
+        self,
+        store: str | PathLike[str] | None = None,
+        backend: Backend | None = None,
+        *,
+        run_id: str | None = None,
+        pause_at: Iterable[int] = (),
+    ) -> Run:
+        """Carry the experiment out and record it.
+
+        Parameters
+        ----------
+        store
+            Directory of runs; the environment's ``LANDSCAPE_STORE``, or ``runs``, by default.
+        backend
+            Where to run; in this process by default.
+        run_id
+            Name of the run's directory; made from the time by default.
+        pause_at
+            Steps at which to stop and ask, on the terminal, for new hyper-parameters.
+
+        Returns
+        -------
+        Run
+            What it left on disk.
+
+        Raises
+        ------
+        landscape.errors.LandscapeError
+            Whatever stands in the way; what was recorded until then can be read and resumed.
+        KeyboardInterrupt
+            On Ctrl-C, after the run was closed as interrupted.
+        """
+        from landscape.composition.running import run_experiment
+        from landscape.composition.shipping import run_on
+
+        if backend is not None:
+            return run_on(backend, self, store)
+        return run_experiment(self, store, run_id=run_id, pause_at=tuple(pause_at))
+
+    def replace(self, **changes: Any) -> Experiment:
+        """Return the same experiment with some fields changed."""
+        return evolve(self, **changes)

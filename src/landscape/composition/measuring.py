@@ -1,0 +1,134 @@
+"""Measuring at given points: weights, modules, checkpoints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from landscape.composition.checkpoints import read_checkpoint
+from landscape.composition.every import schedule_probes
+from landscape.composition.probing import Prober, rows_of
+from landscape.composition.progress import stage
+from landscape.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from landscape.objective import Landscape
+
+__all__ = ["measure"]
+
+
+def measure(
+    landscape: Landscape,
+    probes: Iterable[Any],
+    at: Any = None,
+    *,
+    splits: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Measure probes at one or many points of a landscape.
+
+    Parameters
+    ----------
+    landscape
+        The loss.
+    probes
+        Probes, or their names.
+    at
+        Where: a vector of shape (P,), a state dictionary, a module of the same shapes, the path of a
+        checkpoint (``torch.save`` or safetensors), or a list of any of these, in order; rows of a matrix count
+        as a list. By default the module's parameters as they are.
+    splits
+        Other data for probes that ask for it, such as ``{"test": test_loader}``.
+    seed
+        Of the probes' own generators.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per point with the columns ``step`` (its place in the list), ``worker``, ``at`` (the path, or
+        the place in the list) and one per scalar.
+
+    Raises
+    ------
+    landscape.errors.DataError
+        For a checkpoint that cannot be read or does not fit.
+
+    Examples
+    --------
+    >>> import torch, landscape as ls
+    >>> x = torch.linspace(-1, 1, 32)[:, None]
+    >>> landscape = ls.Landscape(torch.nn.Linear(1, 1, bias=False), "mse", (x, 3 * x))
+    >>> table = ls.measure(landscape, ["Loss"], at=[torch.tensor([3.0]), torch.tensor([2.0])])
+    >>> table["loss"].round(3).tolist()
+    [0.0, 0.355]
+    """
+    import pandas as pd
+
+    from landscape.objective import Landscape, Population
+
+    scheduled = schedule_probes(probes)
+    others = {
+        name: data if isinstance(data, Landscape) else landscape.on(data) for name, data in (splits or {}).items()
+    }
+    places = _places(at)
+    # Every file is read once before any work starts, so that a bad one costs nothing.
+    for place in places:
+        if isinstance(place, str | os.PathLike):
+            _resolve(landscape, place)
+    prober = Prober(scheduled, 1)
+    rows: list[dict[str, Any]] = []
+    first: Tensor | None = None
+    with stage("Measuring", len(places)) as progress:
+        for index, place in enumerate(places):
+            here, theta = _resolve(landscape, place)
+            first = theta if first is None else first
+            named = {"train": here} | {name: here.on(other.data) for name, other in others.items()}
+            population = Population(
+                here, theta[None], step=index, initial={"0": first}, seed=seed, splits=named,
+                previous=prober.previous,
+            )
+            found = prober.measure(population, scheduled, progress.note)
+            label = str(place) if isinstance(place, str | os.PathLike) else index
+            rows += [{"at": label} | row for row in rows_of(found)]
+            progress.advance()
+    return pd.DataFrame(rows)
+
+
+def _places(at: Any) -> list[Any]:
+    import torch
+
+    if isinstance(at, torch.Tensor) and at.ndim == 2:
+        return list(at)
+    if isinstance(at, list | tuple):
+        if not at:
+            raise ConfigurationError("at is an empty list: there is nowhere to measure. Did the pattern match no file?")
+        return list(at)
+    return [at]
+
+
+def _resolve(landscape: Landscape, place: Any) -> tuple[Landscape, Tensor]:
+    """Return the landscape (weights that stay, and buffers, taken from `place`) and the point on it."""
+    import torch
+
+    if place is None:
+        return landscape, landscape.initial()
+    if isinstance(place, torch.Tensor):
+        if place.shape != (landscape.size,):
+            raise ConfigurationError(
+                f"at: a vector of shape {tuple(place.shape)} was given; this landscape has {landscape.size} parameters."
+            )
+        return landscape, place.to(landscape.device, landscape.dtype)
+    if isinstance(place, torch.nn.Module):
+        place = place.state_dict()
+    if isinstance(place, str | os.PathLike):
+        place = read_checkpoint(Path(place))
+    if isinstance(place, Mapping):
+        return landscape.place(place)
+    raise ConfigurationError(
+        f"at: {type(place).__name__} is none of a vector, a state dictionary, a module, and the path of a checkpoint."
+    )

@@ -1,0 +1,146 @@
+"""Measuring populations on a schedule, and turning what is found into rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from attrs import field, frozen
+
+from landscape.composition.every import Every
+from landscape.errors import ConfigurationError
+from landscape.interfaces import Measurement, PopulationProbe, Probe
+
+if TYPE_CHECKING:
+    from landscape.objective import Point, Population
+
+__all__ = ["POPULATION", "Found", "Prober", "rows_of"]
+
+#: The label under which what a population probe found stands in the table.
+POPULATION = "population"
+
+
+@frozen
+class Found:
+    """What one probe found on one point."""
+
+    step: int
+    worker: str
+    probe: Every
+    measurement: Measurement
+
+    @property
+    def name(self) -> str:
+        """The name under which arrays are stored: the label, or the name of the probe's class."""
+        return self.probe.label or type(self.probe.probe).__name__
+
+
+class Prober:
+    """Measures the probes that are due, and remembers each point for the next measurement's warm start."""
+
+    def __init__(self, probes: Sequence[Every], default: int) -> None:
+        self.probes = tuple(probes)
+        self.default = default
+        self.previous: dict[str, Point] = {}
+
+    def due(self, step: int, *, last: bool = False) -> tuple[Every, ...]:
+        """Return the probes that measure at `step`; all of them at the last one."""
+        return tuple(probe for probe in self.probes if last or probe.due(step, self.default))
+
+    def measure(
+        self, population: Population, due: Sequence[Every], note: Callable[[str], None] = lambda text: None
+    ) -> list[Found]:
+        """Measure `due` on the points of `population` that each of them covers."""
+        found = []
+        for point in population.points:
+            used = False
+            for scheduled in due:
+                probe = scheduled.probe
+                if isinstance(probe, Probe) and scheduled.covers(point.worker):
+                    note(f"{type(probe).__name__} on {_spoken(point.worker)}")
+                    found.append(Found(population.step, point.worker, scheduled, point.measure(probe)))
+                    used = True
+            if used:
+                self.previous[point.worker] = point.as_previous()
+        for scheduled in due:
+            probe = scheduled.probe
+            if isinstance(probe, PopulationProbe):
+                note(f"{type(probe).__name__} on the population")
+                found.append(Found(population.step, POPULATION, scheduled, population.measure(probe)))
+        labels = {point.worker for point in population.points}
+        for scheduled in due:
+            if scheduled.on not in ("all", "workers") and scheduled.on not in labels:
+                raise ConfigurationError(
+                    f"probes: Every(..., on={scheduled.on!r}) names no point of this walk; it has "
+                    f"{', '.join(sorted(labels))}."
+                )
+        return found
+
+    # -- warm starts survive a pause ----------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return what the next measurement starts from, as containers of plain values and tensors."""
+        kept: dict[str, Any] = {}
+        for worker, point in self.previous.items():
+            carried = {
+                str(index): dict(measurement.carry)
+                for index, scheduled in enumerate(self.probes)
+                if isinstance(scheduled.probe, Probe)
+                and (measurement := point.measured(scheduled.probe)) is not None
+                and measurement.carry
+            }
+            if carried:
+                kept[worker] = {"step": point.step, "theta": point.theta, "carry": carried}
+        return kept
+
+    def restore(self, snapshot: Mapping[str, Any], population: Population) -> None:
+        """Go back to what :meth:`snapshot` returned; `population` says on which landscape."""
+        from landscape.objective import Point
+
+        self.previous = {}
+        for worker, kept in snapshot.items():
+            point = Point(population.landscape, kept["theta"], step=kept["step"], worker=worker)
+            for index, carry in kept["carry"].items():
+                probe = self.probes[int(index)].probe
+                if isinstance(probe, Probe):
+                    point.remember(probe, Measurement(carry=carry))
+            self.previous[worker] = point
+
+
+def _spoken(worker: str) -> str:
+    return f"worker {worker}" if worker.isdigit() else f"the {worker}"
+
+
+@frozen
+class _Row:
+    values: dict[str, Any] = field(factory=dict)
+    owners: dict[str, str] = field(factory=dict)
+
+
+def rows_of(found: Sequence[Found]) -> list[dict[str, Any]]:
+    """Return one row per (step, worker) with the scalars of every probe, errors in ``<name>_error``.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        If two probes fill the same column with different values.
+    """
+    rows: dict[tuple[int, str], _Row] = {}
+    for entry in found:
+        row = rows.setdefault((entry.step, entry.worker), _Row({"step": entry.step, "worker": entry.worker}))
+        measurement = entry.measurement
+        columns = {name: float(value) for name, value in measurement.scalars.items()}
+        columns |= {f"{name}_error": float(error.value) for name, error in measurement.errors.items()}
+        for name, value in columns.items():
+            column = entry.probe.column(name)
+            if column in row.owners and row.values[column] != value:
+                raise ConfigurationError(
+                    f"{entry.name} and {row.owners[column]} both fill the column {column!r}, with different values; "
+                    "give one of them a label: Every(steps, probe, label='...')."
+                )
+            row.owners[column] = entry.name
+            row.values[column] = value
+        if measurement.warnings:
+            texts = [f"{entry.name}: {text}" for text in measurement.warnings]
+            row.values["warnings"] = "; ".join(filter(None, [row.values.get("warnings"), *texts]))
+    return [row.values for row in rows.values()]

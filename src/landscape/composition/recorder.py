@@ -1,0 +1,243 @@
+"""Measuring inside somebody's own training loop."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from landscape.composition.configuration import plain
+from landscape.composition.every import schedule_probes
+from landscape.composition.probing import Prober
+from landscape.composition.provenance import gather
+from landscape.composition.run import Run
+from landscape.composition.running import ENGINE, default_store, record_measurements
+from landscape.errors import ConfigurationError, RunError
+from landscape.plugins import RunHooks
+from landscape.store import RunStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from landscape.objective import Landscape
+
+__all__ = ["Recorder"]
+
+
+class Recorder:
+    """Measures a module while somebody else's loop trains it, and changes nothing in that training.
+
+    Call it before the update of each step. Weights, buffers, gradients, training flags and every global random
+    state are left bit for bit as they were.
+
+    Parameters
+    ----------
+    landscape
+        The loss of the module that is being trained.
+    probes
+        Probes, their names, or ``Every(steps, probe)``.
+    every
+        Steps between measurements of probes that do not say, and between snapshots.
+    splits
+        Other data for probes that ask for it, such as ``{"test": test_loader}``.
+    store
+        A directory of runs: what is recorded goes to disk as well, and the weights with it.
+    run
+        Name of the run in `store`. If it exists, recording goes on in it: rows and snapshots at or after the
+        first step that is now recorded are superseded.
+    seed
+        Of the probes' own generators.
+
+    Examples
+    --------
+    >>> import torch, landscape as ls
+    >>> x = torch.linspace(-1, 1, 32)[:, None]
+    >>> net, mse = torch.nn.Linear(1, 1), torch.nn.functional.mse_loss
+    >>> watch = ls.Recorder(ls.Landscape(net, mse, (x, 3 * x)), ["Loss", "GradientNorm"], every=10)
+    >>> sgd = torch.optim.SGD(net.parameters(), lr=0.1)
+    >>> for step in range(30):
+    ...     watch(step)
+    ...     sgd.zero_grad()
+    ...     mse(net(x), 3 * x).backward()
+    ...     sgd.step()
+    >>> list(watch.metrics["step"])
+    [0, 10, 20]
+    """
+
+    def __init__(
+        self,
+        landscape: Landscape,
+        probes: Iterable[Any],
+        *,
+        every: int = 100,
+        splits: Mapping[str, Any] | None = None,
+        store: str | os.PathLike[str] | None = None,
+        run: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        from landscape.objective import Landscape
+
+        if not isinstance(every, int) or every < 1:
+            raise ConfigurationError(f"every={every!r}: give a whole number of steps, at least 1.")
+        if run is not None and store is None:
+            raise ConfigurationError(f"run={run!r} names a run, but no store is given; pass store='runs', say.")
+        self.landscape = landscape
+        self.probes = schedule_probes(probes)
+        self.every = every
+        self.seed = int(seed)
+        self.splits = {"train": landscape} | {
+            name: data if isinstance(data, Landscape) else landscape.on(data)
+            for name, data in (splits or {}).items()
+        }
+        self._prober = Prober(self.probes, every)
+        self._rows: list[dict[str, Any]] = []
+        self._initial: Tensor | None = None
+        self._last: int | None = None
+        self._continued = False
+        self.run: Run | None = None
+        self._hooks: RunHooks | None = None
+        if store is not None:
+            self._open(store, run)
+
+    def _open(self, store: str | os.PathLike[str], name: str | None) -> None:
+        runs = RunStore(default_store(store))
+        if name is not None and runs.contains(name):
+            directory = runs.open(name)
+            if directory.kind != "recorder":
+                raise RunError(f"{directory.path} is a run of kind {directory.kind!r}, not of a recorder.")
+            size = directory.configuration["recorder"]["size"]
+            if size != self.landscape.size:
+                raise RunError(
+                    f"{directory.path} was recorded on {size} parameters; this landscape has {self.landscape.size}."
+                )
+            directory = directory.reopen()
+            self._continued = True
+        else:
+            provenance = gather(
+                [entry.probe for entry in self.probes],
+                data={name: split.data.fingerprint() for name, split in self.splits.items()},
+                engine=ENGINE,
+                device=str(self.landscape.device),
+                obstacles=["it was recorded inside a program of its own."],
+            )
+            directory = runs.create(self._configuration(), provenance, kind="recorder", run_id=name)
+        self.run = Run(directory, landscapes=self.splits)
+        self._hooks = RunHooks(self.run)
+        self._hooks.started()
+        atexit.register(self.close)
+
+    def _configuration(self) -> dict[str, Any]:
+        return {
+            "recorder": {
+                "probes": plain(self.probes),
+                "every": self.every,
+                "seed": self.seed,
+                "module": type(self.landscape.module).__qualname__,
+                "size": self.landscape.size,
+            }
+        }
+
+    def __call__(self, step: int) -> None:
+        """Measure what is due at `step`; call it before the update of that step.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            If `step` is not larger than that of the call before.
+        """
+        if self._last is not None and step <= self._last:
+            raise ConfigurationError(
+                f"Recorder called with step {step} after step {self._last}; steps must rise. "
+                "For another training, make another Recorder."
+            )
+        if self._last is None:
+            self._begin(step)
+        self._last = step
+        due = self._prober.due(step)
+        if due:
+            self._measure(step, due)
+        if self.run is not None:
+            if step % self.every == 0:
+                self._write_snapshot(step)
+            assert self._hooks is not None
+            self._hooks.step(step)
+
+    def _begin(self, step: int) -> None:
+        theta = self.landscape.initial()
+        self._initial = theta
+        if self._continued:
+            assert self.run is not None
+            directory = self.run.directory
+            found = directory.latest_resume({"initial": theta, "last": 0}, before=step)
+            if found is None:
+                warnings.warn(
+                    f"{directory.path} holds nothing recorded before step {step}; distances are measured from here.",
+                    UserWarning,
+                    stacklevel=3,
+                )
+            else:
+                self._initial = found[1]["initial"]
+            directory.begin_attempt(step - 1)
+            self._rows = directory.rows()
+
+    def _measure(self, step: int, due: Any) -> None:
+        from landscape.objective import Population
+
+        assert self._initial is not None
+        population = Population(
+            self.landscape,
+            self.landscape.initial()[None],
+            step=step,
+            initial={"0": self._initial},
+            seed=self.seed,
+            splits=self.splits,
+            previous=self._prober.previous,
+        )
+        found = self._prober.measure(population, due)
+        directory = self.run.directory if self.run is not None else None
+        self._rows += record_measurements(directory, self._hooks, found)
+
+    def _write_snapshot(self, step: int) -> None:
+        assert self.run is not None
+        assert self._hooks is not None
+        directory = self.run.directory
+        path = directory.write_snapshot(
+            step,
+            {"0": self.landscape.initial()},
+            buffers=self.landscape.buffers(),
+            layout=self.landscape.layout.describe(),
+        )
+        directory.write_resume(step, {"initial": self._initial, "last": step})
+        self._hooks.snapshot(step, path)
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """One row per measured step, one column per scalar."""
+        import pandas as pd
+
+        return pd.DataFrame(self._rows)
+
+    def close(self) -> None:
+        """Close the run on disk; without a store there is nothing to do. Called at exit at the latest."""
+        if self.run is not None and self.run.directory.writable:
+            assert self._hooks is not None
+            self.run.directory.close("complete")
+            self._hooks.finished(None)
+            atexit.unregister(self.close)
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is not None and self.run is not None and self.run.directory.writable:
+            assert self._hooks is not None
+            interrupted = isinstance(error, KeyboardInterrupt)
+            self.run.directory.close(
+                "interrupted" if interrupted else "failed", f"{type(error).__name__}: {error}"
+            )
+            self._hooks.finished(error)
+            atexit.unregister(self.close)
+        self.close()

@@ -1,0 +1,310 @@
+"""A run: what an experiment, a study or a recorder left on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from landscape.composition.configuration import from_tree
+from landscape.errors import ConfigurationError, RunError
+from landscape.randomness import torch_generator
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from landscape.composition.critical_point_study import CriticalPointStudy
+    from landscape.composition.experiment import Experiment
+    from landscape.interfaces import Projection, Projector
+    from landscape.objective import Landscape
+    from landscape.store import RunDirectory, SnapshotSpan
+    from landscape.systems import Solutions
+
+__all__ = ["Run", "open_run"]
+
+
+class Run:
+    """What is on disk of an experiment, a critical-point study, a sweep, a study or a recorder.
+
+    Runs come from ``.run()``, from :func:`landscape.open` and from :class:`landscape.RunStore`.
+    """
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        *,
+        landscapes: Mapping[str, Landscape] | None = None,
+        recipe: Any = None,
+        trust: bool = False,
+    ) -> None:
+        self.directory = directory
+        self._landscapes = dict(landscapes) if landscapes is not None else None
+        self._recipe = recipe
+        self._trust = trust
+        self._projections: dict[Any, Projection] = {}
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id} ({self.kind}, {self.status}) at {self.path}>"
+
+    # -- what it is ---------------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> Path:
+        """The run's directory."""
+        return self.directory.path
+
+    @property
+    def id(self) -> str:
+        """The name of its directory."""
+        return self.directory.id
+
+    @property
+    def kind(self) -> str:
+        """``"experiment"``, ``"critical-points"``, ``"sweep"``, ``"study"`` or ``"recorder"``."""
+        return self.directory.kind
+
+    @property
+    def status(self) -> str:
+        """``"running"``, ``"complete"``, ``"stopped"``, ``"failed"``, ``"interrupted"`` or ``"crashed"``."""
+        return self.directory.status
+
+    @property
+    def configuration(self) -> Mapping[str, Any]:
+        """What ``config.json`` says."""
+        return self.directory.configuration
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What ``provenance.json`` says."""
+        return self.directory.provenance
+
+    @property
+    def recipe(self) -> Any:
+        """The experiment or study that was run, built from ``config.json``.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            If it cannot be built: a component is not installed, or the run was made by a recorder.
+        """
+        if self._recipe is None:
+            if self.kind == "recorder":
+                raise ConfigurationError(
+                    f"{self.path} was recorded inside somebody's own program; there is no recipe to run again."
+                )
+            self._recipe = from_tree(self.configuration, trust=self._trust)
+        return self._recipe
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment that was run.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            If the run is of another kind.
+        """
+        self._require("experiment")
+        return self.recipe  # type: ignore[no-any-return]
+
+    @property
+    def study(self) -> CriticalPointStudy:
+        """The critical-point study that was run.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            If the run is of another kind.
+        """
+        self._require("critical-points")
+        return self.recipe  # type: ignore[no-any-return]
+
+    def _require(self, kind: str) -> None:
+        if self.kind != kind:
+            raise ConfigurationError(f"{self.path} is a run of kind {self.kind!r}, not {kind!r}.")
+
+    # -- what it holds ------------------------------------------------------------------------------------
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """One row per (step, worker), one column per scalar."""
+        return self.directory.metrics
+
+    def arrays(self, probe: str) -> list[Mapping[str, Any]]:
+        """Return what a probe stored besides scalars, by the probe's name or label.
+
+        Each entry has ``step``, ``worker`` and the arrays by name.
+        """
+        return self.directory.arrays(probe)
+
+    @property
+    def solutions(self) -> list[Solutions]:
+        """The solutions of every sample of a critical-point study."""
+        from landscape.systems import Solutions
+
+        return [Solutions.from_arrays(arrays, metadata) for arrays, metadata in self.directory.solutions()]
+
+    @property
+    def tables(self) -> Mapping[str, pd.DataFrame]:
+        """Tables by name, as they stand in ``tables/``."""
+        return self.directory.tables()
+
+    @property
+    def stages(self) -> Mapping[str, Run]:
+        """The runs of a study's stages, or of a sweep's members, by name."""
+        from landscape.store import RunStore
+
+        found = {}
+        for name, path in self.directory.children().items():
+            found[name] = Run(RunStore(path.parent).open(path.name), trust=self._trust)
+        return found
+
+    def summary(self) -> pd.DataFrame:
+        """Return the table that says most: a row per sample, per member, per stage, or the last metrics."""
+        for name in ("summary", "members", "stages"):
+            if name in self.tables:
+                return self.tables[name]
+        metrics = self.metrics
+        return metrics.groupby("worker", sort=False).last().reset_index() if len(metrics) else metrics
+
+    def span(self, part: str | tuple[str, ...] | None = None, workers: Any = None) -> SnapshotSpan:
+        """Return the affine span of the recorded weights.
+
+        Parameters
+        ----------
+        part
+            Pattern or patterns of parameter names: only these coordinates.
+        workers
+            Labels of the points to take; all by default.
+        """
+        return self.directory.span(part=part, workers=workers)
+
+    def splits(self) -> Mapping[str, Landscape]:
+        """Return the landscapes of all splits of the data, built anew from the recipe if need be."""
+        if self._landscapes is None:
+            self._landscapes = self.experiment.landscapes()
+        return self._landscapes
+
+    def landscape(self, split: str = "train") -> Landscape:
+        """Return the landscape that was walked on, or the same weights' loss on another split."""
+        splits = self.splits()
+        if split not in splits:
+            raise ConfigurationError(f"{split!r}: the data has the splits {', '.join(splits)}.")
+        return splits[split]
+
+    # -- projections --------------------------------------------------------------------------------------
+
+    @property
+    def projectors(self) -> tuple[Projector, ...]:
+        """The projectors of the experiment; none for other kinds of run."""
+        return self.experiment.projectors if self.kind == "experiment" else ()
+
+    def named_projectors(self) -> dict[str, Projector]:
+        """Return the projectors by a name fit for files: the class, numbered where it occurs twice."""
+        names: dict[str, Projector] = {}
+        for projector in self.projectors:
+            name = base = type(projector).__name__
+            count = 1
+            while name in names:
+                count += 1
+                name = f"{base}_{count}"
+            names[name] = projector
+        return names
+
+    def project(self, projector: Projector, part: str | tuple[str, ...] | None = None) -> Projection:
+        """Fit `projector` to the recorded weights.
+
+        Parameters
+        ----------
+        projector
+            A projector.
+        part
+            Pattern or patterns of parameter names: only these coordinates.
+        """
+        key = (repr(projector), part)
+        if key not in self._projections:
+            seed = self.experiment.seed if self.kind == "experiment" else 0
+            generator = torch_generator(seed, "projector", repr(projector))
+            self._projections[key] = projector.fit(self.span(part), generator)
+        return self._projections[key]
+
+    def path_table(self, projector: Projector) -> pd.DataFrame:
+        """Return step, worker and coordinates of every snapshot under `projector`."""
+        import pandas as pd
+
+        projection = self.project(projector)
+        rows = self.span().rows.reset_index(drop=True)
+        coordinates: np.ndarray = projection.coordinates
+        names = [f"x{axis + 1}" for axis in range(coordinates.shape[1])]
+        return pd.concat([rows, pd.DataFrame(coordinates, columns=names)], axis=1)
+
+    # -- what can be done with it -------------------------------------------------------------------------
+
+    def report(self) -> Path:
+        """Write ``report.html``, one self-contained page, and return its path."""
+        from landscape import report
+
+        return report.write(self)
+
+    def resume(self, **options: Any) -> Run:
+        """Go on where the run stopped; a complete run is returned as it is.
+
+        Raises
+        ------
+        landscape.errors.RunError
+            If another process is at work on it, or it cannot be resumed.
+        """
+        if self.status == "complete":
+            return self
+        if self.kind == "experiment":
+            from landscape.composition.running import resume_experiment
+
+            return resume_experiment(self, **options)
+        if self.kind == "recorder":
+            raise RunError(
+                f"{self.path} was recorded inside somebody's own program; start that program again with "
+                f"Recorder(..., store={str(self.path.parent)!r}, run={self.id!r})."
+            )
+        return self.recipe.resume(self)  # type: ignore[no-any-return]
+
+    def replicate(self, store: str | os.PathLike[str] | None = None) -> Run:
+        """Run the same recipe again, from the run's own files, into a new run beside this one.
+
+        Raises
+        ------
+        landscape.errors.RunError
+            If the run said when it started that it cannot be replicated.
+        """
+        obstacles = self.provenance.get("obstacles", [])
+        if obstacles and not self._trust:
+            raise RunError(f"{self.path} cannot be replicated: {' '.join(obstacles)}")
+        recipe = from_tree(self.configuration, trust=self._trust)
+        return recipe.run(store=store if store is not None else self.path.parent)  # type: ignore[no-any-return]
+
+
+def open_run(path: str | os.PathLike[str], *, trust: bool = False) -> Run:
+    """Open a run.
+
+    Parameters
+    ----------
+    path
+        Its directory; or its name, or the beginning of its name, in the default store.
+    trust
+        Whether its configuration may import classes that are not registered components.
+
+    Raises
+    ------
+    landscape.errors.RunError
+        If there is no such run.
+    """
+    from landscape.composition.running import default_store
+    from landscape.store import RunStore
+
+    place = Path(path)
+    if place.is_dir():
+        place = place.resolve()
+        return Run(RunStore(place.parent).open(place.name), trust=trust)
+    root = place.parent if place.parent != Path() else default_store(None)
+    return Run(RunStore(root).open(place.name), trust=trust)

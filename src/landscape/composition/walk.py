@@ -1,0 +1,238 @@
+"""A walk, step by step: the engine of every experiment, and a tool of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from landscape.composition.configuration import plain, structure
+from landscape.errors import ConfigurationError, NonFiniteLossError, RunError
+from landscape.interfaces import Walker
+from landscape.randomness import torch_generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from landscape.objective import Landscape, Point, Population
+
+__all__ = ["Walk"]
+
+_FORMAT = 1
+
+
+class Walk:
+    """Points moving on a landscape under a walker, one update at a time.
+
+    Parameters
+    ----------
+    landscape
+        Where to walk.
+    walker
+        What moves the points.
+    seed
+        Data order, noise and probes each draw from a generator of their own derived from it.
+    start
+        Positions of shape (P,) or (K, P); the module's own parameters by default, for as many workers as the
+        walker says. One position is given to every worker.
+    splits
+        Other data under the same weights, by name (``{"test": landscape.on(test)}``), for probes that ask.
+
+    Examples
+    --------
+    >>> import torch, landscape as ls
+    >>> x = torch.linspace(-1, 1, 32)[:, None]
+    >>> module = torch.nn.Linear(1, 1)
+    >>> landscape = ls.Landscape(module, "mse", (x, 3 * x))
+    >>> walk = ls.Walk(landscape, ls.walkers.SGD(lr=0.5), seed=0)
+    >>> for population in walk.steps(50):
+    ...     if population.step == 25:
+    ...         walk.set(lr=0.1)
+    >>> bool(landscape.value(walk.positions[0]) < 1e-2)
+    True
+    """
+
+    def __init__(
+        self,
+        landscape: Landscape,
+        walker: Walker[Any],
+        *,
+        seed: int = 0,
+        start: Tensor | None = None,
+        splits: Mapping[str, Landscape] | None = None,
+    ) -> None:
+        self.landscape = landscape
+        self.walker = walker
+        self.seed = int(seed)
+        self.splits = dict(splits or {})
+        self.step = 0
+        #: Every change of a hyper-parameter: ``{"step": ..., "values": {...}}``, oldest first.
+        self.changes: list[dict[str, Any]] = []
+        positions = _start_positions(landscape, walker, start)
+        self.state = walker.start(landscape, positions, torch_generator(self.seed, "walker"))
+        #: Where each worker and each labelled point was at step 0.
+        self.initial: dict[str, Tensor] = {k: v.clone() for k, v in self._labelled_positions().items()}
+
+    @property
+    def positions(self) -> Tensor:
+        """The workers' positions, shape (K, P)."""
+        return self.walker.positions(self.state)
+
+    def _labelled_positions(self) -> dict[str, Tensor]:
+        workers = {str(i): row for i, row in enumerate(self.positions)}
+        return workers | dict(self.walker.labelled(self.state))
+
+    def population(self, previous: Mapping[str, Point] | None = None) -> Population:
+        """Return the points as they stand now, ready to be measured.
+
+        Parameters
+        ----------
+        previous
+            The points that were measured before, by label, for warm starts.
+        """
+        from landscape.objective import Population
+
+        return Population(
+            self.landscape,
+            self.positions,
+            step=self.step,
+            labelled=dict(self.walker.labelled(self.state)),
+            initial=self.initial,
+            seed=self.seed,
+            splits=self.splits,
+            previous=dict(previous or {}),
+        )
+
+    def steps(self, count: int) -> Iterator[Population]:
+        """Make `count` updates, handing out the population before each of them.
+
+        What the loop's body changes through :meth:`set` holds for the very update that follows.
+        """
+        end = self.step + count
+        while self.step < end:
+            yield self.population()
+            self.advance()
+
+    def advance(self) -> None:
+        """Make one update.
+
+        Raises
+        ------
+        landscape.errors.NonFiniteLossError
+            If a worker's weights are no longer finite. The state stays as it was before the update.
+        """
+        import torch
+
+        state = self.walker.step(self.landscape, self.state)
+        positions = self.walker.positions(state)
+        if not bool(torch.isfinite(positions).all()):
+            rows = torch.nonzero(~torch.isfinite(positions).all(dim=1)).flatten().tolist()
+            in_force = ", ".join(f"{k} = {v}" for k, v in self.walker.hyperparameters(self.state).items())
+            loss = [float(self.landscape.value(self.positions[row])) for row in rows]
+            raise NonFiniteLossError(
+                f"Update {self.step} took worker {', '.join(map(str, rows))} out of the finite numbers (loss before "
+                f"it: {', '.join(f'{value:.6g}' for value in loss)}). A smaller step helps most often"
+                f"{f' (now {in_force})' if in_force else ''}; else look for NaN in the data or in the loss itself."
+            )
+        self.state = state
+        self.step += 1
+
+    def set(self, **values: float | tuple[float, ...]) -> None:
+        """Change hyper-parameters from the next update on; the change is recorded in :attr:`changes`.
+
+        Parameters
+        ----------
+        **values
+            New values by name; a tuple gives one value per worker.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            For a name or a value that the walker does not take.
+        """
+        self.state = self.walker.adjust(self.state, **values)
+        self.changes.append({"step": self.step, "values": plain(values)})
+
+    def relocate(self, positions: Tensor) -> None:
+        """Move the workers to `positions`, shape (K, P), keeping everything else."""
+        self.state = self.walker.relocate(self.state, positions)
+
+    # -- on disk ------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return everything that is needed to go on, as containers of plain values, tensors and the state."""
+        return {
+            "step": self.step,
+            "seed": self.seed,
+            "changes": json.dumps(self.changes),
+            "state": self.state,
+            "initial": dict(self.initial),
+        }
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Go back to what :meth:`snapshot` returned."""
+        self.step = snapshot["step"]
+        self.seed = snapshot["seed"]
+        self.changes = json.loads(snapshot["changes"])
+        self.state = snapshot["state"]
+        self.initial = dict(snapshot["initial"])
+
+    def save(self, path: str | Path) -> None:
+        """Write the walk to a new directory; :meth:`load` continues it bit for bit.
+
+        Raises
+        ------
+        landscape.errors.RunError
+            If `path` exists already or cannot be written.
+        """
+        from landscape.store import encode, write_state
+
+        path = Path(path)
+        tree, tensors = encode(self.snapshot())
+        workers, size = self.positions.shape
+        header = {"format": _FORMAT, "walker": plain(self.walker), "workers": workers, "size": size}
+        write_state(path, header | {"walk": tree}, tensors)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        landscape: Landscape,
+        *,
+        splits: Mapping[str, Landscape] | None = None,
+        trust: bool = False,
+    ) -> Walk:
+        """Read a walk that :meth:`save` wrote, to go on over `landscape`.
+
+        Raises
+        ------
+        landscape.errors.RunError
+            If the files are missing, damaged, or of a landscape of another size.
+        """
+        from landscape.store import decode, read_state
+
+        header, tensors = read_state(Path(path))
+        if header.get("size") != landscape.size:
+            raise RunError(
+                f"{path} was saved on a landscape of {header.get('size')} parameters; this one has {landscape.size}."
+            )
+        walker: Walker[Any] = structure(header["walker"], Walker, path=f"{path}: walker", trust=trust)
+        # A fresh walk of the same shape says which classes the saved state may consist of.
+        start = landscape.initial().expand(header["workers"], -1)
+        walk = cls(landscape, walker, start=start, splits=splits)
+        walk.restore(decode(header["walk"], tensors, walk.snapshot()))
+        return walk
+
+
+def _start_positions(landscape: Landscape, walker: Walker[Any], start: Tensor | None) -> Tensor:
+    if start is None:
+        return landscape.initial().expand(walker.workers, -1).clone()
+    positions = start.detach().to(landscape.device, landscape.dtype)
+    if positions.ndim == 1:
+        positions = positions.expand(walker.workers, -1)
+    if positions.ndim != 2 or positions.shape[1] != landscape.size:
+        raise ConfigurationError(
+            f"start has shape {tuple(start.shape)}; expected ({landscape.size},) or (workers, {landscape.size})."
+        )
+    return positions.clone()
