@@ -3,7 +3,7 @@
 Importing this imports neither torch nor any plugin.
 """
 
-from landscape.plugins.entry import KINDS, ComponentEntry
+from landscape.plugins.entry import KINDS, ComponentEntry, base_classes
 from landscape.plugins.lifecycle import PluginFailure, PluginWarning, RunHooks
 from landscape.plugins.manager import HookPlugin, PluginManager
 from landscape.plugins.registry import (
@@ -13,6 +13,7 @@ from landscape.plugins.registry import (
     identify,
     isolated,
     manager,
+    names,
     namespace,
     register,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "PluginManager",
     "PluginWarning",
     "RunHooks",
+    "base_classes",
     "entries",
     "get",
     "hookimpl",
@@ -34,6 +36,7 @@ __all__ = [
     "identify",
     "isolated",
     "manager",
+    "names",
     "namespace",
     "register",
 ]

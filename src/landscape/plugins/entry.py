@@ -13,7 +13,17 @@ from attrs import field, frozen, has
 
 from landscape.errors import BrokenPluginError, ConfigurationError, nearest
 
-__all__ = ["KINDS", "ComponentEntry", "Kind", "bases", "canonical", "check_kind", "flaw", "infer_kind"]
+__all__ = [
+    "KINDS",
+    "ComponentEntry",
+    "Kind",
+    "base_classes",
+    "bases",
+    "canonical",
+    "check_kind",
+    "flaw",
+    "infer_kind",
+]
 
 
 @frozen
@@ -80,6 +90,11 @@ def resolve(value: str) -> Any:
 def bases(kind: str) -> tuple[type, ...]:
     """Return the classes, one of which a component of `kind` derives from; empty for studies."""
     return tuple(resolve(value) for value in check_kind(kind).bases)
+
+
+def base_classes() -> dict[str, tuple[type, ...]]:
+    """Return ``{kind: its interfaces}`` for the kinds whose components are classes."""
+    return {kind: bases(kind) for kind in KINDS if KINDS[kind].bases}
 
 
 # attrs marks a frozen class by this one method; the comparison holds for every version of attrs.

@@ -115,7 +115,7 @@ class RunHooks:
         warnings.warn(
             f"Plugin {implementation.plugin!r} failed in {hook} and is not asked again in this run: {text}",
             PluginWarning,
-            stacklevel=5,
+            stacklevel=4,
         )
 
 

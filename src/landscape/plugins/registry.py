@@ -20,7 +20,7 @@ from landscape.plugins.first_party import FIRST_PARTY
 from landscape.plugins.manager import PluginManager, trace
 from landscape.plugins.provider import is_disabled, metadata_entries
 
-__all__ = ["Namespace", "entries", "get", "identify", "isolated", "manager", "namespace", "register"]
+__all__ = ["Namespace", "entries", "get", "identify", "isolated", "manager", "names", "namespace", "register"]
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -90,6 +90,11 @@ def entries(kind: str, *, check: bool = False) -> list[ComponentEntry]:
             except BrokenPluginError:
                 continue  # _load has noted it
     return [evolve(entry, error=_state.errors.get(entry, entry.error)) for entry in found]
+
+
+def names(kind: str) -> list[str]:
+    """Return the names of the components of a kind, sorted, each once; nothing is imported."""
+    return list(dict.fromkeys(entry.name for entry in _known(kind)))
 
 
 def get(kind: str, name: str) -> Any:
@@ -173,8 +178,7 @@ def _unknown(kind: str, name: str, bare: str, source: str) -> str:
         text += f" {bare!r} is a {other}: landscape.{elsewhere[0]}.{bare}."
     else:
         text += nearest(bare, {entry.name for entry in listed})
-    names = ", ".join(dict.fromkeys(entry.name for entry in listed)) or "none"
-    return f"{text} Installed {kind}: {names}."
+    return f"{text} Installed {kind}: {', '.join(names(kind)) or 'none'}."
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -306,13 +310,13 @@ class Namespace:
         return get(self._kind, name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(entry.name for entry in _known(self._kind)))
+        return iter(names(self._kind))
 
     def __len__(self) -> int:
-        return len(list(iter(self)))
+        return len(names(self._kind))
 
     def __contains__(self, name: object) -> bool:
-        return name in list(iter(self))
+        return name in names(self._kind)
 
     def __dir__(self) -> list[str]:
         return [name for name in self if name.isidentifier()]
