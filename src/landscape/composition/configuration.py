@@ -24,6 +24,7 @@ from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, Iterabl
 from cattrs.gen import make_dict_structure_fn
 
 from landscape import plugins
+from landscape.composition.every import Every
 from landscape.errors import ConfigurationError, LandscapeError, nearest
 from landscape.interfaces import Component
 
@@ -70,7 +71,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, Component):
         return component_tree(value)
     if attrs.has(type(value)):
-        return _fields_tree(value)
+        key = _recipe_key(type(value))
+        return {key: _fields_tree(value)} if key else _fields_tree(value)
     if isinstance(value, bool | int | str) or value is None:
         return value
     if isinstance(value, float):
@@ -102,7 +104,7 @@ def _kind_of(cls: type) -> str:
 def _find_component(name: str, wanted: type, trust: bool) -> type[Component]:
     module, colon, qualname = name.partition(":")
     kind = _kind_of(wanted)
-    if colon and "." in module or module == "__main__":
+    if (colon and "." in module) or module == "__main__":
         if not trust:
             raise ConfigurationError(
                 f"{name!r} names a class that is not a registered component. Importing code that a file names "
@@ -192,6 +194,15 @@ def _readable(kind: Any) -> str:
     return getattr(kind, "__name__", str(kind))
 
 
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else text[:77] + "..."
+
+
+def _recipe_key(cls: type) -> str | None:
+    return next((key for key, recipe in _recipes().items() if recipe is cls), None)
+
+
 def _is_union(annotation: Any) -> bool:
     return get_origin(annotation) in (Union, types.UnionType)
 
@@ -219,6 +230,10 @@ def _converter(trust: bool) -> cattrs.Converter:
                 return value
         problems: list[Exception] = []
         candidates = [member for member in members if member is not type(None)]
+        if isinstance(value, Mapping):
+            # A table with the key 'component' is one, and no other table is: errors then speak of one thing.
+            named = [member for member in candidates if _is_component(member) == ("component" in value)]
+            candidates = named or candidates
         for member in candidates:
             try:
                 return converter.structure(value, member)
@@ -254,7 +269,34 @@ def _converter(trust: bool) -> cattrs.Converter:
             raise IterableValidationError("", problems, tuple)
         return tuple(members)
 
+    def structure_recipe(value: Any, annotation: Any) -> Any:
+        allowed = {key: cls for key, cls in _recipes().items() if cls in get_args(annotation)}
+        if isinstance(value, tuple(allowed.values())):
+            return value
+        if not isinstance(value, Mapping) or len(value) != 1 or next(iter(value)) not in allowed:
+            raise _WrongType(
+                f"expected a table with one of the keys {', '.join(allowed)}; got {_short(value)}"
+            )
+        ((key, entry),) = value.items()
+        return converter.structure(entry, allowed[key])
+
+    def structure_every(value: Any, _: Any) -> Every:
+        if isinstance(value, Every):
+            return value
+        if isinstance(value, str) or (isinstance(value, Mapping) and "component" in value):
+            value = {"probe": value}
+        if isinstance(value, Mapping):
+            value = {"every": None} | dict(value)
+        return _structure_function(Every, converter)(value, Every)  # type: ignore[no-any-return]
+
+    converter.register_structure_hook(Every, structure_every)
     converter.register_structure_hook_func(_is_union, structure_union)
+    converter.register_structure_hook_func(
+        lambda annotation: (
+            _is_union(annotation) and all(member in _recipes().values() for member in get_args(annotation))
+        ),
+        structure_recipe,
+    )
     converter.register_structure_hook_func(
         lambda annotation: get_origin(annotation) is tuple, structure_sequence
     )
@@ -274,7 +316,11 @@ def _problems(error: BaseException, path: str) -> list[tuple[str, str]]:
         with_notes: list[tuple[Any, Any]]
         with_notes, without = error.group_exceptions()
         for problem, note in with_notes:
-            below = f"{path}[{note.index}]" if isinstance(error, IterableValidationError) else f"{path}.{note.name}"
+            below = (
+                f"{path}[{note.index}]"
+                if isinstance(error, IterableValidationError)
+                else f"{path}.{note.name}"
+            )
             found += _problems(problem, below)
         for problem in without:
             found += _problems(problem, path)
@@ -282,7 +328,10 @@ def _problems(error: BaseException, path: str) -> list[tuple[str, str]]:
     if isinstance(error, ForbiddenExtraKeysError):
         known = [a.name for a in attrs.fields(error.cl)]
         return [
-            (f"{path}.{key}", f"unknown key; {error.cl.__name__} knows {', '.join(known)}.{nearest(key, known)}")
+            (
+                f"{path}.{key}",
+                f"unknown key; {error.cl.__name__} knows {', '.join(known)}.{nearest(key, known)}",
+            )
             for key in sorted(error.extra_fields)
         ]
     if isinstance(error, KeyError):
@@ -343,9 +392,8 @@ def to_tree(value: Any) -> dict[str, Any]:
     ... ]["samples"]
     3
     """
-    for key, cls in _recipes().items():
-        if isinstance(value, cls):
-            return {key: plain(value)}
+    if _recipe_key(type(value)):
+        return plain(value)  # type: ignore[no-any-return]
     raise ConfigurationError(
         f"{type(value).__name__} is not an experiment, a critical-point study, a sweep or a study."
     )
@@ -388,7 +436,9 @@ def from_tree(tree: Mapping[str, Any], *, trust: bool = False) -> Any:
 
     stages = []
     for position, (path, value) in enumerate(values):
-        stages.append(Stage(name=getattr(value, "name", None) or f"{path.split('[')[0]}-{position + 1}", recipe=value))
+        stages.append(
+            Stage(name=getattr(value, "name", None) or f"{path.split('[')[0]}-{position + 1}", recipe=value)
+        )
     return Study(stages=tuple(stages))
 
 

@@ -97,9 +97,7 @@ class CriticalPointStudy:
     def resume(self, run: Run) -> Run:
         """Solve the samples that `run` is missing."""
         family = self.family()
-        return self._carry_out(
-            Run(run.directory.reopen(), recipe=self), family, self.parameters(family)
-        )
+        return self._carry_out(Run(run.directory.reopen(), recipe=self), family, self.parameters(family))
 
     def _carry_out(self, run: Run, family: ParametricFamily, parameters: NDArray[Any]) -> Run:
         import pandas as pd
@@ -129,7 +127,9 @@ class CriticalPointStudy:
             for index, solutions in sorted(found.items()):
                 row = sample_rows(family, parameters[index], solutions)
                 summary.append({"sample": index, "seed": self.seed} | row)
-                real += [{"sample": index} | point for point in real_points(family, parameters[index], solutions)]
+                real += [
+                    {"sample": index} | point for point in real_points(family, parameters[index], solutions)
+                ]
             directory.write_table("summary", pd.DataFrame(summary))
             directory.write_table("real_points", pd.DataFrame(real))
             directory.close("complete")

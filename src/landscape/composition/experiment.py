@@ -156,12 +156,8 @@ class Experiment:
         train = loaded["train"]
         example = train.take(torch.arange(min(train.examples, _EXAMPLE_ROWS)))
         module = self.model.build(example, torch_generator(self.seed, "initialisation", 0))
-        landscape = Landscape(
-            module, self.loss, train, device=self.device, dtype=getattr(torch, self.dtype)
-        )
-        return {
-            name: landscape if name == "train" else landscape.on(data) for name, data in loaded.items()
-        }
+        landscape = Landscape(module, self.loss, train, device=self.device, dtype=getattr(torch, self.dtype))
+        return {name: landscape if name == "train" else landscape.on(data) for name, data in loaded.items()}
 
     def walk(self, landscapes: Mapping[str, Landscape] | None = None) -> Walk:
         """Return the experiment's walk before its first step, to go through it by hand.

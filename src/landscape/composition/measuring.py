@@ -73,7 +73,8 @@ def measure(
 
     scheduled = schedule_probes(probes)
     others = {
-        name: data if isinstance(data, Landscape) else landscape.on(data) for name, data in (splits or {}).items()
+        name: data if isinstance(data, Landscape) else landscape.on(data)
+        for name, data in (splits or {}).items()
     }
     places = _places(at)
     # Every file is read once before any work starts, so that a bad one costs nothing.
@@ -89,7 +90,12 @@ def measure(
             first = theta if first is None else first
             named = {"train": here} | {name: here.on(other.data) for name, other in others.items()}
             population = Population(
-                here, theta[None], step=index, initial={"0": first}, seed=seed, splits=named,
+                here,
+                theta[None],
+                step=index,
+                initial={"0": first},
+                seed=seed,
+                splits=named,
                 previous=prober.previous,
             )
             found = prober.measure(population, scheduled, progress.note)
@@ -106,7 +112,9 @@ def _places(at: Any) -> list[Any]:
         return list(at)
     if isinstance(at, list | tuple):
         if not at:
-            raise ConfigurationError("at is an empty list: there is nowhere to measure. Did the pattern match no file?")
+            raise ConfigurationError(
+                "at is an empty list: there is nowhere to measure. Did the pattern match no file?"
+            )
         return list(at)
     return [at]
 

@@ -79,7 +79,9 @@ def stage(title: str, total: int, *, done: int = 0) -> Iterator[Stage]:
     if not console.is_terminal:
         current = Stage(None, TaskID(0), done)
         yield current
-        console.print(f"{title}: {current.done}/{total} in {time.monotonic() - started:.1f} s", highlight=False)
+        console.print(
+            f"{title}: {current.done}/{total} in {time.monotonic() - started:.1f} s", highlight=False
+        )
         return
     outermost = _screen.depth == 0
     if outermost:

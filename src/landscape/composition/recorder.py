@@ -83,7 +83,9 @@ class Recorder:
         if not isinstance(every, int) or every < 1:
             raise ConfigurationError(f"every={every!r}: give a whole number of steps, at least 1.")
         if run is not None and store is None:
-            raise ConfigurationError(f"run={run!r} names a run, but no store is given; pass store='runs', say.")
+            raise ConfigurationError(
+                f"run={run!r} names a run, but no store is given; pass store='runs', say."
+            )
         self.landscape = landscape
         self.probes = schedule_probes(probes)
         self.every = every

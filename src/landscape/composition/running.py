@@ -22,7 +22,6 @@ from landscape.store import RunStore
 if TYPE_CHECKING:
     from landscape.composition.experiment import Experiment
     from landscape.composition.walk import Walk
-    from landscape.objective import Landscape
     from landscape.store import RunDirectory
 
 __all__ = ["default_store", "record_measurements", "resume_experiment", "run_experiment"]
@@ -125,7 +124,9 @@ def _announce(provenance: Mapping[str, Any]) -> None:
     import warnings
 
     for obstacle in provenance.get("obstacles", ()):
-        warnings.warn(f"This run cannot be replicated from its own files: {obstacle}", UserWarning, stacklevel=4)
+        warnings.warn(
+            f"This run cannot be replicated from its own files: {obstacle}", UserWarning, stacklevel=4
+        )
 
 
 def record_measurements(

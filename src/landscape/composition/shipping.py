@@ -35,6 +35,8 @@ def run_on(backend: Backend, value: Any, store: str | os.PathLike[str] | None) -
     with backend:
         for outcome in backend.map([task_of(value, default_store(store))]):
             if isinstance(outcome, Failure):
-                raise RunError(f"The task {outcome.key} failed: {outcome.error}\n{outcome.traceback}".rstrip())
+                raise RunError(
+                    f"The task {outcome.key} failed: {outcome.error}\n{outcome.traceback}".rstrip()
+                )
             return open_run(outcome.run)
     raise RunError(f"{type(backend).__name__} gave no outcome for its task.")

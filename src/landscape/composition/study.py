@@ -91,7 +91,9 @@ class Study:
         run_id
             Name of the study's directory; made from the time by default.
         """
-        directory = RunStore(default_store(store)).create(to_tree(self), gather(self), kind="study", run_id=run_id)
+        directory = RunStore(default_store(store)).create(
+            to_tree(self), gather(self), kind="study", run_id=run_id
+        )
         return self._carry_out(Run(directory, recipe=self), backend)
 
     def resume(self, run: Run, backend: Backend | None = None) -> Run:
@@ -115,7 +117,9 @@ class Study:
                     done = stage.recipe.run(store.root, backend, run_id=stage.name)
                 else:
                     done = stage.recipe.run(store.root, run_id=stage.name)
-                rows.append({"stage": stage.name, "kind": done.kind, "status": done.status, "run": str(done.path)})
+                rows.append(
+                    {"stage": stage.name, "kind": done.kind, "status": done.status, "run": str(done.path)}
+                )
                 directory.write_table("stages", pd.DataFrame(rows))
             directory.close("complete")
         except KeyboardInterrupt as interrupt:

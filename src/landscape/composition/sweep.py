@@ -105,7 +105,9 @@ class Sweep:
             Name of the sweep's directory; made from the time by default.
         """
         self.members()  # refuses a bad path before anything is written
-        directory = RunStore(default_store(store)).create(to_tree(self), gather(self), kind="sweep", run_id=run_id)
+        directory = RunStore(default_store(store)).create(
+            to_tree(self), gather(self), kind="sweep", run_id=run_id
+        )
         return self._carry_out(Run(directory, recipe=self), backend)
 
     def resume(self, run: Run, backend: Backend | None = None) -> Run:
@@ -131,13 +133,16 @@ class Sweep:
             else:
                 outcomes[name] = ("complete", done)
         try:
-            with backend or InProcess() as engine, stage(
-                self.name or "Sweep", len(names), done=len(outcomes)
-            ) as progress:
+            with (
+                backend or InProcess() as engine,
+                stage(self.name or "Sweep", len(names), done=len(outcomes)) as progress,
+            ):
                 for outcome in engine.map(list(tasks.values())):
                     failed = isinstance(outcome, Failure)
                     outcomes[outcome.key] = (
-                        ("failed", outcome.error) if isinstance(outcome, Failure) else ("complete", outcome.run)
+                        ("failed", outcome.error)
+                        if isinstance(outcome, Failure)
+                        else ("complete", outcome.run)
                     )
                     progress.note(f"{outcome.key} {'failed' if failed else 'done'}")
                     progress.advance()
@@ -146,13 +151,17 @@ class Sweep:
             raise
         frame: pd.DataFrame = pd.DataFrame(
             [
-                {"member": name} | setting | dict(zip(("status", "run"), outcomes.get(name, ("missing", "")), strict=True))
+                {"member": name}
+                | setting
+                | dict(zip(("status", "run"), outcomes.get(name, ("missing", "")), strict=True))
                 for name, setting in zip(names, settings, strict=True)
             ]
         )
         directory.write_table("members", frame)
         failures = int((frame["status"] != "complete").sum())
-        directory.close("failed" if failures else "complete", f"{failures} members failed" if failures else None)
+        directory.close(
+            "failed" if failures else "complete", f"{failures} members failed" if failures else None
+        )
         return run
 
 

@@ -1,0 +1,404 @@
+"""The command ``landscape``.
+
+Nothing is imported at the top but the standard library, so that ``landscape --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["main"]
+
+#: What a shell reports for a program ended by Ctrl-C.
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code: 0, 1 for an error, 2 for bad usage, 130 for Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    from landscape.errors import LandscapeError
+
+    try:
+        code: int | None = options.action(options)
+        sys.stdout.flush()
+        return code or 0
+    except LandscapeError as error:
+        if options.traceback:
+            raise
+        print(f"landscape: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            "\nInterrupted. What was recorded can be read; `landscape list` names the run, "
+            "`landscape resume RUN` goes on.",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe went away: not an error of ours. Keep Python from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="landscape", description="Explore the loss landscapes of neural networks."
+    )
+    from landscape import __version__
+
+    parser.add_argument("--version", action="version", version=f"landscape {__version__}")
+    parser.add_argument("--traceback", action="store_true", help="show where an error was raised")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, action: Any, help: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.set_defaults(action=action)
+        return sub
+
+    def with_store(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--store", help="directory of runs (LANDSCAPE_STORE, or ./runs)")
+
+    sub = command("demo", _demo, "Run the main job on the digits and write its report.")
+    with_store(sub)
+    sub.add_argument("--seed", type=int, default=0)
+
+    sub = command("run", _run, "Run a recipe: a TOML or JSON file, or the name of a study.")
+    sub.add_argument("recipe", metavar="FILE-or-NAME")
+    sub.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", help="change a field, as walker.lr=0.05"
+    )
+    sub.add_argument("--pause-at", action="append", type=int, default=[], metavar="STEP",
+                     help="stop there and ask for new hyper-parameters")  # fmt: skip
+    sub.add_argument("--trust", action="store_true", help="import classes that the file names by module")
+    sub.add_argument("--no-report", action="store_true", help="do not write report.html")
+    sub.add_argument("--dry-run", action="store_true", help="check the recipe and print it; run nothing")
+    with_store(sub)
+
+    sub = command("probe", _probe, "Measure the weights of a run, or checkpoints under a recipe's landscape.")
+    sub.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="files of weights, in order")
+    sub.add_argument("--probe", action="append", required=True, metavar="NAME[:field=value,...]")
+    sub.add_argument("--experiment", required=True, metavar="FILE-or-RUN",
+                     help="whose model, data and loss make the landscape")  # fmt: skip
+    sub.add_argument("--restrict", action="append", metavar="PATTERN", help="only these parameters vary")
+    sub.add_argument("--csv", metavar="FILE", help="write the table there")
+    sub.add_argument("--trust", action="store_true", help="import classes that the file names by module")
+    with_store(sub)
+
+    for name, action, help in (
+        ("resume", _resume, "Go on with a run that stopped."),
+        ("replicate", _replicate, "Run again what a run's own files say, into a new run."),
+        ("show", _show, "Show what a run is and what it found."),
+        ("report", _report, "Write a run's report.html and print its path."),
+    ):
+        sub = command(name, action, help)
+        sub.add_argument("run", metavar="RUN", help="its directory, or its name or the beginning of it")
+        sub.add_argument("--trust", action="store_true", help="import classes that its configuration names")
+        with_store(sub)
+
+    sub = command("list", _list, "List the runs of a store.")
+    with_store(sub)
+
+    sub = command("plugins", _plugins, "List the installed components, and what is wrong with any.")
+    sub.add_argument("--json", action="store_true", help="as JSON")
+
+    command("doctor", _doctor, "Check the installation.")
+
+    sub = command("critical-points", _critical_points, "Find all critical points of a deep linear network.")
+    sub.add_argument("--widths", nargs="+", type=int, required=True, metavar="D",
+                     help="input, hidden ..., output widths")  # fmt: skip
+    sub.add_argument("--examples", type=int, default=1)
+    sub.add_argument("--samples", type=int, default=100)
+    sub.add_argument("--solver", default="Monodromy", metavar="NAME")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--json", action="store_true", help="a list with one object per sample")
+    with_store(sub)
+    return parser
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Helpers
+# ---------------------------------------------------------------------------------------------------------
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console()
+
+
+def _print_table(frame: pd.DataFrame, title: str | None = None) -> None:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in frame.columns:
+        numeric = frame[column].dtype.kind in "if"
+        table.add_column(str(column), justify="right" if numeric else "left", overflow="fold")
+    for _, row in frame.iterrows():
+        table.add_row(*[f"{v:.6g}" if isinstance(v, float) else "" if v is None else str(v) for v in row])
+    _console().print(table)
+
+
+def _set(value: Any, changes: Sequence[str], trust: bool) -> Any:
+    """Apply ``--set PATH=VALUE`` to a recipe."""
+    import tomllib
+
+    from landscape.composition.configuration import from_tree, replace_at, to_tree
+    from landscape.errors import ConfigurationError
+
+    if not changes:
+        return value
+    ((key, tree),) = to_tree(value).items()
+    for change in changes:
+        path, equals, text = change.partition("=")
+        if not equals:
+            raise ConfigurationError(f"--set {change}: expected PATH=VALUE, as in walker.lr=0.05.")
+        try:
+            parsed = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            parsed = text
+        tree = replace_at(tree, path.strip(), parsed)
+    return from_tree({key: tree}, trust=trust)
+
+
+def _recipe(name: str, trust: bool) -> Any:
+    """Return the recipe in a file, or the study of that name."""
+    import landscape as ls
+    from landscape import plugins
+    from landscape.errors import ConfigurationError
+
+    if name.endswith((".toml", ".json")):
+        return ls.load(name, trust=trust)
+    if os.path.exists(name):
+        raise ConfigurationError(f"{name}: a recipe file ends in .toml or .json.")
+    return plugins.get("studies", name)()
+
+
+def _open(options: argparse.Namespace) -> Any:
+    from pathlib import Path
+
+    import landscape as ls
+
+    place = options.run
+    if options.store and not Path(place).is_dir():
+        place = str(Path(options.store) / place)
+    return ls.open(place, trust=options.trust)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Commands
+# ---------------------------------------------------------------------------------------------------------
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from landscape import plugins
+
+    run = plugins.get("studies", "demo")(seed=options.seed).run(store=options.store)
+    print(run.report())
+
+
+def _run(options: argparse.Namespace) -> None:
+    import landscape as ls
+    from landscape.errors import ConfigurationError
+
+    recipe = _set(_recipe(options.recipe, options.trust), options.set, options.trust)
+    if options.dry_run:
+        print(ls.dumps(recipe, "toml"), end="")
+        return
+    arguments: dict[str, Any] = {"store": options.store}
+    if options.pause_at:
+        if not isinstance(recipe, ls.Experiment):
+            raise ConfigurationError("--pause-at is for a single experiment; this recipe is something else.")
+        arguments["pause_at"] = options.pause_at
+    run = recipe.run(**arguments)
+    print(run.path if options.no_report else run.report())
+
+
+def _parse_probe(text: str) -> Any:
+    """``HessianSpectrum:k=5,bottom=2`` -> the probe."""
+    import tomllib
+
+    from landscape import plugins
+    from landscape.composition.configuration import structure
+    from landscape.errors import ConfigurationError
+    from landscape.interfaces import Probe
+
+    name, colon, fields = text.partition(":")
+    while colon and "=" not in fields.partition(":")[0] and ":" in fields:  # distribution:Name:fields
+        head, colon, fields = fields.partition(":")
+        name = f"{name}:{head}"
+    if colon and "=" not in fields:
+        name, fields = text, ""
+    tree: dict[str, Any] = {"component": name}
+    if fields:
+        try:
+            tree |= tomllib.loads("table = {" + fields + "}")["table"]
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigurationError(
+                f"--probe {text}: {error}; write NAME:field=value,field=value."
+            ) from error
+    plugins.get("probes", name)
+    return structure(tree, Probe, path="--probe")
+
+
+def _probe(options: argparse.Namespace) -> None:
+    import landscape as ls
+    from landscape.errors import ConfigurationError
+
+    probes = [_parse_probe(text) for text in options.probe]
+    source = options.experiment
+    if source.endswith((".toml", ".json")):
+        experiment = ls.load(source, trust=options.trust)
+        if not isinstance(experiment, ls.Experiment):
+            raise ConfigurationError(
+                f"--experiment {source}: holds a {type(experiment).__name__}, not one experiment."
+            )
+        splits = experiment.landscapes()
+    else:
+        options.run = source
+        splits = dict(_open(options).splits())
+    landscape = splits["train"]
+    if options.restrict:
+        landscape = landscape.restrict(options.restrict)
+    table = ls.measure(landscape, probes, at=options.checkpoints, splits=splits, seed=0)
+    if options.csv:
+        table.to_csv(options.csv, index=False)
+        print(options.csv)
+    else:
+        _print_table(table.drop(columns=["worker"]))
+
+
+def _resume(options: argparse.Namespace) -> None:
+    run = _open(options).resume()
+    print(run.report())
+
+
+def _replicate(options: argparse.Namespace) -> None:
+    run = _open(options).replicate(options.store)
+    print(run.path)
+
+
+def _report(options: argparse.Namespace) -> None:
+    print(_open(options).report())
+
+
+def _show(options: argparse.Namespace) -> None:
+    run = _open(options)
+    console = _console()
+    console.print(f"[bold]{run.id}[/bold]  {run.kind}, {run.status}", highlight=False)
+    console.print(str(run.path), highlight=False, soft_wrap=True)
+    console.print_json(json.dumps(run.configuration))
+    summary = run.summary()
+    if len(summary):
+        _print_table(summary.head(40), "Last metrics" if run.kind == "experiment" else "Summary")
+        if len(summary) > 40:
+            console.print(f"... and {len(summary) - 40} more rows in {run.path / 'tables'}", highlight=False)
+    references = run.provenance.get("references", [])
+    if references:
+        console.print("[bold]Papers to cite for what was used[/bold]")
+        for reference in references:
+            console.print(f"  {reference}", highlight=False)
+
+
+def _list(options: argparse.Namespace) -> None:
+    from landscape.composition.running import default_store
+    from landscape.store import RunStore
+
+    root = default_store(options.store)
+    frame = RunStore(root).list()
+    if len(frame):
+        _print_table(frame)
+    else:
+        print(f"No runs in {root}.")
+
+
+def _plugins(options: argparse.Namespace) -> int:
+    from landscape import plugins
+
+    entries = [entry for kind in plugins.KINDS for entry in plugins.entries(kind)]
+    broken = {}
+    for entry in entries:
+        try:
+            entry.load()
+        except Exception as error:
+            broken[entry] = f"{type(error).__name__}: {error}"
+    if options.json:
+        listed = [
+            {
+                "kind": entry.kind,
+                "name": entry.name,
+                "distribution": entry.distribution,
+                "version": entry.version,
+                "value": entry.value,
+                "error": broken.get(entry),
+            }
+            for entry in entries
+        ]
+        print(json.dumps(listed, indent=2))
+        return 0
+    import pandas as pd
+
+    _print_table(
+        pd.DataFrame(
+            [
+                {
+                    "kind": entry.kind,
+                    "name": entry.name,
+                    "distribution": f"{entry.distribution} {entry.version}",
+                    "state": broken.get(entry, "ok"),
+                }
+                for entry in entries
+            ]
+        )
+    )
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from landscape.composition.doctor import examine
+
+    console = _console()
+    findings = examine()
+    marks = {"good": "[green]ok[/green]  ", "note": "[yellow]note[/yellow]", "bad": "[red]bad[/red] "}
+    for finding in findings:
+        console.print(f"{marks[finding.level]} {finding.text}", highlight=False)
+    return 1 if any(finding.level == "bad" for finding in findings) else 0
+
+
+def _critical_points(options: argparse.Namespace) -> None:
+    import tempfile
+
+    import landscape as ls
+    from landscape import plugins
+    from landscape.composition.configuration import plain
+
+    model = plugins.get("models", "DeepLinear")(widths=tuple(options.widths), examples=options.examples)
+    solver = plugins.get("solvers", options.solver)()
+    study = ls.CriticalPointStudy(model, solver, samples=options.samples, seed=options.seed)
+    if options.json:
+        # The answer goes to standard output; nothing is kept unless a store is named.
+        with tempfile.TemporaryDirectory() as scratch:
+            table = study.run(store=options.store or scratch).summary()
+        rows = [{key: _number(value) for key, value in row.items()} for row in table.to_dict("records")]
+        print(json.dumps(plain(rows), indent=1))
+        return
+    run = study.run(store=options.store)
+    _print_table(run.summary())
+    print(run.report())
+
+
+def _number(value: Any) -> Any:
+    import numpy as np
+
+    return value.item() if isinstance(value, np.generic) else value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
