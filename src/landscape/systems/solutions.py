@@ -1,0 +1,222 @@
+"""What a solver found, and how far it is to be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from attrs import Factory, field, frozen
+from numpy.typing import ArrayLike, NDArray
+
+from landscape.errors import PolynomialError
+
+__all__ = ["Completeness", "Solutions", "match"]
+
+Completeness = Literal["proved", "trace test", "heuristic", "unknown"]
+_COMPLETENESS = ("proved", "trace test", "heuristic", "unknown")
+
+
+def _distances(a: NDArray[np.complex128], b: NDArray[np.complex128]) -> NDArray[np.float64]:
+    """Return the largest coordinate difference, relative to the size of the points, shape (n, m)."""
+    difference = np.abs(a[:, None, :] - b[None, :, :]).max(axis=2, initial=0.0)
+    size = np.maximum(np.abs(a).max(axis=1, initial=0.0)[:, None], np.abs(b).max(axis=1, initial=0.0)[None])
+    return np.asarray(difference / np.maximum(size, 1.0))
+
+
+def match(
+    points: NDArray[np.complex128], others: NDArray[np.complex128], tolerance: float = 1e-6
+) -> NDArray[np.int64]:
+    """Return for every point the index of the nearest of `others` within `tolerance`, or -1.
+
+    The distance is the largest coordinate difference, relative to the largest coordinate where that exceeds
+    one. Shapes are (n, N) and (m, N); the result has shape (n,).
+    """
+    result = np.full(len(points), -1, dtype=np.int64)
+    if len(others) == 0:
+        return result
+    rows = max(1, 4_000_000 // max(1, others.size))
+    for first in range(0, len(points), rows):
+        distances = _distances(points[first : first + rows], others)
+        nearest = distances.argmin(axis=1)
+        within = distances[np.arange(len(nearest)), nearest] <= tolerance
+        result[first : first + rows] = np.where(within, nearest, -1)
+    return result
+
+
+def _points(value: ArrayLike) -> NDArray[np.complex128]:
+    points = np.ascontiguousarray(value, dtype=np.complex128)
+    if points.ndim != 2:
+        raise PolynomialError(f"points must have shape (n, N), got {points.shape}.")
+    return points
+
+
+def _known(instance: object, attribute: object, value: str) -> None:
+    if value not in _COMPLETENESS:
+        raise PolynomialError(f"completeness is one of {', '.join(_COMPLETENESS)}; got {value!r}.")
+
+
+@frozen(eq=False, repr=False)
+class Solutions:
+    """The isolated complex solutions of one polynomial system.
+
+    Attributes
+    ----------
+    points
+        Shape (n, N), complex128. A coordinate that is zero for structural reasons is exactly zero.
+    residuals
+        Size of the last Newton correction relative to the point (the distance to the true solution is about
+        this, at best the rounding error), shape (n,).
+    multiplicities
+        Shape (n,); one for a regular solution.
+    certificates
+        Radii of boxes in which exactly one true solution was proved to lie, shape (n,), or None where nothing
+        was proved.
+    completeness
+        How it is known that no solution is missing: ``"proved"``, ``"trace test"``, ``"heuristic"`` or
+        ``"unknown"``; `evidence` says what was done.
+    evidence
+        One sentence or a few.
+    parameters
+        The parameters of the system in its family, shape (M,), or None.
+    statistics
+        Counts of what happened: paths tracked, retried, lost, jumped and so on.
+    """
+
+    points: NDArray[np.complex128] = field(converter=_points)
+    residuals: NDArray[np.float64] = field()
+    multiplicities: NDArray[np.int64] = field()
+    certificates: NDArray[np.float64] | None = field(default=None, kw_only=True)
+    completeness: Completeness = field(default="unknown", kw_only=True, validator=_known)
+    evidence: str = field(default="", kw_only=True)
+    parameters: NDArray[Any] | None = field(default=None, kw_only=True)
+    statistics: Mapping[str, int] = field(default=Factory(dict), kw_only=True)
+
+    @residuals.default
+    def _(self) -> NDArray[np.float64]:
+        return np.full(len(self.points), np.nan)
+
+    @multiplicities.default
+    def _(self) -> NDArray[np.int64]:
+        return np.ones(len(self.points), dtype=np.int64)
+
+    def __attrs_post_init__(self) -> None:
+        n = len(self.points)
+        for name, array in (
+            ("residuals", self.residuals),
+            ("multiplicities", self.multiplicities),
+            ("certificates", self.certificates),
+        ):
+            if array is not None and array.shape != (n,):
+                raise PolynomialError(f"{name} must have shape ({n},), got {array.shape}.")
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __repr__(self) -> str:
+        lost = self.statistics.get("lost", 0)
+        return (
+            f"Solutions({len(self)} of {self.points.shape[1]} unknowns, {len(self.real())} real, "
+            f"{len(self.torus())} without zero coordinate; completeness: {self.completeness}"
+            + (f", {lost} paths lost" if lost else "")
+            + ")"
+        )
+
+    def select(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> Solutions:
+        """Return the solutions that a mask or an index array names, everything else unchanged."""
+        return Solutions(
+            self.points[which],
+            self.residuals[which],
+            self.multiplicities[which],
+            certificates=None if self.certificates is None else self.certificates[which],
+            completeness=self.completeness,
+            evidence=self.evidence,
+            parameters=self.parameters,
+            statistics=self.statistics,
+        )
+
+    def is_real(self, tolerance: float = 1e-8) -> NDArray[np.bool_]:
+        """Return which points are real, shape (n,).
+
+        Parameters
+        ----------
+        tolerance
+            Largest imaginary part relative to the largest coordinate (where that exceeds one). Regular
+            solutions are known to about 1e-14, so that 1e-8 is far from both rounding and, for generic real
+            parameters, from pairs of complex conjugates.
+        """
+        size = np.maximum(np.abs(self.points).max(axis=1, initial=0.0), 1.0)
+        return np.asarray(np.abs(self.points.imag).max(axis=1, initial=0.0) <= tolerance * size)
+
+    def real(self, tolerance: float = 1e-8) -> Solutions:
+        """Return the real solutions (see :meth:`is_real`); imaginary rounding is removed."""
+        real = self.select(self.is_real(tolerance))
+        real.points.imag = 0.0
+        return real
+
+    def in_torus(self, tolerance: float = 0.0) -> NDArray[np.bool_]:
+        """Return which points have no coordinate of modulus <= `tolerance`, shape (n,).
+
+        The default counts exact zeros only: solvers that know the zero patterns write exact zeros.
+        """
+        return np.asarray((np.abs(self.points) > tolerance).all(axis=1))
+
+    def torus(self, tolerance: float = 0.0) -> Solutions:
+        """Return the solutions without zero coordinate (see :meth:`in_torus`)."""
+        return self.select(self.in_torus(tolerance))
+
+    def matches(self, other: Solutions, tolerance: float = 1e-6) -> bool:
+        """Return whether both hold the same points, in whatever order."""
+        if len(self) != len(other):
+            return False
+        partners = match(self.points, other.points, tolerance)
+        return bool((partners >= 0).all()) and len(set(partners.tolist())) == len(self)
+
+    # -- for the store ------------------------------------------------------------------------------------
+
+    def to_arrays(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Return real arrays by name, and JSON values: together everything there is."""
+        arrays: dict[str, NDArray[Any]] = {
+            "points_real": np.ascontiguousarray(self.points.real),
+            "points_imag": np.ascontiguousarray(self.points.imag),
+            "residuals": self.residuals,
+            "multiplicities": self.multiplicities,
+        }
+        if self.certificates is not None:
+            arrays["certificates"] = self.certificates
+        if self.parameters is not None:
+            arrays["parameters_real"] = np.ascontiguousarray(self.parameters.real, dtype=np.float64)
+            if np.iscomplexobj(self.parameters):
+                arrays["parameters_imag"] = np.ascontiguousarray(self.parameters.imag)
+        metadata = {
+            "completeness": self.completeness,
+            "evidence": self.evidence,
+            "statistics": {name: int(count) for name, count in self.statistics.items()},
+        }
+        return arrays, metadata
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> Solutions:
+        """Return what :meth:`to_arrays` wrote.
+
+        Raises
+        ------
+        PolynomialError
+            When something is missing.
+        """
+        try:
+            parameters = arrays.get("parameters_real")
+            if parameters is not None and "parameters_imag" in arrays:
+                parameters = parameters + 1j * arrays["parameters_imag"]
+            return cls(
+                arrays["points_real"] + 1j * arrays["points_imag"],
+                np.asarray(arrays["residuals"], dtype=np.float64),
+                np.asarray(arrays["multiplicities"], dtype=np.int64),
+                certificates=arrays.get("certificates"),
+                completeness=metadata["completeness"],
+                evidence=metadata["evidence"],
+                parameters=parameters,
+                statistics=dict(metadata["statistics"]),
+            )
+        except KeyError as error:
+            raise PolynomialError(f"stored solutions lack {error}; write them with to_arrays.") from error
