@@ -1,0 +1,519 @@
+"""Deep linear networks: every critical point of their regularised loss can be solved for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from itertools import combinations, product
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from attrs import evolve, field, frozen
+from landscape.errors import ConfigurationError, DataError, PolynomialError, nearest
+from landscape.interfaces import PolynomialModel
+from landscape.systems import (
+    Distribution,
+    ParametricFamily,
+    PolynomialFamily,
+    PolynomialSystem,
+    SignGroup,
+    Subfamily,
+)
+from numpy.typing import NDArray
+from torch import nn
+
+__all__ = ["DeepLinear", "DeepLinearFamily", "DeepLinearNetwork"]
+
+_GROUPS = ("regularisation", "inputs", "targets")
+_THESIS = "Critical Points of Deep Linear Networks in C^N, arXiv:2301.12651 (2022)"
+_DEDIEU = "Dedieu and Malajovich, On the number of minima of a random polynomial, J. Complexity 24 (2008)"
+
+
+def _widths(value: Any) -> tuple[int, ...]:
+    return tuple(int(width) for width in value)
+
+
+def _check_widths(instance: object, attribute: object, widths: tuple[int, ...]) -> None:
+    if len(widths) < 3 or min(widths[0], widths[-1]) < 1 or min(widths) < 0:
+        raise ConfigurationError(
+            f"widths={widths} must list the input, at least one hidden layer and the output, each at least 1, "
+            f"such as (2, 2, 2)."
+        )
+
+
+def _check_positive_widths(instance: object, attribute: object, widths: tuple[int, ...]) -> None:
+    _check_widths(instance, attribute, widths)
+    if min(widths) < 1:
+        raise ConfigurationError(f"widths={widths} has an empty layer; every layer needs at least one unit.")
+
+
+def _check_examples(instance: object, attribute: object, examples: int) -> None:
+    if examples < 1:
+        raise ConfigurationError(f"examples={examples} must be at least 1.")
+
+
+def _check_distribution(instance: object, attribute: object, text: str) -> None:
+    Distribution.parse(text)
+
+
+def _check_regularisation(instance: object, attribute: object, text: str) -> None:
+    if text != "off":
+        Distribution.parse(text)
+
+
+def _check_groups(instance: object, attribute: object, groups: tuple[str, ...]) -> None:
+    for group in groups:
+        if group not in _GROUPS:
+            raise ConfigurationError(
+                f"once={groups!r} names {group!r}; it may name {', '.join(_GROUPS)}.{nearest(group, _GROUPS)}"
+            )
+
+
+class DeepLinearNetwork(nn.Module):
+    """x -> W_{H+1} ... W_1 x, without biases; weights are zero until someone sets them.
+
+    Parameters
+    ----------
+    widths
+        Input, hidden and output widths.
+    """
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(
+                # Without nn.Linear's own initialisation, which would draw from the global random state.
+                nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=False)
+                for fan_in, fan_out in zip(widths, widths[1:], strict=False)
+            )
+        )
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.zero_()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map examples in rows, (B, widths[0]), to (B, widths[-1])."""
+        return self.layers(x)
+
+
+@frozen
+class DeepLinear(PolynomialModel):
+    r"""A bias-free linear network of any depth.
+
+    With the loss
+
+    .. math:: L = \tfrac12 \sum_i |W_{H+1} \cdots W_1 x_i - y_i|^2
+                + \tfrac12 \sum_{l,j,k} \lambda_{l,jk} W_{l,jk}^2
+
+    its critical points are the solutions of a polynomial system, :meth:`family`. As any other model it can be
+    trained on any data with inputs of length ``widths[0]``; the sampling fields below only concern the family.
+
+    Attributes
+    ----------
+    widths
+        Input, hidden and output widths: (2, 2, 2) has one hidden layer of two units.
+    examples
+        m, the number of examples of a sample.
+    regularisation
+        Distribution of the lambda, one for every weight: ``"uniform(0, 1)"`` as in Mehta et al.
+        (arXiv:1810.07716); also ``"normal(mean, std)"``, ``"constant(value)"``, ``"values(...)"`` (weights of
+        the first layer row by row, then of the next) or ``"off"``. Without regularisation, and with equal
+        lambda for two hidden units, critical points are not isolated.
+    inputs, targets
+        Distributions of X (dx, m) and Y (dy, m); ``values(...)`` lists them row by row.
+    once
+        Which of ``"regularisation"``, ``"inputs"``, ``"targets"`` are drawn once and shared by all samples,
+        rather than drawn anew for each.
+    """
+
+    references: ClassVar[tuple[str, ...]] = (_THESIS, _DEDIEU)
+
+    widths: tuple[int, ...] = field(default=(2, 2, 2), converter=_widths, validator=_check_positive_widths)
+    examples: int = field(default=1, validator=_check_examples)
+    regularisation: str = field(default="uniform(0, 1)", validator=_check_regularisation)
+    inputs: str = field(default="normal(0, 1)", validator=_check_distribution)
+    targets: str = field(default="normal(0, 1)", validator=_check_distribution)
+    once: tuple[str, ...] = field(default=(), converter=tuple, validator=_check_groups)
+
+    def build(self, example: Any, generator: torch.Generator) -> nn.Module:
+        """Build the network; weights are normal with variance 1 / fan-in.
+
+        Raises
+        ------
+        landscape.errors.DataError
+            When the first element of `example` does not hold rows of length ``widths[0]``.
+        """
+        inputs = example[0] if isinstance(example, (tuple, list)) else None
+        if isinstance(inputs, torch.Tensor) and inputs.shape[1:] != (self.widths[0],):
+            raise DataError(
+                f"DeepLinear(widths={self.widths}) takes rows of length {self.widths[0]}, the data has inputs "
+                f"of shape {tuple(inputs.shape[1:])} per example; set widths[0] or flatten the data."
+            )
+        network = DeepLinearNetwork(self.widths)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.copy_(
+                    torch.randn(parameter.shape, generator=generator) / max(parameter.shape[1], 1) ** 0.5
+                )
+        return network
+
+    def family(self) -> DeepLinearFamily:
+        """Return the gradient system as a family over lambda, X and Y.
+
+        Raises
+        ------
+        landscape.errors.PolynomialError
+            Without regularisation: then the critical points form curves and surfaces.
+        """
+        if self.regularisation == "off":
+            raise PolynomialError(
+                "without regularisation the critical points of a deep linear network are not isolated (scale "
+                "one layer up and the next down); set regularisation='uniform(0, 1)' or another distribution."
+            )
+        return DeepLinearFamily(
+            widths=self.widths,
+            examples=self.examples,
+            regularisation=self.regularisation,
+            inputs=self.inputs,
+            targets=self.targets,
+            once=self.once,
+        )
+
+
+@frozen(slots=False)
+class DeepLinearFamily(ParametricFamily):
+    r"""The gradient system of a regularised deep linear network, evaluated as products of matrices.
+
+    With :math:`A_l = W_{H+1} \cdots W_{l+1}`, :math:`B_l = W_{l-1} \cdots W_1 X` and
+    :math:`R = W_{H+1} \cdots W_1 X - Y` the equations are
+
+    .. math:: A_l^T R B_l^T + \Lambda_l \circ W_l = 0, \qquad l = 1, \dots, H + 1.
+
+    Unknowns are the weights, ``w1_1_1`` ..., layer after layer, row by row. Parameters are the lambda in the
+    same order (``lambda1_1_1`` ...), then X (``x_1_1`` ..., dx times m) and Y (``y_1_1`` ...), row by row. The
+    fields are those of :class:`DeepLinear`; a width of 0 stands for a network that is cut through, all of
+    whose weights are zero.
+
+    Notes
+    -----
+    For generic parameters a solution has zero coordinates exactly where it uses a sub-network: a zero weight
+    imposes an equation that its lambda does not enter, so it must hold identically, that is, an end of the
+    weight has no path to the input or to the output. Inputs and outputs are always in use, so that
+    sub-networks are non-empty subsets of every hidden layer, or nothing at all (the origin). Over the torus,
+    :math:`\Lambda = - \text{gradient of the data term} / W` is a function of W, X and Y, so that pairs of
+    solution and parameters are a graph: irreducible, which is what monodromy needs.
+    """
+
+    references: ClassVar[tuple[str, ...]] = (_THESIS, _DEDIEU)
+
+    widths: tuple[int, ...] = field(default=(2, 2, 2), converter=_widths, validator=_check_widths)
+    examples: int = field(default=1, validator=_check_examples)
+    regularisation: str = field(default="uniform(0, 1)", validator=_check_distribution)
+    inputs: str = field(default="normal(0, 1)", validator=_check_distribution)
+    targets: str = field(default="normal(0, 1)", validator=_check_distribution)
+    once: tuple[str, ...] = field(default=(), converter=tuple, validator=_check_groups)
+
+    # -- shapes and names ---------------------------------------------------------------------------------
+
+    @cached_property
+    def _shapes(self) -> tuple[tuple[int, int], ...]:
+        """Shapes of W_1, ..., W_{H+1}."""
+        if 0 in self.widths:
+            return ()
+        return tuple((rows, columns) for columns, rows in zip(self.widths, self.widths[1:], strict=False))
+
+    @cached_property
+    def _starts(self) -> tuple[int, ...]:
+        """Where each layer begins among the unknowns; the last entry is N."""
+        return tuple(np.cumsum([0, *(rows * columns for rows, columns in self._shapes)]).tolist())
+
+    @cached_property
+    def _sizes(self) -> tuple[int, int, int]:
+        """How many lambda, x and y there are."""
+        if not self._shapes:
+            return 0, 0, 0
+        return self._starts[-1], self.widths[0] * self.examples, self.widths[-1] * self.examples
+
+    @cached_property
+    def unknown_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """``w<layer>_<row>_<column>``, counted from one."""
+        return tuple(f"w{indices}" for indices in self._weight_indices)
+
+    @cached_property
+    def parameter_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """``lambda<layer>_<row>_<column>``, then ``x_<row>_<example>`` and ``y_<row>_<example>``."""
+        if not self._shapes:
+            return ()
+        data = [
+            f"{letter}_{row}_{column}"
+            for letter, rows in (("x", self.widths[0]), ("y", self.widths[-1]))
+            for row in range(1, rows + 1)
+            for column in range(1, self.examples + 1)
+        ]
+        return (*(f"lambda{indices}" for indices in self._weight_indices), *data)
+
+    @property
+    def _weight_indices(self) -> list[str]:
+        return [
+            f"{layer}_{row}_{column}"
+            for layer, (rows, columns) in enumerate(self._shapes, 1)
+            for row in range(1, rows + 1)
+            for column in range(1, columns + 1)
+        ]
+
+    def _weights(self, z: NDArray[Any]) -> list[NDArray[Any]]:
+        """Return W_1, ..., W_{H+1}, each (B, rows, columns)."""
+        return [
+            z[:, start : start + rows * columns].reshape(-1, rows, columns)
+            for start, (rows, columns) in zip(self._starts, self._shapes, strict=False)
+        ]
+
+    def _split(self, p: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Return the lambda (B, N), X (B, dx, m) and Y (B, dy, m)."""
+        n, x, _ = self._sizes
+        m = self.examples
+        return p[:, :n], p[:, n : n + x].reshape(len(p), -1, m), p[:, n + x :].reshape(len(p), -1, m)
+
+    def _products(
+        self, weights: list[NDArray[Any]], x: NDArray[Any]
+    ) -> tuple[list[NDArray[Any]], list[NDArray[Any]], NDArray[Any]]:
+        """Return A_1^T, ..., A_{H+1}^T, then B_1, ..., B_{H+1}, then the output of the network."""
+        below = [x]
+        for w in weights:
+            below.append(w @ below[-1])
+        last = self.widths[-1]
+        above = [np.broadcast_to(np.eye(last, dtype=x.dtype), (len(x), last, last))]
+        for w in reversed(weights[1:]):
+            above.append(w.transpose(0, 2, 1) @ above[-1])
+        return above[::-1], below[:-1], below[-1]
+
+    # -- values and derivatives ---------------------------------------------------------------------------
+
+    def value(self, z: NDArray[np.complex128], p: NDArray[np.complex128]) -> NDArray[np.complex128]:
+        """Return the gradient of the loss, shape (B, N)."""
+        if not self._shapes:
+            return np.zeros((len(z), 0), dtype=z.dtype)
+        lam, x, y = self._split(p)
+        above, below, output = self._products(self._weights(z), x)
+        residual = output - y
+        result = lam * z
+        for start, a, b in zip(self._starts, above, below, strict=False):
+            block = (a @ residual) @ b.transpose(0, 2, 1)
+            result[:, start : start + block.shape[1] * block.shape[2]] += block.reshape(len(z), -1)
+        return result
+
+    def value_and_jacobian(
+        self, z: NDArray[np.complex128], p: NDArray[np.complex128]
+    ) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+        """Return the gradient (B, N) and the Hessian (B, N, N) of the loss."""
+        batch, n = z.shape
+        if not self._shapes:
+            return np.zeros((batch, 0), dtype=z.dtype), np.zeros((batch, 0, 0), dtype=z.dtype)
+        lam, x, y = self._split(p)
+        weights = self._weights(z)
+        above, below, output = self._products(weights, x)
+        residual = output - y
+        layers = len(weights)
+        below_t = [b.transpose(0, 2, 1) for b in below]
+        back = [a @ residual for a in above]
+        value = lam * z
+        hessian = np.zeros((batch, n, n), dtype=value.dtype)
+        hessian[:, np.arange(n), np.arange(n)] = lam
+        for i in range(layers):
+            rows, columns = self._shapes[i]
+            here = slice(self._starts[i], self._starts[i + 1])
+            value[:, here] += (back[i] @ below_t[i]).reshape(batch, -1)
+            between = None
+            for j in range(i, layers):
+                # dF_i/dW_j, with j the later layer, entries [r, c, a, b]: the change of the residual gives
+                # (A_i^T A_j)[r, a] (B_i B_j^T)[c, b]; for j > i the change of A_i gives
+                # M[b, r] (A_j^T R B_i^T)[a, c] with M = W_{j-1} ... W_{i+1}.
+                left = above[i] @ above[j].transpose(0, 2, 1)
+                right = below[i] @ below_t[j]
+                block = left[:, :, None, :, None] * right[:, None, :, None, :]
+                if j > i:
+                    outer = back[j] @ below_t[i]
+                    if between is None:
+                        # j = i + 1: M is the identity of size rows.
+                        diagonal = np.arange(rows)
+                        block[:, diagonal, :, :, diagonal] += outer.transpose(0, 2, 1)[None]
+                        between = weights[j]
+                    else:
+                        block += between.transpose(0, 2, 1)[:, :, None, None, :] * outer.transpose(0, 2, 1)[
+                            :, None, :, :, None
+                        ]
+                        between = weights[j] @ between
+                there = slice(self._starts[j], self._starts[j + 1])
+                flat = block.reshape(batch, rows * columns, -1)
+                if j == i:
+                    hessian[:, here, here] += flat
+                else:
+                    hessian[:, here, there] = flat
+                    hessian[:, there, here] = flat.transpose(0, 2, 1)
+        return value, hessian
+
+    def jacobian(self, z: NDArray[np.complex128], p: NDArray[np.complex128]) -> NDArray[np.complex128]:
+        """Return the Hessian of the loss, shape (B, N, N)."""
+        return self.value_and_jacobian(z, p)[1]
+
+    def parameter_derivative(
+        self, z: NDArray[np.complex128], p: NDArray[np.complex128], dp: NDArray[np.complex128]
+    ) -> NDArray[np.complex128]:
+        """Return the change of the gradient as lambda, X and Y change along `dp`, shape (B, N)."""
+        if not self._shapes:
+            return np.zeros((len(z), 0), dtype=z.dtype)
+        _, x, y = self._split(p)
+        d_lam, dx, dy = self._split(dp)
+        weights = self._weights(z)
+        above, below, output = self._products(weights, x)
+        residual = output - y
+        d_below = [dx]
+        for w in weights:
+            d_below.append(w @ d_below[-1])
+        d_residual = d_below[-1] - dy
+        result = d_lam * z
+        for start, a, b, db in zip(self._starts, above, below, d_below, strict=False):
+            block = (a @ d_residual) @ b.transpose(0, 2, 1) + (a @ residual) @ db.transpose(0, 2, 1)
+            result[:, start : start + block.shape[1] * block.shape[2]] += block.reshape(len(z), -1)
+        return result
+
+    @property
+    def has_objective(self) -> bool:
+        """The equations are the gradient of the loss."""
+        return True
+
+    def objective_value(self, z: NDArray[np.float64], p: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the loss, shape (B,)."""
+        lam, x, y = self._split(p)
+        output = x
+        for w in self._weights(z):
+            output = w @ output
+        data = ((output - y) ** 2).sum(axis=(1, 2)) if self._shapes else np.zeros(len(z))
+        return np.asarray(0.5 * data + 0.5 * (lam * z**2).sum(axis=1))
+
+    # -- structure ----------------------------------------------------------------------------------------
+
+    def start_pair(
+        self, generator: np.random.Generator
+    ) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+        """Return generic W, X and Y with the lambda for which W is critical."""
+        n, x, y = self._sizes
+        z = generator.uniform(0.5, 1.5, n) * np.exp(2j * np.pi * generator.random(n))
+        p = np.zeros(n + x + y, dtype=np.complex128)
+        p[n:] = (generator.normal(size=x + y) + 1j * generator.normal(size=x + y)) / np.sqrt(2)
+        p[:n] = -self.value(z[None], p[None])[0] / z
+        return z, p
+
+    def sample(self, n: int, seed: int) -> NDArray[np.float64]:
+        """Return n real parameter vectors, shape (n, M); lambda, X and Y draw independently of each other."""
+        groups = []
+        for stream, (name, size) in enumerate(zip(_GROUPS, self._sizes, strict=True)):
+            generator = np.random.default_rng([seed, stream])
+            text = {"regularisation": self.regularisation, "inputs": self.inputs, "targets": self.targets}[name]
+            distribution = Distribution.parse(text)
+            distribution.check_size(size, name)
+            rows = distribution.draw(1 if name in self.once else n, size, generator)
+            groups.append(np.broadcast_to(rows, (n, size)))
+        return np.concatenate(groups, axis=1)
+
+    def sign_group(self) -> SignGroup:
+        """Return the sign changes of hidden units: the unit's incoming and outgoing weights flip."""
+        generators = []
+        for layer in range(len(self._shapes) - 1):
+            rows, columns = self._shapes[layer]
+            next_rows, _ = self._shapes[layer + 1]
+            for unit in range(rows):
+                flips = np.zeros(self._sizes[0], dtype=bool)
+                flips[self._starts[layer] : self._starts[layer + 1]].reshape(rows, columns)[unit] = True
+                outgoing = flips[self._starts[layer + 1] : self._starts[layer + 2]]
+                outgoing.reshape(next_rows, rows)[:, unit] = True
+                generators.append(flips)
+        return SignGroup(np.array(generators), self._sizes[0])
+
+    def subfamilies(self) -> tuple[Subfamily, ...]:
+        """Return the sub-networks: a non-empty subset of every hidden layer, and the origin."""
+        if not self._shapes:
+            return (Subfamily(self, (), ()),)
+        n, data = self._sizes[0], self._sizes[1] + self._sizes[2]
+        choices = [
+            [units for size in range(width, 0, -1) for units in combinations(range(width), size)]
+            for width in self.widths[1:-1]
+        ]
+        found = []
+        for hidden in product(*choices):
+            active = [tuple(range(self.widths[0])), *hidden, tuple(range(self.widths[-1]))]
+            weights = tuple(
+                self._starts[layer] + row * columns + column
+                for layer, (_, columns) in enumerate(self._shapes)
+                for row in active[layer + 1]
+                for column in active[layer]
+            )
+            family = DeepLinearFamily(widths=tuple(map(len, active)), examples=self.examples)
+            found.append(Subfamily(family, weights, (*weights, *range(n, n + data))))
+        cut = (self.widths[0], *(0 for _ in self.widths[1:-1]), self.widths[-1])
+        found.append(Subfamily(DeepLinearFamily(widths=cut, examples=self.examples), (), ()))
+        return tuple(found)
+
+    def bezout_number(self) -> int:
+        """Return (2H + 1)^N: every equation has degree 2H + 1."""
+        return (2 * len(self._shapes) - 1) ** self._sizes[0] if self._shapes else 1
+
+    def bounds(self) -> Mapping[str, float]:
+        """Return bounds and expected counts.
+
+        ``CBB``
+            Classical Bezout bound (2H + 1)^N.
+        ``B_C``, ``B_C_torus``
+            For one hidden layer of d units and one example: bounds (4 dy + 1)^d on all isolated complex
+            solutions and (4 dy)^d on those without zero coordinates (arXiv:2301.12651).
+        ``dedieu_malajovich``
+            sqrt(2) (2H + 1)^((N + 1) / 2), which bounds the expected number of real critical points of a
+            random polynomial of degree 2H + 2 in N unknowns (Dedieu and Malajovich 2008); for comparison, it
+            is no bound on this family.
+        """
+        hidden, n = len(self.widths) - 2, self._sizes[0]
+        found = {"CBB": float(self.bezout_number())}
+        if hidden == 1 and self.examples == 1:
+            units, outputs = self.widths[1], self.widths[2]
+            found["B_C"] = float((4 * outputs + 1) ** units)
+            found["B_C_torus"] = float((4 * outputs) ** units)
+        found["dedieu_malajovich"] = float(np.sqrt(2.0) * (2.0 * hidden + 1.0) ** ((n + 1) / 2))
+        return found
+
+    def zero_pattern(self, nonzero: NDArray[np.bool_]) -> str:
+        """Write the pattern layer by layer, rows separated by ``/``: ``W1 **/00 W2 *0/*0``."""
+        layers = []
+        for number, (start, (rows, columns)) in enumerate(zip(self._starts, self._shapes, strict=False), 1):
+            flags = nonzero[start : start + rows * columns].reshape(rows, columns)
+            layers.append(f"W{number} " + "/".join("".join("*" if f else "0" for f in row) for row in flags))
+        return " ".join(layers)
+
+    def expanded(self) -> PolynomialFamily:
+        """Return the same family written out in monomials; :class:`DeepLinear` keeps the notation."""
+        return _expanded(evolve(self, once=()))
+
+    def system(self, p: NDArray[np.complex128] | NDArray[np.float64]) -> PolynomialSystem:
+        """Return the member with parameters `p` of shape (M,), written out in monomials."""
+        values = np.asarray(p).reshape(-1)
+        if len(values) != sum(self._sizes):
+            raise PolynomialError(f"there are {sum(self._sizes)} parameters, got {len(values)}.")
+        return self.expanded().at(values)
+
+
+def _expanded(family: DeepLinearFamily) -> PolynomialFamily:
+    """Write the loss out and differentiate it; products of matrices of names become sums of paths."""
+    unknowns, parameters = family.unknown_names, family.parameter_names
+    widths, m = family.widths, family.examples
+    terms = [f"1/2*lambda{w[1:]}*{w}^2" for w in unknowns]
+    for example in range(1, m + 1):
+        for out in range(1, widths[-1] + 1):
+            paths = [
+                "*".join(
+                    [f"w{layer}_{b}_{a}" for layer, (a, b) in enumerate(zip(path, path[1:], strict=False), 1)]
+                    + [f"x_{path[0]}_{example}"]
+                )
+                for path in product(*(range(1, width + 1) for width in widths[:-1]), (out,))
+            ]
+            terms.append(f"1/2*({' + '.join(paths)} - y_{out}_{example})^2")
+    return PolynomialFamily.gradient(" + ".join(terms), unknowns, parameters)
