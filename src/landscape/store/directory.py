@@ -1,0 +1,695 @@
+"""One run on disk.
+
+::
+
+    config.json       what was run, canonical; enough to run it again
+    provenance.json   packages, plugins, commit, device, threads, engine, data hashes
+    state.json        status, times, and the attempts with the step each of them resumed from
+    lock              who is writing
+    metrics.jsonl     a line per step and worker, one write each
+    snapshots.jsonl   the commit record of weights/, with a SHA-256 each
+    weights/          step-XXXXXXXX.safetensors
+    spectra/          arrays that probes measured; index.jsonl is their commit record
+    solutions/        solutions of polynomial systems, a file per sample; index.jsonl likewise
+    resume/           the two last states from which the run can go on
+    tables/ figures/ logs/ report.html
+    MANIFEST.json     the SHA-256 of everything recorded, on close
+
+A line in a commit record is written after the file it names is complete, so what is listed is there, and
+what is not listed does not count. A resumed run is a new *attempt*: what earlier attempts recorded after the
+step it resumed from stays on disk, is superseded, and is left out of everything that is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import operator
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from urllib.parse import quote
+
+import pandas as pd
+
+from landscape.errors import RunError, nearest
+from landscape.store import files, lock, tables
+from landscape.store.records import ArrayRecord, Snapshot, SolutionRecord
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from landscape.objective import Layout
+    from landscape.store.span import SnapshotSpan
+
+__all__ = ["RunDirectory"]
+
+#: Version of the layout on disk.
+FORMAT = 1
+#: With what a run can be closed.
+STATUSES = ("complete", "stopped", "failed", "interrupted")
+#: How many resumable states are kept: two, so that a newest one that was damaged is not the end of the run.
+KEPT_STATES = 2
+
+S = TypeVar("S")
+Record = dict[str, Any]
+
+_METRICS = "metrics.jsonl"
+_SNAPSHOTS = "snapshots.jsonl"
+_ARRAYS = "spectra/index.jsonl"
+_SOLUTIONS = "solutions/index.jsonl"
+
+
+def now() -> str:
+    """Return the time as ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def file_name(text: str) -> str:
+    """Return `text` as a name every file system takes; different texts have different names."""
+    quoted = quote(text, safe=" +-_=,@")
+    # A leading dot would hide the file, and "." and ".." are not names at all.
+    return quoted.replace(".", "%2E", 1) if quoted.startswith(".") else quoted
+
+
+class RunDirectory:
+    """A run on disk, for reading; and for writing by whoever holds its lock.
+
+    Made by :meth:`landscape.store.RunStore.create`, which takes the lock, or opened for reading by
+    :meth:`landscape.store.RunStore.open`; :meth:`begin_attempt` takes the lock of an opened run.
+
+    Raises
+    ------
+    landscape.errors.RunError
+        If `path` is not a run, or was written by a newer version.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).absolute()
+        self._lock: lock.Lock | None = None
+        self._attempt = -1
+        self._logs: dict[str, files.LineLog] = {}
+        self._committed: dict[str, set[str]] = {}
+        if not (self.path / "config.json").is_file():
+            raise RunError(f"{self.path} is not a run: it has no config.json.")
+        if self._stored_state()["format"] > FORMAT:
+            raise RunError(f"{self.path} was written by a newer version of landscape; update to read it.")
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        configuration: Mapping[str, Any],
+        provenance: Mapping[str, Any],
+        *,
+        kind: str,
+        name: str = "",
+    ) -> RunDirectory:
+        """Make the run `path` and take its lock; either the whole run is there afterwards, or nothing.
+
+        Raises
+        ------
+        landscape.errors.RunError
+            If it exists already, a value cannot be written as JSON, or the disk cannot be written.
+        """
+        began = now()
+        state = {
+            "format": FORMAT,
+            "kind": kind,
+            "name": name,
+            "status": "running",
+            "reason": None,
+            "started": began,
+            "updated": began,
+            "ended": None,
+            "attempts": [{"resume_step": None, "started": began}],
+        }
+        documents = {"config.json": configuration, "provenance.json": provenance, "state.json": state}
+        for file, document in documents.items():
+            files.plain(document, file.removesuffix(".json"))
+        if path.exists():
+            raise RunError(f"{path} exists already; choose another name, or resume it.")
+        building = path.with_name(f"{files.TEMPORARY}{path.name}")
+        taken: lock.Lock | None = None
+        with files.explained(path, "create"):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                building.mkdir()
+                taken = lock.Lock(building / "lock")
+                for file, document in documents.items():
+                    files.write_json(building / file, document)
+                os.rename(building, path)
+                files.sync_directory(path.parent)
+                taken.moved(path / "lock")
+                directory = cls(path)
+            except BaseException:
+                if taken is not None:
+                    taken.release()
+                files.remove_tree(building)
+                raise
+        directory._lock, directory._attempt = taken, 0
+        return directory
+
+    def __repr__(self) -> str:
+        return f"RunDirectory({str(self.path)!r})"
+
+    # -- what it is -------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """Name of the folder."""
+        return self.path.name
+
+    @property
+    def kind(self) -> str:
+        """What was run, such as ``"experiment"``."""
+        return str(self._stored_state()["kind"])
+
+    @property
+    def name(self) -> str:
+        """What the run was called; empty where it was given no name."""
+        return str(self._stored_state()["name"])
+
+    @cached_property
+    def configuration(self) -> dict[str, Any]:
+        """What was run, as plain values."""
+        configuration: dict[str, Any] = files.read_json(self.path / "config.json")
+        return configuration
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """With what it was run, as plain values."""
+        provenance: dict[str, Any] = files.read_json(self.path / "provenance.json")
+        return provenance
+
+    def _stored_state(self) -> Record:
+        state = files.read_json(self.path / "state.json")
+        if (
+            not isinstance(state, dict)
+            or not {"format", "kind", "name", "status", "attempts"} <= state.keys()
+        ):
+            raise RunError(f"{self.path / 'state.json'} is damaged: it does not describe a run.")
+        return state
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Status, reason, times and attempts.
+
+        ``status`` is ``"running"``, ``"complete"``, ``"stopped"``, ``"failed"``, ``"interrupted"``, or
+        ``"crashed"``: the run says that it is running, and the process that wrote it is gone.
+        """
+        state = self._stored_state()
+        if state["status"] == "running":
+            holder = lock.holder_of(self.path / "lock")
+            if holder is None or lock.status_of(holder) == "dead":
+                # It may have been closed between the two looks.
+                state = self._stored_state()
+                if state["status"] == "running":
+                    state |= {"status": "crashed", "reason": "its process ended without closing the run"}
+        return state
+
+    @property
+    def status(self) -> str:
+        """The status alone; see :attr:`state`."""
+        return str(self.state["status"])
+
+    @property
+    def writable(self) -> bool:
+        """Whether this object holds the run's lock."""
+        return self._lock is not None
+
+    def ensure_space(self, needed: int) -> None:
+        """Raise a `RunError` that says how much is missing unless `needed` bytes are free."""
+        files.ensure_space(self.path, needed)
+
+    # -- writing ----------------------------------------------------------------------------------------
+
+    def _writing(self) -> None:
+        if self._lock is None:
+            raise RunError(f"{self.path} is open for reading; begin_attempt() opens it for writing.")
+
+    def _log(self, name: str) -> files.LineLog:
+        self._writing()
+        if name not in self._logs:
+            self._folder(Path(name).parent)
+            self._logs[name] = files.LineLog(self.path / name)
+        return self._logs[name]
+
+    def _folder(self, name: str | Path) -> Path:
+        path = self.path / name
+        with files.explained(path):
+            path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _set_state(self, **changes: Any) -> None:
+        files.write_json(self.path / "state.json", self._stored_state() | changes | {"updated": now()})
+
+    def _close_logs(self) -> None:
+        while self._logs:
+            self._logs.popitem()[1].close()
+        self._committed.clear()
+
+    def _uncommitted(self, index: str, folder: Path, stem: str) -> Path:
+        """Return a path in `folder` that no commit record names; what a crash left there may be replaced."""
+        if index not in self._committed:
+            self._committed[index] = {record["file"] for record in files.read_lines(self.path / index)}
+        copies = 0
+        path = folder / f"{stem}.safetensors"
+        while path.relative_to(self.path).as_posix() in self._committed[index]:
+            copies += 1
+            path = folder / f"{stem}.{copies}.safetensors"
+        return path
+
+    def _commit(self, index: str, path: Path, record: Mapping[str, Any], *, sync: bool) -> None:
+        """Write the line that makes the complete file `path` part of the run."""
+        file = path.relative_to(self.path).as_posix()
+        self._log(index).append({**record, "attempt": self._attempt, "file": file}, sync=sync)
+        self._committed[index].add(file)
+
+    def begin_attempt(self, resume_step: int | None) -> int:
+        """Take the lock and go on from `resume_step`, or from the beginning if it is None.
+
+        What was recorded after that step is superseded from now on. Records of that step itself stay, until
+        the new attempt writes them again.
+
+        Returns
+        -------
+        int
+            The number of the attempt; the first one, made by `RunStore.create`, was 0.
+
+        Raises
+        ------
+        landscape.errors.RunError
+            If another living process writes this run.
+        """
+        taken = self._lock or lock.Lock(self.path / "lock")
+        try:
+            self._close_logs()
+            files.remove_leftovers(self.path)
+            attempts = [*self._stored_state()["attempts"], {"resume_step": resume_step, "started": now()}]
+            with suppress(FileNotFoundError):
+                os.unlink(self.path / "MANIFEST.json")
+            self._set_state(status="running", reason=None, ended=None, attempts=attempts)
+        except BaseException:
+            if self._lock is None:
+                taken.release()
+            raise
+        self._lock, self._attempt = taken, len(attempts) - 1
+        return self._attempt
+
+    def write_row(self, row: Mapping[str, Any]) -> None:
+        """Record one row of metrics; from here on it survives the death of this process.
+
+        Parameters
+        ----------
+        row
+            ``{"step": int, "worker": str, ...}``. A second row of the same step and worker adds its columns
+            to the first.
+        """
+        step, worker = _step_of(row.get("step")), row.get("worker")
+        if not isinstance(worker, str):
+            raise RunError(f"A row of metrics needs a str 'worker'; got {worker!r}.")
+        if "attempt" in row:
+            raise RunError("'attempt' is a column of the store's own; give the quantity another name.")
+        self._log(_METRICS).append({**row, "step": step, "attempt": self._attempt})
+
+    def write_arrays(self, name: str, step: int, worker: str, arrays: Mapping[str, np.ndarray]) -> Path:
+        """Record arrays under `name`, usually the name of the probe that measured them."""
+        from landscape.store.tensors import save_tensors
+
+        self._writing()
+        key = {"name": name, "step": _step_of(step), "worker": worker}
+        folder = self._folder(Path("spectra") / file_name(name))
+        path = self._uncommitted(_ARRAYS, folder, f"step-{step:08d}-{file_name(worker)}")
+        self._commit(_ARRAYS, path, key | save_tensors(path, arrays, key), sync=False)
+        return path
+
+    def write_snapshot(
+        self,
+        step: int,
+        tensors: Mapping[str, Tensor],
+        buffers: Mapping[str, Mapping[str, Tensor]] | None = None,
+        layout: Layout | Sequence[Mapping[str, Any]] | None = None,
+    ) -> Path:
+        """Record weights.
+
+        Parameters
+        ----------
+        step
+            Number of updates before them.
+        tensors
+            Weights of shape (P,) by label: workers ``"0"``, ``"1"``, ..., and ``"centre"`` and the like.
+        buffers
+            Buffers of the module by owner, a label or ``"all"``, and name.
+        layout
+            Names and shapes of the parameters, so that parts of the network can be told apart:
+            ``[{"name": "0.weight", "shape": [4, 3]}, ...]`` or the landscape's `Layout`.
+        """
+        from landscape.store.layout import plain_layout
+        from landscape.store.tensors import save_tensors
+
+        self._writing()
+        shapes = {label: tuple(tensor.shape) for label, tensor in tensors.items()}
+        if len(set(shapes.values())) != 1 or len(next(iter(shapes.values()))) != 1:
+            raise RunError(f"A snapshot needs weights of one common shape (P,); got {shapes or 'none'}.")
+        for label in [*tensors, *(buffers or {})]:
+            if "/" in label or not label:
+                raise RunError(f"{label!r} cannot be a label of weights or buffers; leave out the slash.")
+        key = {"step": _step_of(step), "labels": list(tensors)}
+        metadata = key | {"layout": plain_layout(layout, size=next(iter(shapes.values()))[0])}
+        content = dict(tensors)
+        for owner, named in (buffers or {}).items():
+            content |= {f"buffer/{owner}/{name}": tensor for name, tensor in named.items()}
+        path = self._uncommitted(_SNAPSHOTS, self._folder("weights"), f"step-{step:08d}")
+        record = save_tensors(path, content, metadata)
+        # The rows that lead up to a snapshot are not to be lost where the snapshot is not.
+        self.sync()
+        self._commit(_SNAPSHOTS, path, key | record, sync=True)
+        return path
+
+    def write_solutions(
+        self, sample: int, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any] | None = None
+    ) -> Path:
+        """Record the solutions of one sample of a critical-point study; complex arrays are welcome."""
+        from landscape.store.tensors import save_tensors
+
+        self._writing()
+        sample = _step_of(sample)
+        path = self._uncommitted(_SOLUTIONS, self._folder("solutions"), f"sample-{sample:08d}")
+        record = save_tensors(path, arrays, dict(metadata or {}))
+        self._commit(_SOLUTIONS, path, {"sample": sample} | record, sync=False)
+        return path
+
+    def write_table(self, name: str, frame: pd.DataFrame) -> Path:
+        """Record a table; returns the CSV file that lies beside it for other programs."""
+        self._writing()
+        path = self._folder("tables") / file_name(name)
+        tables.save_table(path, frame)
+        return path.with_name(path.name + ".csv")
+
+    def write_resume(self, step: int, state: Any) -> None:
+        """Record everything from which the run can go on at `step`; the two last such states are kept.
+
+        Parameters
+        ----------
+        step
+            Number of updates before the state.
+        state
+            What :func:`landscape.store.encode` takes.
+        """
+        from landscape.store.state import encode
+        from landscape.store.tensors import save_tensors
+
+        self._writing()
+        step = _step_of(step)
+        tree, tensors = encode(state)
+        self.sync()  # a state must never be ahead of the rows and arrays that led to it
+        folder = self._folder("resume")
+        numbers = [number for number, _ in _numbered(folder)]
+        number = max(numbers, default=-1) + 1
+        path = folder / f"step-{step:08d}-{number:06d}.json"
+        record = save_tensors(path.with_suffix(".safetensors"), tensors)
+        payload = {"step": step, "attempt": self._attempt, "tensors": record, "state": tree}
+        text = files.dumps(payload, sort=True, where="state")
+        commit = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "payload": text}
+        files.write_json(path, commit)
+        for old, stale in _numbered(folder):
+            if old <= number - KEPT_STATES:
+                for suffix in (".json", ".safetensors"):
+                    with suppress(FileNotFoundError):
+                        os.unlink(stale.with_suffix(suffix))
+
+    def sync(self) -> None:
+        """Put every row and record so far on the disk."""
+        for log in self._logs.values():
+            log.sync()
+
+    def close(
+        self, status: Literal["complete", "stopped", "failed", "interrupted"], reason: str | None = None
+    ) -> None:
+        """End the attempt: write ``MANIFEST.json`` and the status, and give the lock back.
+
+        A run that is not open for writing is left as it is.
+        """
+        if status not in STATUSES:
+            raise RunError(f"{status!r} is not how a run ends; use one of {', '.join(STATUSES)}.")
+        if self._lock is None:
+            return
+        try:
+            try:
+                self._close_logs()
+                files.write_json(self.path / "MANIFEST.json", self._manifest())
+            finally:
+                self._set_state(status=status, reason=reason, ended=now())
+        finally:
+            self._lock.release()
+            self._lock = None
+
+    def _manifest(self) -> dict[str, dict[str, Any]]:
+        known = {
+            record["file"]: {"sha256": record["sha256"], "bytes": record["bytes"]}
+            for index in (_SNAPSHOTS, _ARRAYS, _SOLUTIONS)
+            for record in files.read_lines(self.path / index)
+        }
+        manifest = {}
+        for path in sorted(self._recorded()):
+            name = path.relative_to(self.path).as_posix()
+            manifest[name] = known.get(name) or {
+                "sha256": files.sha256_of(path),
+                "bytes": path.stat().st_size,
+            }
+        return manifest
+
+    def _recorded(self) -> Iterator[Path]:
+        """Yield the files that are the run; pages and figures can be drawn again, the state is alive."""
+        for path in self.path.iterdir():
+            if path.is_file() and path.suffix in (".json", ".jsonl"):
+                if path.name not in ("state.json", "MANIFEST.json"):
+                    yield path
+            elif path.is_dir() and path.name in ("weights", "spectra", "solutions", "resume", "tables"):
+                yield from (file for file in path.rglob("*") if file.is_file())
+
+    # -- reading ----------------------------------------------------------------------------------------
+
+    def verify(self) -> list[str]:
+        """Compare a closed run with its manifest; return a sentence for every file that differs."""
+        problems = []
+        for name, entry in files.read_json(self.path / "MANIFEST.json").items():
+            path = self.path / name
+            if not path.is_file():
+                problems.append(f"{path} is missing.")
+            elif files.sha256_of(path) != entry["sha256"]:
+                problems.append(f"{path} differs from what was recorded.")
+        return problems
+
+    def _effective(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Leave out what a later attempt supersedes.
+
+        An attempt that resumed from step s supersedes what earlier attempts recorded after s.
+        """
+        last: float = math.inf
+        limits: list[float] = []
+        for attempt in reversed(self._stored_state()["attempts"]):
+            limits.append(last)
+            resumed = attempt["resume_step"]
+            last = min(last, -math.inf if resumed is None else resumed)
+        limits.reverse()
+        for record in records:
+            if record["attempt"] < len(limits) and record["step"] <= limits[record["attempt"]]:
+                yield record
+
+    def rows(self, *, superseded: bool = False) -> list[dict[str, Any]]:
+        """Return the rows of metrics in the order they were first written, one per step and worker.
+
+        Parameters
+        ----------
+        superseded
+            Return every row as it was written instead, those that a resume superseded included; their
+            column ``"attempt"`` says by whom.
+        """
+        records: Iterable[Record] = files.read_lines(self.path / _METRICS)
+        if superseded:
+            return list(records)
+        merged: dict[tuple[int, str], Record] = {}
+        for record in self._effective(records):
+            key = record["step"], record["worker"]
+            earlier = merged.get(key)
+            if earlier is not None and earlier["attempt"] == record["attempt"]:
+                earlier.update(record)
+            elif earlier is None or earlier["attempt"] < record["attempt"]:
+                merged[key] = dict(record)
+        return [
+            {name: value for name, value in record.items() if name != "attempt"} for record in merged.values()
+        ]
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """The rows as a table: ``step`` and ``worker`` first, then the quantities as they first appeared."""
+        rows = self.rows()
+        names = dict.fromkeys(["step", "worker", *(name for row in rows for name in row)])
+        frame = pd.DataFrame(rows, columns=list(names))
+        return frame.astype({"step": "int64", "worker": "str"})
+
+    def export_metrics(self, path: str | Path) -> Path:
+        """Write the metrics as ``.csv``, ``.parquet`` or ``.tex``, as the ending of `path` says."""
+        return tables.export(self.metrics, Path(path))
+
+    @property
+    def last_step(self) -> int | None:
+        """The step of the last effective row, or of the last snapshot where there are no rows."""
+        steps = [record["step"] for record in self._effective(files.read_lines(self.path / _METRICS))]
+        steps = steps or [snapshot.step for snapshot in self.snapshots()]
+        return max(steps, default=None)
+
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """Return the snapshots in the order of their steps."""
+        newest = {
+            record["step"]: record for record in self._effective(files.read_lines(self.path / _SNAPSHOTS))
+        }
+        return tuple(
+            Snapshot(
+                step=step,
+                labels=tuple(record["labels"]),
+                path=self.path / record["file"],
+                sha256=record["sha256"],
+                bytes=record["bytes"],
+            )
+            for step, record in sorted(newest.items())
+        )
+
+    def array_names(self) -> list[str]:
+        """Return the names under which arrays were recorded."""
+        return sorted({record["name"] for record in self._effective(files.read_lines(self.path / _ARRAYS))})
+
+    def arrays(self, name: str) -> list[ArrayRecord]:
+        """Return what was recorded under `name`, in the order of steps, then of writing.
+
+        Raises
+        ------
+        landscape.errors.RunError
+            If nothing was recorded under that name.
+        """
+        newest: dict[tuple[int, str], Record] = {}
+        for record in self._effective(files.read_lines(self.path / _ARRAYS)):
+            if record["name"] == name:
+                newest[record["step"], record["worker"]] = record
+        if not newest:
+            known = self.array_names()
+            raise RunError(
+                f"{self.path} has no arrays of {name!r}; it has {', '.join(known) or 'none at all'}."
+                f"{nearest(name, known)}"
+            )
+        return [
+            ArrayRecord(step=step, worker=worker, path=self.path / record["file"], sha256=record["sha256"])
+            for (step, worker), record in sorted(newest.items(), key=lambda item: item[0][0])
+        ]
+
+    def solutions(self) -> tuple[SolutionRecord, ...]:
+        """Return the recorded solutions in the order of samples."""
+        newest = {record["sample"]: record for record in files.read_lines(self.path / _SOLUTIONS)}
+        return tuple(
+            SolutionRecord(sample=sample, path=self.path / record["file"], sha256=record["sha256"])
+            for sample, record in sorted(newest.items())
+        )
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Return the recorded tables by name."""
+        from urllib.parse import unquote
+
+        found = sorted((self.path / "tables").glob("*.json"))
+        return {
+            unquote(path.stem): tables.load_table(path.with_suffix(""))
+            for path in found
+            if not path.name.startswith(files.TEMPORARY)
+        }
+
+    def latest_resume(self, template: S) -> tuple[int, S] | None:
+        """Return the newest state from which the run can go on, and its step.
+
+        A state that does not agree with its checksum is passed over, with a warning.
+
+        Parameters
+        ----------
+        template
+            A fresh state of the same kind; only classes that occur in it are built.
+
+        Returns
+        -------
+        tuple or None
+            None where there is no whole state.
+
+        Raises
+        ------
+        landscape.errors.RunError
+            If the state is whole, but of other classes or fields than `template`.
+        """
+        from landscape.store.state import decode
+        from landscape.store.tensors import load_tensors
+
+        candidates = []
+        for number, path in _numbered(self.path / "resume"):
+            if path.suffix == ".json":
+                try:
+                    commit = files.read_json(path)
+                    text = commit["payload"]
+                    if hashlib.sha256(text.encode()).hexdigest() != commit["sha256"]:
+                        raise RunError(f"{path} is damaged: its SHA-256 is not the recorded one.")
+                    candidates.append({**files.loads(text), "number": number, "path": path})
+                except (RunError, TypeError, KeyError, AttributeError) as error:
+                    warnings.warn(f"A resumable state was passed over: {error}", RuntimeWarning, stacklevel=2)
+        for candidate in sorted(self._effective(candidates), key=operator.itemgetter("number"), reverse=True):
+            try:
+                tensors = load_tensors(
+                    candidate["path"].with_suffix(".safetensors"), candidate["tensors"]["sha256"]
+                )
+            except RunError as error:
+                warnings.warn(f"A resumable state was passed over: {error}", RuntimeWarning, stacklevel=2)
+                continue
+            return candidate["step"], decode(candidate["state"], tensors, template)
+        return None
+
+    def span(
+        self, part: str | Sequence[str] | None = None, workers: Sequence[str] | None = None
+    ) -> SnapshotSpan:
+        """Return the affine space that the snapshots span.
+
+        Parameters
+        ----------
+        part
+            Pattern or patterns of parameter names, such as ``"layer1.*"``; all parameters where None.
+        workers
+            The labels to take, in their order; all of them where None.
+
+        Raises
+        ------
+        landscape.errors.RunError
+            If there are no such snapshots, or a file differs from its commit record.
+        """
+        from landscape.store.span import SnapshotSpan
+
+        span = SnapshotSpan.from_snapshots(self.snapshots(), workers)
+        return span if part is None else span.part(part)
+
+
+def _step_of(value: Any) -> int:
+    if not isinstance(value, bool):
+        with suppress(TypeError):
+            step = operator.index(value)
+            if step >= 0:
+                return step
+    raise RunError(f"A step or sample is a whole number from 0 on; got {value!r}.")
+
+
+def _numbered(folder: Path) -> list[tuple[int, Path]]:
+    """Return the files of resumable states with their running numbers."""
+    return sorted(
+        (int(path.stem.rpartition("-")[2]), path)
+        for path in folder.glob("step-*-*")
+        if path.suffix in (".json", ".safetensors")
+    )

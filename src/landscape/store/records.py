@@ -1,0 +1,128 @@
+"""What is read back from a run: snapshots, arrays and solutions, each verified against its checksum."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import field, frozen
+
+from landscape.errors import RunError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+__all__ = ["ArrayRecord", "Snapshot", "SolutionRecord"]
+
+
+@frozen
+class Snapshot:
+    """The weights at one step.
+
+    Attributes
+    ----------
+    step
+        Number of updates before it.
+    labels
+        Workers ``"0"``, ``"1"``, ... and further points such as ``"centre"``.
+    path, sha256, bytes
+        The file, its checksum and its size.
+    """
+
+    step: int
+    labels: tuple[str, ...]
+    path: Path
+    sha256: str = field(repr=False)
+    bytes: int
+
+    def read(self) -> dict[str, Tensor]:
+        """Read the weights of every label, each of shape (P,), verified.
+
+        Raises
+        ------
+        landscape.errors.RunError
+            If the file differs from its commit record.
+        """
+        return {label: self.weights(label) for label in self.labels}
+
+    def weights(self, label: str = "0") -> Tensor:
+        """Read the weights of one label, shape (P,), verified.
+
+        Raises
+        ------
+        landscape.errors.RunError
+            If there is no such label, or the file differs from its commit record.
+        """
+        from landscape.store.tensors import load_tensors
+
+        if label not in self.labels:
+            raise RunError(
+                f"{self.path} has no weights of {label!r}; it has {', '.join(self.labels)}."
+                f"{nearest(label, self.labels)}"
+            )
+        return load_tensors(self.path, self.sha256, names=(label,))[label]
+
+    def buffers(self, label: str = "0") -> dict[str, Tensor]:
+        """Read the module's buffers that belong to `label`: those all labels share, then its own."""
+        from landscape.store.tensors import load_tensors
+
+        buffers: dict[str, Tensor] = {}
+        for owner in ("all", label):
+            prefix = f"buffer/{owner}/"
+            found = load_tensors(self.path, self.sha256, prefix=prefix)
+            buffers |= {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+        return buffers
+
+    @property
+    def layout(self) -> list[dict[str, Any]] | None:
+        """Names and shapes of the parameters in their order, or None where none were given."""
+        from landscape.store.tensors import metadata_of, verify
+
+        verify(self.path, self.sha256)
+        layout: list[dict[str, Any]] | None = metadata_of(self.path)["layout"]
+        return layout
+
+
+# Without slots, so that what was read once is kept.
+@frozen(slots=False)
+class ArrayRecord:
+    """Arrays that were measured at one step on one worker; read from disk on first use."""
+
+    step: int
+    worker: str
+    path: Path
+    sha256: str = field(repr=False)
+
+    @cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays by name, verified."""
+        from landscape.store.tensors import load_arrays
+
+        return load_arrays(self.path, self.sha256)
+
+
+@frozen(slots=False)
+class SolutionRecord:
+    """The solutions of one sample of a critical-point study; read from disk on first use."""
+
+    sample: int
+    path: Path
+    sha256: str = field(repr=False)
+
+    @cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays by name, verified."""
+        from landscape.store.tensors import load_arrays
+
+        return load_arrays(self.path, self.sha256)
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """The plain values that were stored with the arrays."""
+        from landscape.store.tensors import metadata_of, verify
+
+        verify(self.path, self.sha256)
+        metadata: dict[str, Any] = metadata_of(self.path)
+        return metadata
