@@ -1,0 +1,70 @@
+"""How the documentation is built: Sphinx, pages in Markdown, examples that run."""
+
+import os
+import warnings
+
+# Measured examples look the same wherever the gallery is built.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import matplotlib
+
+import landscape
+
+matplotlib.use("agg")
+
+project = "landscape"
+author = "The landscape developers"
+copyright = author  # the name is Sphinx's
+version = release = landscape.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "examples/README.txt", "gallery/**/*.ipynb", "gallery/**/*.py"]
+templates_path = ["_templates"]
+# Single backticks in docstrings mean code.
+default_role = "code"
+
+html_theme = "furo"
+html_title = f"landscape {release}"
+html_theme_options = {"navigation_with_keys": True}
+html_show_sourcelink = False
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+autosummary_generate = True
+autosummary_imported_members = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+napoleon_google_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"plot_",
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_memory": False,
+    "show_signature": False,
+    "min_reported_time": 1e9,
+    "remove_config_comments": True,
+    # DataFrames are shown as tables.
+    "capture_repr": ("_repr_html_", "__repr__"),
+    "write_computation_times": False,
+}
+
+# An example that warns is an example that fails; what others deprecate among themselves is not ours.
+warnings.filterwarnings("default")
