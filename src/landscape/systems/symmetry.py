@@ -62,7 +62,7 @@ class SignGroup:
     """
 
     def __init__(self, generators: Sequence[Sequence[bool]] | NDArray[np.bool_], unknowns: int) -> None:
-        dense = np.asarray(generators, dtype=bool).reshape(-1, unknowns)
+        dense = np.asarray(generators, dtype=bool).reshape(len(generators), unknowns)
         self.generators, pivots = _echelon_mod_2(dense)
         self._pivots = np.array(pivots, dtype=np.int64)
 
@@ -106,7 +106,9 @@ class SignGroup:
         if self._pivots.size == 0:
             return result
         pivots = z[:, self._pivots]
-        phases = pivots / np.maximum(np.abs(pivots), np.finfo(float).tiny)
+        moduli = np.abs(pivots)
+        zero = moduli <= 1e-12 * np.abs(z).max(axis=1, initial=0.0)[:, None]
+        phases = np.where(zero, 1.0, pivots / np.where(zero, 1.0, moduli))
         for number, generator in enumerate(self.generators):
             result[:, generator] *= phases[:, number, None]
         return result

@@ -340,9 +340,10 @@ class DeepLinearFamily(ParametricFamily):
                         block[:, diagonal, :, :, diagonal] += outer.transpose(0, 2, 1)[None]
                         between = weights[j]
                     else:
-                        block += between.transpose(0, 2, 1)[:, :, None, None, :] * outer.transpose(0, 2, 1)[
-                            :, None, :, :, None
-                        ]
+                        block += (
+                            between.transpose(0, 2, 1)[:, :, None, None, :]
+                            * outer.transpose(0, 2, 1)[:, None, :, :, None]
+                        )
                         between = weights[j] @ between
                 there = slice(self._starts[j], self._starts[j + 1])
                 flat = block.reshape(batch, rows * columns, -1)
@@ -410,7 +411,9 @@ class DeepLinearFamily(ParametricFamily):
         groups = []
         for stream, (name, size) in enumerate(zip(_GROUPS, self._sizes, strict=True)):
             generator = np.random.default_rng([seed, stream])
-            text = {"regularisation": self.regularisation, "inputs": self.inputs, "targets": self.targets}[name]
+            text = {"regularisation": self.regularisation, "inputs": self.inputs, "targets": self.targets}[
+                name
+            ]
             distribution = Distribution.parse(text)
             distribution.check_size(size, name)
             rows = distribution.draw(1 if name in self.once else n, size, generator)

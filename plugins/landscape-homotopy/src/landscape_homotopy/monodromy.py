@@ -1,0 +1,573 @@
+"""All isolated solutions of a family: monodromy for one generic member, parameter homotopy to all others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from attrs import define, field, frozen
+from landscape.errors import ConfigurationError, PolynomialError, SolverError
+from landscape.interfaces import Solver
+from landscape.randomness import numpy_generator
+from landscape.systems import (
+    ParametricFamily,
+    PolynomialFamily,
+    PolynomialSystem,
+    SignGroup,
+    Solutions,
+    Subfamily,
+)
+from numpy.typing import NDArray
+
+from landscape_homotopy.tracker import REGULAR, Settings, polish, track
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Monodromy"]
+
+_log = logging.getLogger("landscape")
+
+Complex = NDArray[np.complex128]
+
+#: Two points are one solution when they differ by less than this, relative to their largest coordinate.
+#: Regular solutions are polished to about 1e-14.
+_SAME = 1e-8
+#: A coordinate is taken for zero when it is this much smaller than the largest; after Newton's method the
+#: zeros of a regular solution are at rounding level.
+_ZERO = 1e-12
+#: A start pair whose Jacobian is worse conditioned than this is singular. Generic ones of the families tried
+#: stay below 1e6, singular ones come out at 1e15 and above.
+_SINGULAR = 1e12
+#: Systems (of N unknowns) tracked at once have at most this many Jacobian entries: 48 MB.
+_JACOBIAN_ENTRIES = 3_000_000
+
+_CAREFUL = Settings(
+    contraction=0.002, displacement=0.01, first_step=0.002, smallest_step=1e-12, most_steps=6000
+)
+
+
+def _at_least(least: int):  # type: ignore[no-untyped-def]
+    def check(instance: object, attribute, value: int) -> None:  # type: ignore[no-untyped-def]
+        if value < least:
+            raise ConfigurationError(f"{attribute.name}={value} must be at least {least}.")
+
+    return check
+
+
+@define
+class _Counts:
+    """What happened on the way to one target; added up over the parts of a family."""
+
+    tracked: int = 0
+    retried: int = 0
+    jumped: int = 0
+    lost: int = 0
+    conjugated: int = 0
+
+
+@frozen(eq=False)
+class _Start:
+    """One representative per sign orbit of the torus solutions of a generic member.
+
+    Attributes
+    ----------
+    family, group
+        The family and its sign changes.
+    parameters
+        Of the generic member, shape (M,).
+    points
+        Shape (k, N).
+    forbidden
+        Zero patterns of other parts of the family, bool (patterns, N), true where not zero: an endpoint that
+        shows one of them has jumped.
+    loops, seeds, paths
+        Quiet loops at the end, independent start pairs that arrived, and paths tracked altogether.
+    """
+
+    family: ParametricFamily
+    group: SignGroup
+    parameters: Complex
+    points: Complex
+    forbidden: NDArray[np.bool_]
+    loops: int
+    seeds: int
+    paths: int
+
+
+def _distinct(groups: NDArray[np.int64], points: Complex, tolerance: float = _SAME) -> NDArray[np.bool_]:
+    """Return a mask that keeps the first of points that coincide within their group.
+
+    Points are sorted along a fixed direction, so that only neighbours need comparing.
+    """
+    n, unknowns = points.shape
+    keep = np.ones(n, dtype=bool)
+    if n < 2:
+        return keep
+    direction = np.exp(1j * np.arange(1, unknowns + 1) ** 2) / max(unknowns, 1)
+    along = (points @ direction).real
+    size = np.maximum(np.abs(points).max(axis=1, initial=0.0), 1.0)
+    order = np.lexsort((along, groups))
+    for offset in range(1, n):
+        left, right = order[:-offset], order[offset:]
+        reach = tolerance * np.maximum(size[left], size[right])
+        near = (groups[left] == groups[right]) & (along[right] - along[left] <= reach)
+        if not near.any():
+            break
+        left, right, reach = left[near], right[near], reach[near]
+        same = np.abs(points[left] - points[right]).max(axis=1, initial=0.0) <= reach
+        keep[np.maximum(left, right)[same]] = False
+    return keep
+
+
+def _nonzero(z: Complex) -> NDArray[np.bool_]:
+    moduli = np.abs(z)
+    return np.asarray(moduli > _ZERO * moduli.max(axis=1, keepdims=True, initial=0.0))
+
+
+def _allowed(z: Complex, forbidden: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which points do not show a zero pattern that belongs to another part of the family."""
+    nonzero = _nonzero(z)
+    hit = (nonzero[:, None, :] == forbidden[None]).all(axis=2).any(axis=1)
+    return np.asarray(~hit)
+
+
+@frozen
+class Monodromy(Solver):
+    """Monodromy, then one parameter homotopy for all members and all solutions at once.
+
+    A family falls into parts by the zero patterns that its solutions can have (for a deep linear network: its
+    sub-networks). For each kind of part, a start pair (a solution together with parameters that have it)
+    costs only linear algebra. Where its Jacobian is singular the part has no isolated solutions. Otherwise
+    the one solution is carried around loops in the space of complex parameters, which permutes the solutions
+    and so turns up more of them, until `quiet_loops` loops in a row bring nothing new. Only one solution per
+    orbit of the family's sign changes is ever tracked. From the generic member, straight paths lead to all
+    members that were asked for.
+
+    What a path lost or two paths shared is looked for again: among complex conjugates of what was found, with
+    short careful steps, and along other routes. Solutions that are found more often than there are start
+    solutions show that the monodromy had stopped too early; the start set is then completed. Whatever still
+    is missing is counted in ``statistics["lost"]``.
+
+    Attributes
+    ----------
+    quiet_loops
+        Loops in a row that must bring nothing new. A loop acts on n orbits as a permutation; while half of
+        them are missing, a random one brings nothing new with probability 1 / binomial(n, n / 2), but short
+        stretches of bad luck happen where orbits come in blocks: for widths (3, 3, 3), 4 quiet loops
+        stopped short in 2 of 3 seeds, 12 in none.
+    starts
+        Independent start pairs that are connected to the generic member before the first loop.
+    retries
+        Rungs of the ladder for members with missing solutions. The first two keep the route.
+    most_solutions
+        Give up when a generic member has more orbits than this.
+
+    References
+    ----------
+    Duff, Hill, Jensen, Lee, Leykin, Sommars, Solving polynomial systems via homotopy continuation and
+    monodromy, IMA J. Numer. Anal. 39 (2019). Timme, Mixed precision path tracking for polynomial homotopy
+    continuation, Adv. Comput. Math. 47 (2021).
+    """
+
+    references: ClassVar[tuple[str, ...]] = (
+        "Duff, Hill, Jensen, Lee, Leykin, Sommars: Solving polynomial systems via homotopy continuation and "
+        "monodromy. IMA J. Numer. Anal. 39 (2019) 1421-1446",
+        "Timme: Mixed precision path tracking for polynomial homotopy continuation. Adv. Comput. Math. 47 (2021)",
+    )
+
+    quiet_loops: int = field(default=20, validator=_at_least(1))
+    starts: int = field(default=8, validator=_at_least(1))
+    retries: int = field(default=6, validator=_at_least(0))
+    most_solutions: int = field(default=100_000, validator=_at_least(1))
+
+    # -- the interface ------------------------------------------------------------------------------------
+
+    def solve(self, system: PolynomialSystem, generator: torch.Generator) -> Solutions:
+        """Find the isolated regular solutions of one system.
+
+        The system is taken as a member of the family of all systems with the same monomials, of which all
+        coefficients are parameters. Paths that diverge, or end in a solution that is not regular, count as
+        lost: a system with special coefficients has fewer regular solutions than a generic one.
+        """
+        family, parameters = _coefficient_family(system)
+        (solutions,) = self.solve_family(family, parameters[None], generator)
+        return solutions
+
+    def solve_family(
+        self, family: ParametricFamily, parameters: NDArray[np.generic], generator: torch.Generator
+    ) -> Iterator[Solutions]:
+        """Solve the members with the given parameters (samples, M), yielding them in their order.
+
+        Raises
+        ------
+        PolynomialError
+            When `parameters` have another shape, are not finite, or the family has no start pair.
+        SolverError
+            When a generic member has more solutions than `most_solutions`.
+        """
+        targets = np.asarray(parameters)
+        m = len(family.parameter_names)
+        if targets.ndim != 2 or targets.shape[1] != m:
+            raise PolynomialError(f"parameters must have shape (samples, {m}), got {targets.shape}.")
+        if not np.isfinite(targets).all():
+            raise PolynomialError("parameters must be finite; some are NaN or infinite.")
+        return self._solve_family(family, targets, numpy_generator(generator))
+
+    # -- the generic member -------------------------------------------------------------------------------
+
+    def _solve_family(
+        self, family: ParametricFamily, targets: NDArray[np.generic], rng: np.random.Generator
+    ) -> Iterator[Solutions]:
+        parts: dict[ParametricFamily, list[Subfamily]] = {}
+        for part in family.subfamilies():
+            parts.setdefault(part.family, []).append(part)
+        starts: dict[ParametricFamily, _Start] = {}
+        for part_family in parts:
+            found = self._generic_member(part_family, rng)
+            if found is not None:
+                starts[part_family] = found
+        paths = sum(len(start.points) * len(parts[key]) for key, start in starts.items())
+        entries = max(1, paths) * max(1, len(family.unknown_names)) ** 2
+        chunk = max(1, _JACOBIAN_ENTRIES // entries)
+        for first in range(0, len(targets), chunk):
+            rows = targets[first : first + chunk]
+            yield from self._solve_chunk(family, rows, parts, starts, rng)
+            _log.info("solved %d of %d members", min(first + chunk, len(targets)), len(targets))
+
+    def _generic_member(self, family: ParametricFamily, rng: np.random.Generator) -> _Start | None:
+        """Find all torus solutions of one generic member; None when there are no isolated ones."""
+        n = len(family.unknown_names)
+        group = family.sign_group()
+        if n == 0:
+            empty = np.zeros((1, 0), dtype=np.complex128)
+            none = np.zeros((0, 0), dtype=bool)
+            return _Start(family, group, np.zeros(0, dtype=np.complex128), empty, none, 0, 0, 0)
+        pairs = [family.start_pair(rng) for _ in range(self.starts)]
+        z, p = np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs])
+        regular = np.linalg.cond(_equilibrated(family.jacobian(z, p))) < _SINGULAR
+        if not regular.any():
+            return None
+        z, p = z[regular], p[regular]
+        base = p[0]
+        forbidden = _patterns(family)
+        points, _ = self._merge(family, group, forbidden, z[:1], z[:0], base)
+        arrived = 1
+        paths = 0
+        if len(z) > 1:
+            ends = track(family, z[1:], p[1:], np.broadcast_to(base, p[1:].shape), Settings())
+            good = ends.outcome == REGULAR
+            arrived += int(good.sum())
+            paths += len(z) - 1
+            points, _ = self._merge(family, group, forbidden, points, ends.points[good], base)
+        quiet = 0
+        loops = max(1, self.quiet_loops // 2)
+        while quiet < self.quiet_loops:
+            ends_points, complete = self._loops(family, points, base, loops, rng)
+            paths += 3 * loops * len(points)
+            points, new = self._merge(family, group, forbidden, points, ends_points, base)
+            # Only loops on which every path arrived say that there is nothing more.
+            quiet = 0 if new else quiet + max(complete, 1)
+            if len(points) > self.most_solutions:
+                raise SolverError(
+                    f"a generic member of the family has more than {self.most_solutions} solutions up to "
+                    f"signs; raise most_solutions, or take a smaller family."
+                )
+            _log.info(
+                "monodromy: %d solutions up to signs of %d unknowns, %d quiet loops", len(points), n, quiet
+            )
+        return _Start(family, group, base, points, forbidden, quiet, arrived, paths)
+
+    def _loops(
+        self, family: ParametricFamily, points: Complex, base: Complex, loops: int, rng: np.random.Generator
+    ) -> tuple[Complex, int]:
+        """Carry all points around triangles of parameters; return the ends and how many loops were complete."""
+        k, m = len(points), len(base)
+        corners = [base[None].repeat(loops, axis=0)]
+        for _ in range(2):
+            corners.append(np.array([family.start_pair(rng)[1] for _ in range(loops)]))
+        corners.append(corners[0])
+        loop = np.repeat(np.arange(loops), k)
+        z = np.tile(points, (loops, 1))
+        for here, there in zip(corners, corners[1:], strict=False):
+            ends = track(family, z, here[loop].reshape(-1, m), there[loop].reshape(-1, m), Settings())
+            good = ends.outcome == REGULAR
+            z, loop = ends.points[good], loop[good]
+        complete = int((np.bincount(loop, minlength=loops) == k).sum())
+        return z, complete
+
+    def _merge(
+        self,
+        family: ParametricFamily,
+        group: SignGroup,
+        forbidden: NDArray[np.bool_],
+        known: Complex,
+        candidates: Complex,
+        base: Complex,
+    ) -> tuple[Complex, int]:
+        """Return the known points and the new ones among the candidates, one per orbit; how many are new."""
+        candidates = candidates[_allowed(candidates, forbidden)]
+        merged = np.concatenate([known, candidates])
+        keep = _distinct(np.zeros(len(merged), dtype=np.int64), group.invariants(merged))
+        keep[: len(known)] = True
+        return merged[keep], int(keep.sum()) - len(known)
+
+    # -- all other members --------------------------------------------------------------------------------
+
+    def _solve_chunk(
+        self,
+        family: ParametricFamily,
+        targets: NDArray[np.generic],
+        parts: dict[ParametricFamily, list[Subfamily]],
+        starts: dict[ParametricFamily, _Start],
+        rng: np.random.Generator,
+    ) -> list[Solutions]:
+        samples, n = len(targets), len(family.unknown_names)
+        counts = [_Counts() for _ in range(samples)]
+        points: list[list[Complex]] = [[] for _ in range(samples)]
+        residuals: list[list[NDArray[np.float64]]] = [[] for _ in range(samples)]
+        for key in list(starts):
+            members = parts[key]
+            stacked = np.concatenate([targets[:, list(part.parameters)] for part in members])
+            per_target = [counts[row] for _ in members for row in range(samples)]
+            starts[key], found, accuracy = self._all_targets(starts[key], stacked, per_target, rng)
+            order = starts[key].group.order
+            for number, part in enumerate(members):
+                for row in range(samples):
+                    index = number * samples + row
+                    orbits = np.concatenate([*starts[key].group.orbits(found[index]), found[index][:0]])
+                    whole = np.zeros((len(orbits), n), dtype=np.complex128)
+                    whole[:, list(part.unknowns)] = orbits
+                    points[row].append(whole)
+                    residuals[row].append(np.repeat(accuracy[index], order))
+        evidence = self._evidence(starts, parts)
+        solved = []
+        for row in range(samples):
+            together = np.concatenate([np.zeros((0, n), dtype=np.complex128), *points[row]])
+            accuracy_row = np.concatenate([np.zeros(0), *residuals[row]])
+            # Two parts can only share a solution where parameters are special; then it counts once.
+            keep = _distinct(np.zeros(len(together), dtype=np.int64), together)
+            count = counts[row]
+            missing = f" {count.lost} solutions are missing." if count.lost else ""
+            solved.append(
+                Solutions(
+                    together[keep],
+                    accuracy_row[keep],
+                    completeness="heuristic",
+                    evidence=evidence + missing,
+                    parameters=targets[row],
+                    statistics={
+                        "tracked": count.tracked,
+                        "retried": count.retried,
+                        "jumped": count.jumped,
+                        "conjugated": count.conjugated,
+                        "lost": count.lost,
+                    },
+                )
+            )
+        return solved
+
+    def _evidence(
+        self, starts: dict[ParametricFamily, _Start], parts: dict[ParametricFamily, list[Subfamily]]
+    ) -> str:
+        tried = [start for start in starts.values() if start.points.shape[1]]
+        loops = min((start.loops for start in tried), default=0)
+        seeds = min((start.seeds for start in tried), default=0)
+        return (
+            f"Monodromy from {seeds} independent start pairs ended with {loops} loops in a row that brought "
+            f"nothing new, for each of {len(tried)} kinds of zero pattern; {len(parts) - len(starts)} kinds "
+            f"have a singular Jacobian at generic start pairs, that is, no isolated solutions."
+        )
+
+    def _all_targets(
+        self,
+        start: _Start,
+        targets: NDArray[np.generic],
+        counts: list[_Counts],
+        rng: np.random.Generator,
+    ) -> tuple[_Start, list[Complex], list[NDArray[np.float64]]]:
+        """Return the torus solutions up to signs of every member, and the start set, possibly completed."""
+        number, k, n = len(targets), len(start.points), start.points.shape[1]
+        if n == 0:
+            return start, [start.points] * number, [np.zeros(1)] * number
+        state = _Ends(start, targets)
+        everything = np.arange(number)
+        jumped = state.add(everything, start.parameters, start.points, Settings(), counts)
+        for target, times in zip(*np.unique(jumped, return_counts=True), strict=True):
+            counts[target].jumped += int(times)
+        for rung in range(1, self.retries + 1):
+            missing = np.flatnonzero(state.found() < k)
+            if missing.size == 0:
+                break
+            for target in state.conjugate(missing):
+                counts[target].conjugated += 1
+            missing = np.flatnonzero(state.found() < k)
+            if missing.size == 0:
+                break
+            _log.info("retry %d: %d members lack solutions", rung, missing.size)
+            origin, points = start.parameters, start.points
+            if rung > 1:
+                # Another route: over a corner of its own.
+                corner = start.family.start_pair(rng)[1]
+                moved = track(
+                    start.family, points, np.tile(origin, (k, 1)), np.tile(corner, (k, 1)), _CAREFUL
+                )
+                good = moved.outcome == REGULAR
+                origin, points = corner, moved.points[good]
+            for target in missing:
+                counts[target].retried += len(points)
+            state.add(missing, origin, points, _CAREFUL, counts)
+        found = state.found()
+        if (found > k).any():
+            completed = self._completed(start, state, int(np.argmax(found)))
+            if len(completed.points) > k:
+                _log.info("the start set grew from %d to %d solutions", k, len(completed.points))
+                return self._all_targets(completed, targets, counts, rng)
+        order = start.group.order
+        for target in np.flatnonzero(found < k):
+            counts[target].lost += int(k - found[target]) * order
+        solutions, accuracy = state.result()
+        return start, solutions, accuracy
+
+    def _completed(self, start: _Start, state: _Ends, target: int) -> _Start:
+        """Carry the surplus of solutions of one member back to the generic member."""
+        points = state.points[state.target == target]
+        here = np.tile(state.targets[target].astype(np.complex128), (len(points), 1))
+        there = np.broadcast_to(start.parameters, here.shape)
+        ends = track(start.family, points, here, there, _CAREFUL)
+        merged, _ = self._merge(
+            start.family,
+            start.group,
+            start.forbidden,
+            start.points,
+            ends.points[ends.outcome == REGULAR],
+            start.parameters,
+        )
+        return _Start(
+            start.family,
+            start.group,
+            start.parameters,
+            merged,
+            start.forbidden,
+            start.loops,
+            start.seeds,
+            start.paths + len(points),
+        )
+
+
+class _Ends:
+    """The distinct solutions found so far, of many members of one family."""
+
+    def __init__(self, start: _Start, targets: NDArray[np.generic]) -> None:
+        self.start, self.targets = start, targets
+        n = start.points.shape[1]
+        self.points = np.zeros((0, n), dtype=np.complex128)
+        self.residuals = np.zeros(0)
+        self.target = np.zeros(0, dtype=np.int64)
+
+    def found(self) -> NDArray[np.int64]:
+        """Return how many solutions every member has, shape (members,)."""
+        return np.bincount(self.target, minlength=len(self.targets))
+
+    def add(
+        self,
+        which: NDArray[np.int64],
+        origin: Complex,
+        points: Complex,
+        settings: Settings,
+        counts: list[_Counts],
+    ) -> NDArray[np.int64]:
+        """Track `points`, solutions at `origin`, to the members `which`; keep what is new.
+
+        Returns the members (with repetition) at which two paths of this batch met, or a path ended at a
+        solution of another part.
+        """
+        k = len(points)
+        for target in which:
+            counts[target].tracked += k
+        member = np.repeat(which, k)
+        ends = track(
+            self.start.family,
+            np.tile(points, (len(which), 1)),
+            np.broadcast_to(origin, (len(member), len(origin))),
+            self.targets[member].astype(np.complex128),
+            settings,
+        )
+        good = ends.outcome == REGULAR
+        regular, residuals, member = ends.points[good], ends.residuals[good], member[good]
+        allowed = _allowed(regular, self.start.forbidden)
+        alone = allowed & _distinct(member, self.start.group.invariants(regular))
+        self._merge(member[alone], regular[alone], residuals[alone])
+        return member[~alone]
+
+    def conjugate(self, which: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Add complex conjugates of solutions of real members; return the members that gained one each."""
+        here = np.isin(self.target, which)
+        z, member = self.points[here].conj(), self.target[here]
+        p = self.targets[member]
+        real = ~np.iscomplexobj(p) or not np.any(p.imag)
+        if not real or z.size == 0:
+            return np.zeros(0, dtype=np.int64)
+        refined, residuals, _ = polish(self.start.family, z, p.astype(np.complex128))
+        size = np.abs(z).max(axis=1)
+        good = (residuals < 1e-9) & (np.abs(refined - z).max(axis=1) < 1e-6 * size)
+        before = self.found()
+        self._merge(member[good], refined[good], residuals[good])
+        gained = self.found() - before
+        return np.repeat(np.arange(len(gained)), gained)
+
+    def _merge(self, member: NDArray[np.int64], points: Complex, residuals: NDArray[np.float64]) -> None:
+        target = np.concatenate([self.target, member])
+        together = np.concatenate([self.points, points])
+        accuracy = np.concatenate([self.residuals, residuals])
+        keep = _distinct(target, self.start.group.invariants(together))
+        self.target, self.points, self.residuals = target[keep], together[keep], accuracy[keep]
+
+    def result(self) -> tuple[list[Complex], list[NDArray[np.float64]]]:
+        """Return points and residuals of every member; coordinates at rounding level are exactly zero."""
+        z = np.where(_nonzero(self.points), self.points, 0.0)
+        order = np.argsort(self.target, kind="stable")
+        ends = np.cumsum(self.found())[:-1]
+        return np.split(z[order], ends), np.split(self.residuals[order], ends)
+
+
+def _equilibrated(matrices: Complex) -> Complex:
+    """Scale rows, then columns, to largest entries of one: conditioning apart from units."""
+    tiny = np.finfo(float).tiny
+    scaled = matrices / np.maximum(np.abs(matrices).max(axis=2, keepdims=True), tiny)
+    return np.asarray(scaled / np.maximum(np.abs(scaled).max(axis=1, keepdims=True), tiny))
+
+
+def _patterns(family: ParametricFamily) -> NDArray[np.bool_]:
+    """Return the zero patterns of the parts of a family other than the torus, bool (patterns, N)."""
+    n = len(family.unknown_names)
+    masks = []
+    for part in family.subfamilies():
+        if len(part.unknowns) < n:
+            mask = np.zeros(n, dtype=bool)
+            mask[list(part.unknowns)] = True
+            masks.append(mask)
+    return np.array(masks, dtype=bool).reshape(-1, n)
+
+
+def _coefficient_family(system: PolynomialSystem) -> tuple[PolynomialFamily, Complex]:
+    """Return the family of all systems with the monomials of `system`, and the coefficients of `system`."""
+    prefix = "c"
+    while any(name.startswith(prefix) for name in system.unknowns):
+        prefix += "_c"
+    total = sum(map(len, system.monomials))
+    monomials, coefficients, names = [], [], []
+    for number, polynomial in enumerate(system.monomials, 1):
+        lifted = {}
+        for term, (exponents, coefficient) in enumerate(polynomial.items(), 1):
+            own = [0] * total
+            own[len(names)] = 1
+            lifted[(*exponents, *own)] = 1.0 + 0j
+            names.append(f"{prefix}{number}_{term}")
+            coefficients.append(complex(coefficient))
+        monomials.append(lifted)
+    family = PolynomialFamily.from_monomials(monomials, system.unknowns, names)
+    target = np.array(coefficients)
+    return family, target if target.imag.any() else target.real
