@@ -1,0 +1,638 @@
+"""The data of a landscape: a fixed set of examples, read in a fixed order, as often as needed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    default_collate,
+)
+
+from landscape.errors import DataError
+from landscape.objective.batch import Batch, as_tensors, concatenate, examples_in, leaves, map_leaves, move
+from landscape.randomness import derive_seed, preserved_random_state
+
+__all__ = [
+    "EXAMPLES_PER_BATCH",
+    "BatchedData",
+    "Data",
+    "DatasetData",
+    "IterableData",
+    "TensorData",
+    "as_data",
+    "fixed",
+]
+
+#: Examples evaluated at once where nobody said how many. Activations of that many examples of a small network
+#: stay in a core's caches while a tensor operation still does enough work to hide its own overhead.
+EXAMPLES_PER_BATCH = 512
+
+_RECOMMENDATION = "Draw it once with landscape.fixed(data, batches=...), which keeps the batches in memory."
+
+
+class Data(ABC):
+    """A fixed set of examples that can be read in the same order again and again."""
+
+    #: Whether reading an example may draw random numbers. Data held in memory says no, which spares streams
+    #: the seeding of the global generators around every batch.
+    draws: ClassVar[bool] = True
+
+    @property
+    @abstractmethod
+    def examples(self) -> int:
+        """Number of examples."""
+
+    @abstractmethod
+    def batches(self, size: int | None = None) -> Iterator[Batch]:
+        """Yield all examples in order.
+
+        Parameters
+        ----------
+        size
+            Examples per batch (the last one may be short); None leaves it to the data.
+        """
+
+    @abstractmethod
+    def take(self, indices: Tensor) -> Batch:
+        """Return the examples at `indices`, shape (n,), as one batch."""
+
+    def batches_from(self, first: int, size: int | None = None) -> Iterator[Batch]:
+        """Yield the batches of :meth:`batches` from number `first` on."""
+        return islice(self.batches(size), first, None)
+
+    def everything(self) -> Batch:
+        """Return all examples as one batch."""
+        return self.take(torch.arange(self.examples))
+
+    def moved(self, device: torch.device, dtype: torch.dtype) -> Data:
+        """Return the data on `device` with floating tensors in `dtype`, where that is worth keeping.
+
+        Data that is not held in memory returns itself; its batches are moved as they are read.
+        """
+        return self
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the contents as 64 hexadecimal digits; how they are batched does not count."""
+        return fingerprint_of(self.batches())
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether two passes give the same data; found out by reading it twice, once."""
+        with preserved_random_state():
+            return fingerprint_of(self.batches()) == fingerprint_of(self.batches())
+
+
+class TensorData(Data):
+    """Examples held in memory: a batch structure of tensors with one common leading dimension.
+
+    Parameters
+    ----------
+    tensors
+        For instance ``(x, y)`` or ``{"x": x, "y": y}``. Kept as they are, not copied.
+    batch_size
+        Examples evaluated at once.
+    """
+
+    draws = False
+
+    def __init__(self, tensors: Batch, batch_size: int | None = None) -> None:
+        self.tensors = as_tensors(tensors)
+        strays = [
+            path for path, leaf in leaves(self.tensors) if not isinstance(leaf, Tensor) or not leaf.ndim
+        ]
+        if strays:
+            raise DataError(
+                f"Data held in memory consists of tensors with a leading dimension; data{strays[0]} is none."
+            )
+        self._examples = examples_in(self.tensors)
+        self.batch_size = _checked_batch_size(batch_size, EXAMPLES_PER_BATCH)
+        self._fingerprint: str | None = None
+        self._moved: dict[tuple[torch.device, torch.dtype], TensorData] = {}
+        _refuse_empty(self._examples)
+
+    @property
+    def examples(self) -> int:
+        """Number of examples."""
+        return self._examples
+
+    def batches(self, size: int | None = None) -> Iterator[Batch]:
+        """Yield views of consecutive examples."""
+        return self.batches_from(0, size)
+
+    def batches_from(self, first: int, size: int | None = None) -> Iterator[Batch]:
+        """Yield the batches from number `first` on."""
+        size = _checked_batch_size(size, self.batch_size)
+        for start in range(first * size, self._examples, size):
+            if start == 0 and size >= self._examples:
+                yield self.tensors
+            else:
+                stop = start + size
+                yield map_leaves(lambda leaf, a=start, b=stop: leaf[a:b], self.tensors)
+
+    def take(self, indices: Tensor) -> Batch:
+        """Return the examples at `indices` as one batch."""
+        return map_leaves(lambda leaf: leaf[indices.to(leaf.device)], self.tensors)
+
+    def everything(self) -> Batch:
+        """Return all examples as one batch, without a copy."""
+        return self.tensors
+
+    def moved(self, device: torch.device, dtype: torch.dtype) -> Data:
+        """Return the data on `device` in `dtype`; a conversion is made once and kept."""
+        tensors = move(self.tensors, device, dtype)
+        pairs = zip(leaves(tensors), leaves(self.tensors), strict=True)
+        if all(new is old for (_, new), (_, old) in pairs):
+            return self
+        key = (device, dtype)
+        if key not in self._moved:
+            self._moved[key] = TensorData(tensors, self.batch_size)
+        return self._moved[key]
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the contents."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint_of(self.batches())
+        return self._fingerprint
+
+    @property
+    def deterministic(self) -> bool:
+        """Tensors in memory are the same in every pass."""
+        return True
+
+
+class BatchedData(Data):
+    """Batches held in memory, as somebody else made them.
+
+    Parameters
+    ----------
+    batches
+        The batches, of any structure; kept as they are, not copied.
+    """
+
+    draws = False
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self.held = tuple(as_tensors(batch) for batch in batches)
+        _refuse_empty(len(self.held))
+        self._sizes: Tensor | None = None
+        self._fingerprint: str | None = None
+        self._moved: dict[tuple[torch.device, torch.dtype], BatchedData] = {}
+
+    @property
+    def examples(self) -> int:
+        """Number of examples in all batches."""
+        return int(self._batch_sizes().sum())
+
+    def batches(self, size: int | None = None) -> Iterator[Batch]:
+        """Yield the batches as they were given, or batches of `size` examples across their borders."""
+        return self.batches_from(0, size)
+
+    def batches_from(self, first: int, size: int | None = None) -> Iterator[Batch]:
+        """Yield the batches from number `first` on."""
+        if size is None:
+            yield from self.held[first:]
+            return
+        size = _checked_batch_size(size, 1)
+        for start in range(first * size, self.examples, size):
+            yield self.take(torch.arange(start, min(start + size, self.examples)))
+
+    def take(self, indices: Tensor) -> Batch:
+        """Return the examples at `indices`, counted through all batches, as one batch."""
+        sizes = self._batch_sizes()
+        ends = sizes.cumsum(0)
+        owners = torch.searchsorted(ends, indices.cpu(), right=True)
+        places = indices.cpu() - (ends - sizes)[owners]
+        pieces, order = [], []
+        for owner in owners.unique(sorted=True).tolist():
+            here = (owners == owner).nonzero().squeeze(1)
+            rows = places[here]
+            pieces.append(map_leaves(lambda leaf, rows=rows: _rows(leaf, rows), self.held[owner]))
+            order.append(here)
+        joined = concatenate(pieces)
+        if len(pieces) == 1:
+            return joined
+        back = torch.cat(order).argsort()
+        return map_leaves(lambda leaf: _rows(leaf, back), joined)
+
+    def everything(self) -> Batch:
+        """Return all examples as one batch."""
+        return concatenate(self.held)
+
+    def moved(self, device: torch.device, dtype: torch.dtype) -> Data:
+        """Return the data on `device` in `dtype`; a conversion is made once and kept."""
+        batches = [move(batch, device, dtype) for batch in self.held]
+        pairs = zip(leaves(batches), leaves(list(self.held)), strict=True)
+        if all(new is old for (_, new), (_, old) in pairs):
+            return self
+        key = (device, dtype)
+        if key not in self._moved:
+            self._moved[key] = BatchedData(batches)
+        return self._moved[key]
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the contents."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint_of(self.batches())
+        return self._fingerprint
+
+    @property
+    def deterministic(self) -> bool:
+        """Batches in memory are the same in every pass."""
+        return True
+
+    def _batch_sizes(self) -> Tensor:
+        if self._sizes is None:
+            self._sizes = torch.tensor([examples_in(batch) for batch in self.held])
+        return self._sizes
+
+
+class DatasetData(Data):
+    """A map-style dataset, read in order.
+
+    Random numbers that reading an example draws from the global generators are seeded by the number of the
+    batch and the global states are left as they were, so a loss over augmented data repeats itself as far as
+    the augmentation obeys seeds. Such data still counts as not deterministic: see ``landscape.fixed``.
+
+    Parameters
+    ----------
+    dataset
+        Has ``__len__`` and ``__getitem__``.
+    batch_size
+        Examples per batch; 0 when each item of the dataset already is a batch.
+    collate
+        Makes a batch of a list of items.
+    indices
+        Which items, in which order; all of them by default.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        batch_size: int | None = None,
+        collate: Callable[[list[Any]], Batch] = default_collate,
+        indices: Sequence[int] | None = None,
+    ) -> None:
+        self.dataset = dataset
+        self.batch_size = 0 if batch_size == 0 else _checked_batch_size(batch_size, EXAMPLES_PER_BATCH)
+        self.collate = collate
+        self.indices = range(len(dataset)) if indices is None else indices  # type: ignore[arg-type]
+        self._fingerprint: str | None = None
+        self._deterministic: bool | None = None
+        self._examples: int | None = None
+        _refuse_empty(len(self.indices))
+
+    @property
+    def examples(self) -> int:
+        """Number of examples."""
+        if self._examples is None:
+            self._examples = (
+                len(self.indices) if self.batch_size else sum(examples_in(batch) for batch in self.batches())
+            )
+        return self._examples
+
+    def batches(self, size: int | None = None) -> Iterator[Batch]:
+        """Yield batches of consecutive items."""
+        return self.batches_from(0, size)
+
+    def batches_from(self, first: int, size: int | None = None) -> Iterator[Batch]:
+        """Yield the batches from number `first` on, without reading those before."""
+        for number, read in islice(enumerate(self._readers(size)), first, None):
+            with preserved_random_state(derive_seed(0, "batch", number)):
+                batch = read()
+            yield batch
+
+    def take(self, indices: Tensor) -> Batch:
+        """Return the items at `indices` as one batch; augmentation draws from the global generators."""
+        if not self.batch_size:
+            raise DataError(
+                "The items of this dataset are batches already (batch_size=None in its loader), so single "
+                f"examples cannot be picked. {_RECOMMENDATION}"
+            )
+        with preserved_random_state():
+            return self._read([self.indices[i] for i in indices.tolist()])
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the contents, read once."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint_of(self.batches())
+        return self._fingerprint
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether two passes give the same data; found out by reading it twice, once.
+
+        The passes follow each other without seeding between, so that augmentation shows itself; the global
+        generators are left as they were.
+        """
+        if self._deterministic is None:
+            with preserved_random_state():
+                passes = [fingerprint_of(read() for read in self._readers(None)) for _ in range(2)]
+            self._deterministic = passes[0] == passes[1]
+            if self._deterministic:
+                self._fingerprint = passes[0]
+        return self._deterministic
+
+    def _readers(self, size: int | None) -> Iterator[Callable[[], Batch]]:
+        if not self.batch_size:
+            if size is not None:
+                raise DataError(
+                    "The items of this dataset are batches already (batch_size=None in its loader), so they "
+                    f"cannot be read in batches of {size}. {_RECOMMENDATION}"
+                )
+            for index in self.indices:
+                yield lambda index=index: as_tensors(self.collate(self.dataset[index]))
+            return
+        size = _checked_batch_size(size, self.batch_size)
+        for start in range(0, len(self.indices), size):
+            yield lambda start=start: self._read(self.indices[start : start + size])
+
+    def _read(self, indices: Iterable[int]) -> Batch:
+        return as_tensors(self.collate([self.dataset[index] for index in indices]))
+
+
+class IterableData(Data):
+    """An iterable that yields the same batches each time it is iterated.
+
+    Parameters
+    ----------
+    iterable
+        Yields batches; ``iter(iterable)`` starts anew every time.
+    """
+
+    def __init__(self, iterable: Iterable[Batch]) -> None:
+        self.iterable = iterable
+        self._examples: int | None = None
+        self._fingerprint: str | None = None
+        self._deterministic: bool | None = None
+
+    @property
+    def examples(self) -> int:
+        """Number of examples, counted in one pass."""
+        if self._examples is None:
+            self._examples = sum(examples_in(batch) for batch in self.batches())
+            _refuse_empty(self._examples)
+        return self._examples
+
+    def batches(self, size: int | None = None) -> Iterator[Batch]:
+        """Yield the batches of the iterable; what it draws from the global generators is seeded."""
+        if size is not None:
+            raise DataError(f"An iterable dataset cannot be read in batches of {size}. {_RECOMMENDATION}")
+        with preserved_random_state(derive_seed(0, "pass")):
+            iterator = iter(self.iterable)
+        number = 0
+        while True:
+            with preserved_random_state(derive_seed(0, "batch", number)):
+                try:
+                    batch = as_tensors(next(iterator))
+                except StopIteration:
+                    return
+            yield batch
+            number += 1
+
+    def take(self, indices: Tensor) -> Batch:
+        """Refuse: an iterable has no random access."""
+        raise DataError(f"Examples of an iterable dataset cannot be picked one by one. {_RECOMMENDATION}")
+
+    def everything(self) -> Batch:
+        """Return all examples as one batch."""
+        return concatenate(list(self.batches()))
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the contents, read once."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint_of(self.batches())
+        return self._fingerprint
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether two passes give the same data; found out by reading it twice, once."""
+        if self._deterministic is None:
+            with preserved_random_state():
+                passes = [fingerprint_of(as_tensors(batch) for batch in self.iterable) for _ in range(2)]
+            self._deterministic = passes[0] == passes[1]
+        return self._deterministic
+
+
+def as_data(source: Any, batch_size: int | None = None) -> Data:
+    """Return `source` as data of a landscape.
+
+    Parameters
+    ----------
+    source
+        One of
+
+        - :class:`Data`;
+        - a tuple ``(x, y)`` or a mapping of tensors (or numpy arrays) with one leading dimension;
+        - a list of batches;
+        - a ``torch.utils.data.DataLoader``: read through its dataset with its ``collate_fn`` and batch size,
+          in the order of the dataset and in this process, whatever its ``shuffle``, ``drop_last`` and
+          ``num_workers``. A ``SubsetRandomSampler`` gives its subset, a ``DistributedSampler`` its rank's
+          share without the padding;
+        - a map-style ``Dataset``, or an iterable of batches that starts anew every time.
+    batch_size
+        Examples evaluated at once for tensors and datasets.
+
+    Raises
+    ------
+    DataError
+        For one-shot iterators, samplers that are not a pass over the data, empty data and other types.
+    """
+    if isinstance(source, Data):
+        return source
+    if isinstance(source, DataLoader):
+        return _from_loader(source)
+    if isinstance(source, IterableDataset):
+        return _from_iterable(source, DataLoader(source, batch_size=batch_size or EXAMPLES_PER_BATCH))
+    if isinstance(source, Dataset):
+        return _from_dataset(source, batch_size, default_collate)
+    if isinstance(source, Mapping | tuple):
+        return TensorData(source, batch_size)
+    if isinstance(source, list):
+        if source and all(isinstance(entry, Tensor) for entry in source):
+            raise DataError(
+                "A list is a list of batches, and a tensor alone is no batch. Give inputs and targets as a "
+                "tuple (x, y), or inputs alone as (x,) or {'x': x}."
+            )
+        return BatchedData(source)
+    if isinstance(source, Tensor):
+        raise DataError("One tensor alone: give inputs and targets as (x, y), or inputs alone as {'x': x}.")
+    if isinstance(source, Iterable):
+        return _from_iterable(source, source)
+    raise DataError(
+        f"A {type(source).__name__} is no data. Give (x, y), a mapping of tensors, a list of batches, a "
+        "DataLoader, a Dataset, or landscape.fixed(...) of anything that yields batches."
+    )
+
+
+def fixed(source: Any, batches: int | None = None, seed: int = 0) -> Data:
+    """Draw data once and keep it in memory: shuffling, sampling and augmentation included.
+
+    Parameters
+    ----------
+    source
+        Anything that yields batches: a ``DataLoader`` (iterated as it is, with its sampler, augmentation and
+        workers), a generator, or whatever :func:`as_data` takes.
+    batches
+        How many batches to draw; None draws all.
+    seed
+        Seeds Python's, numpy's and torch's global generators while drawing. They are left as they were.
+
+    Returns
+    -------
+    Data
+        The drawn batches, copied and detached.
+
+    Raises
+    ------
+    DataError
+        When `source` yields fewer than `batches` batches, or none.
+    """
+    if batches is not None and batches < 1:
+        raise DataError(f"batches={batches}: give at least 1, or None for all.")
+    with preserved_random_state(derive_seed(seed, "fixed")):
+        iterable: Iterable[Batch]
+        if isinstance(source, DataLoader) or isinstance(source, Iterator):
+            iterable = source
+        elif isinstance(source, DatasetData):
+            iterable = (read() for read in source._readers(None))
+        else:
+            iterable = as_data(source).batches()
+        drawn = [
+            map_leaves(
+                lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, as_tensors(batch)
+            )
+            for batch in islice(iterable, batches)
+        ]
+    if batches is not None and len(drawn) < batches:
+        raise DataError(f"{batches} batches were asked for, but the source ended after {len(drawn)}.")
+    return BatchedData(drawn)
+
+
+def fingerprint_of(batches: Iterable[Batch]) -> str:
+    """Return the SHA-256 of the contents of `batches`.
+
+    Every leaf is hashed along all batches, so that the same examples in batches of another size have the same
+    fingerprint.
+
+    Raises
+    ------
+    DataError
+        For a leaf whose contents cannot be read: neither tensor, string, bytes, number nor None.
+    """
+    digests: dict[str, Any] = {}
+    kinds: dict[str, list[Any]] = {}
+    for batch in batches:
+        for path, leaf in leaves(batch):
+            digest = digests.setdefault(path, hashlib.sha256())
+            kind: list[Any]
+            if isinstance(leaf, Tensor):
+                kind = [str(leaf.dtype), list(leaf.shape[1:]), leaf.ndim > 0]
+                flat = leaf.detach().reshape(-1).cpu().contiguous()
+                digest.update(memoryview(flat.view(torch.uint8).numpy()))
+            elif isinstance(leaf, bytes):
+                kind = ["bytes"]
+                digest.update(leaf)
+            elif leaf is None or isinstance(leaf, str | bool | int | float | complex):
+                kind = [type(leaf).__name__]
+                digest.update(repr(leaf).encode())
+            else:
+                raise DataError(
+                    f"batch{path} is a {type(leaf).__name__}, whose contents cannot be hashed. Yield tensors, "
+                    "strings and numbers."
+                )
+            history = kinds.setdefault(path, [])
+            if not history or history[-1] != kind:
+                history.append(kind)
+    table = {path: [kinds[path], digests[path].hexdigest()] for path in sorted(digests)}
+    return hashlib.sha256(json.dumps(table).encode()).hexdigest()
+
+
+def _from_loader(loader: DataLoader[Any]) -> Data:
+    if isinstance(loader.dataset, IterableDataset):
+        return _from_iterable(loader.dataset, loader)
+    if loader.batch_sampler is not None and type(loader.batch_sampler) is not BatchSampler:
+        raise DataError(
+            f"The loader draws batches with a {type(loader.batch_sampler).__name__}, which need not be one pass "
+            f"over the data. Give its dataset, or: {_RECOMMENDATION}"
+        )
+    sampler: Any = loader.sampler
+    indices: Sequence[int] | None
+    if isinstance(sampler, SequentialSampler | RandomSampler):
+        indices = None
+    elif isinstance(sampler, SubsetRandomSampler):
+        indices = sorted(sampler.indices)
+    elif isinstance(sampler, DistributedSampler):
+        indices = range(sampler.rank, len(loader.dataset), sampler.num_replicas)  # type: ignore[arg-type]
+    else:
+        raise DataError(
+            f"The loader samples with a {type(sampler).__name__}, which need not be one pass over the data. "
+            f"Give its dataset, or: {_RECOMMENDATION}"
+        )
+    # A loader without batching says batch_size None; its items are batches.
+    size = 0 if loader.batch_size is None else loader.batch_size
+    return _from_dataset(loader.dataset, size, loader.collate_fn, indices)
+
+
+def _from_dataset(
+    dataset: Dataset[Any],
+    batch_size: int | None,
+    collate: Callable[[list[Any]], Batch],
+    indices: Sequence[int] | None = None,
+) -> Data:
+    """Return the dataset as data; tensors in memory are recognised, so that they need not be read one by one."""
+    if collate is default_collate and batch_size != 0:
+        if type(dataset) is TensorDataset:
+            tensors = tuple(dataset.tensors)
+            if indices is not None:
+                rows = torch.as_tensor(list(indices))
+                tensors = tuple(tensor[rows] for tensor in tensors)
+            return TensorData(tensors, batch_size)
+        if type(dataset) is Subset:
+            chosen = dataset.indices if indices is None else [dataset.indices[i] for i in indices]
+            return _from_dataset(dataset.dataset, batch_size, collate, list(chosen))
+    return DatasetData(dataset, batch_size, collate, indices)
+
+
+def _from_iterable(origin: Iterable[Any], iterable: Iterable[Batch]) -> Data:
+    with preserved_random_state():
+        one_shot = isinstance(origin, Iterator) or iter(origin) is origin
+    if one_shot:
+        raise DataError(
+            f"A {type(origin).__name__} can be read only once, and a landscape needs the same data again and "
+            f"again. {_RECOMMENDATION}"
+        )
+    return IterableData(iterable)
+
+
+def _rows(leaf: Any, rows: Tensor) -> Any:
+    return leaf[rows.to(leaf.device)] if isinstance(leaf, Tensor) and leaf.ndim else leaf
+
+
+def _checked_batch_size(size: int | None, default: int) -> int:
+    if size is None:
+        return default
+    if size < 1:
+        raise DataError(f"A batch of {size} examples: give at least 1.")
+    return int(size)
+
+
+def _refuse_empty(count: int) -> None:
+    if count == 0:
+        raise DataError("The data is empty; a mean loss over no examples is not defined.")

@@ -1,0 +1,242 @@
+"""Evaluating a module at given weights, and leaving no trace.
+
+The module's own forward runs with its parameters and buffers swapped for tensors of ours, in eval mode; when
+the session ends, also by an exception, everything about the module is as it was: parameters, buffers, every
+submodule's training flag, and attributes that a forward pass may have set. The global random states are put
+back too. ``torch.func.functional_call`` swaps in the same way but resolves every name at every call, which
+costs as much as the forward pass of a small network (90 of 320 microseconds for a 64-100-100-10 perceptron
+and 32 examples, one core); here the places are found once.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from landscape.errors import ConfigurationError, nearest
+from landscape.objective.batch import Batch
+from landscape.objective.layout import Layout
+from landscape.objective.losses import Criterion, scalar
+
+__all__ = ["Evaluator", "Session"]
+
+#: Seeds the global generators for every evaluation of a batch. A module that draws random numbers in eval mode
+#: draws the same ones each time, so that its loss is a function of the weights.
+_DRAW_SEED = 0
+
+
+class Evaluator:
+    """A module and the places of its parameters and buffers; shared by all landscapes of the module.
+
+    Parameters
+    ----------
+    module
+        The module.
+    layout
+        Its trainable parameters.
+    device, dtype
+        Where and in which floating type to evaluate.
+    extra
+        Further modules that a criterion calls (a loss that is a module); their parameters are constants.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        layout: Layout,
+        device: torch.device,
+        dtype: torch.dtype,
+        extra: Sequence[nn.Module] = (),
+    ) -> None:
+        self.module = module
+        self.layout = layout
+        self.device = device
+        self.dtype = dtype
+        position = {name: index for index, name in enumerate(layout.names)}
+        position |= {alias: position[name] for alias, name in layout.aliases}
+        # (owner, key, position in the layout), for every place a trainable parameter is reached from.
+        self._trained: list[tuple[nn.Module, str, int]] = []
+        self._constants: list[tuple[nn.Module, str]] = []
+        self._buffers: list[tuple[nn.Module, str, str]] = []
+        self._modules = list(dict.fromkeys(m for root in (module, *extra) for m in root.modules()))
+        for prefix, owner in module.named_modules():
+            for key, parameter in owner._parameters.items():
+                name = f"{prefix}.{key}" if prefix else key
+                if name in position:
+                    self._trained.append((owner, key, position[name]))
+                elif parameter is not None:
+                    self._constants.append((owner, key))
+            for key, buffer in owner._buffers.items():
+                if buffer is not None:
+                    self._buffers.append((owner, key, f"{prefix}.{key}" if prefix else key))
+        inside = set(module.modules())
+        for owner in self._modules:
+            if owner not in inside:
+                self._constants += [(owner, key) for key, p in owner._parameters.items() if p is not None]
+                self._buffers += [(owner, key, "") for key, b in owner._buffers.items() if b is not None]
+        #: Whether a forward pass was seen to draw from the global generators of Python or numpy. Torch's own
+        #: generators are cheap to put back and always are; those two are compared once.
+        self._draws_elsewhere: bool | None = None
+        #: Whether per-example gradients are vectorised; settled by the first call.
+        self.vectorises: bool | None = None
+        #: The selections of parameters for which a product with the Hessian has succeeded.
+        self.twice_differentiable: set[tuple[str, ...]] = set()
+
+    def buffers(self, override: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return copies of the module's buffers by name, with those of `override` in their place."""
+        return {
+            name: override.get(name, owner._buffers[key]).detach().clone()  # type: ignore[union-attr]
+            for owner, key, name in self._buffers
+            if name
+        }
+
+    def check_buffers(self, buffers: Mapping[str, Tensor]) -> None:
+        """Refuse buffers that the module does not have.
+
+        Raises
+        ------
+        ConfigurationError
+            Naming the first unknown or misshapen one.
+        """
+        known = {name: owner._buffers[key] for owner, key, name in self._buffers if name}
+        for name, value in buffers.items():
+            if name not in known:
+                raise ConfigurationError(
+                    f"The module has no buffer {name!r}.{nearest(name, known)} Its buffers are "
+                    f"{sorted(known) or 'none'}."
+                )
+            expected = known[name]
+            if expected is not None and expected.shape != value.shape:
+                raise ConfigurationError(
+                    f"Buffer {name!r} has shape {tuple(expected.shape)}, not {tuple(value.shape)}."
+                )
+
+    @contextmanager
+    def session(self, buffers: Mapping[str, Tensor]) -> Iterator[Session]:
+        """Open the module for evaluations with the buffers of `buffers` in place of its own."""
+        # Shallow copies put back whatever a forward pass sets: flags, caches, call counters, old-style weight
+        # normalisation's recomputed `weight`, the flat weights of recurrent modules.
+        before = [
+            (m.__dict__, dict(m.__dict__), m._parameters, dict(m._parameters), m._buffers, dict(m._buffers))
+            for m in self._modules
+        ]
+        fast_path = torch.backends.mha.get_fastpath_enabled()
+        with ExitStack() as stack:
+            stack.enter_context(_random_states(self))
+            stack.enter_context(torch.autocast(self.device.type, enabled=False))
+            try:
+                # The fast path of attention layers replaces kernels (and with masks, shapes) when gradients
+                # are off; value and gradient shall belong to one function.
+                torch.backends.mha.set_fastpath_enabled(False)
+                for m in self._modules:
+                    # Not m.eval(): that runs code of the module, which may change weights (merged adapters).
+                    m.__dict__["training"] = False
+                for owner, key in self._constants:
+                    owner._parameters[key] = self._moved(owner._parameters[key])  # type: ignore[assignment]
+                yield Session(self, buffers)
+            finally:
+                torch.backends.mha.set_fastpath_enabled(fast_path)
+                for attributes, attributes_before, parameters, parameters_before, held, held_before in before:
+                    attributes.clear()
+                    attributes.update(attributes_before)
+                    parameters.clear()
+                    parameters.update(parameters_before)
+                    held.clear()
+                    held.update(held_before)
+
+    def _moved(self, tensor: Any) -> Tensor:
+        moved: Tensor = tensor.detach().to(self.device)
+        return moved.to(self.dtype) if moved.is_floating_point() else moved
+
+
+class Session:
+    """An open module: evaluates criteria at any weights until its context ends."""
+
+    def __init__(self, evaluator: Evaluator, buffers: Mapping[str, Tensor]) -> None:
+        self._evaluator = evaluator
+        self._sources = [
+            (owner, key, buffers.get(name, owner._buffers[key]) if name else owner._buffers[key])
+            for owner, key, name in evaluator._buffers
+        ]
+        self._scratch: list[tuple[nn.Module, str, Tensor, int]] = []
+        self._fill_scratch()
+
+    def evaluate(self, criterion: Criterion, parts: Sequence[Tensor], batch: Batch) -> Tensor:
+        """Return the criterion, a 0-dimensional tensor, at the weights `parts` on one batch.
+
+        Parameters
+        ----------
+        criterion
+            Loss or score.
+        parts
+            One tensor per parameter of the evaluator's layout; gradients flow to them.
+        batch
+            On the evaluator's device and in its dtype.
+        """
+        evaluator = self._evaluator
+        for owner, key, index in evaluator._trained:
+            owner._parameters[key] = parts[index]  # type: ignore[assignment]
+        if any(owner._buffers[key] is not t or t._version != v for owner, key, t, v in self._scratch):
+            self._fill_scratch()
+        _seed(evaluator)
+        if evaluator._draws_elsewhere is None:
+            python, legacy = random.getstate(), np.random.get_state()
+            result = criterion.fn(evaluator.module, batch)
+            evaluator._draws_elsewhere = random.getstate() != python or not _same(
+                np.random.get_state(), legacy
+            )
+        else:
+            result = criterion.fn(evaluator.module, batch)
+        return scalar(result, criterion.name).to(evaluator.device)
+
+    def _fill_scratch(self) -> None:
+        self._scratch = []
+        shared: dict[int, Tensor] = {}
+        for owner, key, source in self._sources:
+            scratch = shared.setdefault(id(source), self._evaluator._moved(source).clone())
+            owner._buffers[key] = scratch
+            self._scratch.append((owner, key, scratch, scratch._version))
+
+
+def _generators(device: torch.device) -> list[torch.Generator]:
+    """Return torch's global generators that a forward pass on `device` may draw from."""
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        torch.cuda.init()
+        index = torch.cuda.current_device() if device.index is None else device.index
+        generators.append(torch.cuda.default_generators[index])
+    return generators
+
+
+@contextmanager
+def _random_states(evaluator: Evaluator) -> Iterator[None]:
+    generators = _generators(evaluator.device)
+    states = [generator.get_state() for generator in generators]
+    elsewhere = evaluator._draws_elsewhere is not False
+    python, legacy = (random.getstate(), np.random.get_state()) if elsewhere else ((), ())
+    try:
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+        if elsewhere:
+            random.setstate(python)
+            np.random.set_state(legacy)  # type: ignore[arg-type]
+
+
+def _seed(evaluator: Evaluator) -> None:
+    for generator in _generators(evaluator.device):
+        generator.manual_seed(_DRAW_SEED)
+    if evaluator._draws_elsewhere is not False:
+        random.seed(_DRAW_SEED)
+        np.random.seed(_DRAW_SEED)  # noqa: NPY002 - the global generator is the one a module may draw from
+
+
+def _same(first: Any, second: Any) -> bool:
+    return bool(first[2:] == second[2:] and np.array_equal(first[1], second[1]))

@@ -1,0 +1,627 @@
+"""The landscape: a module's loss on data as a function of one flat vector of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from landscape.errors import ConfigurationError, LandscapeError, UnstableDataError
+from landscape.objective.batch import Batch, PerRow, examples_in, leaves, map_leaves, move
+from landscape.objective.curvature import DEFAULT_MEMORY, CurvatureOperator
+from landscape.objective.data import Data, as_data
+from landscape.objective.evaluation import Evaluator, Session
+from landscape.objective.layout import Layout
+from landscape.objective.losses import Criterion, Reduction, has_class_targets, resolve_loss, resolve_score
+from landscape.objective.stream import BatchStream
+
+__all__ = ["Landscape"]
+
+Penalty = Callable[[Tensor], Tensor]
+
+
+class Landscape:
+    r"""The loss of a module on data, L(theta), with all trainable weights in one vector theta of shape (P,).
+
+    With ``reduction="mean"``,
+
+    .. math:: L(\theta) = \frac{\sum_b w_b\, \ell_b(\theta)}{\sum_b w_b} + \mathrm{penalty}(\theta),
+
+    where b runs over the batches of the data, and the weight :math:`w_b` is the number of examples of the batch
+    unless the loss says otherwise. With ``reduction="sum"``, :math:`L(\theta) = \sum_b \ell_b(\theta) +
+    \mathrm{penalty}(\theta)`. On a single batch, L is that batch's loss plus the penalty.
+
+    The module is evaluated in eval mode on copies of its buffers. Its mode, buffers, ``.grad`` and the global
+    random states are as before after every call, also after one that fails. Weights in `theta` are used; the
+    module's own are only read by :meth:`initial`. Buffers are read at every evaluation, until
+    :meth:`with_buffers` fixes them.
+
+    Parameters
+    ----------
+    module
+        Any module. Parameters with ``requires_grad=False`` are constants.
+    loss
+        ``"cross_entropy"``, ``"mse"``, a callable ``(output, target) -> scalar`` for batches ``(x, y)``, or a
+        :class:`BatchLoss` for anything else.
+    data
+        What :func:`landscape.objective.as_data` takes.
+    score
+        A callable ``(output, target) -> scalar`` or a :class:`BatchLoss`, averaged over batches like the loss.
+        The accuracy for cross-entropy with class targets by default.
+    penalty
+        ``penalty(theta) -> scalar``, of the full vector of trainable weights; counted once, not per batch.
+    reduction
+        ``"mean"`` or ``"sum"``.
+    device, dtype
+        Where and in which type to evaluate; the module's by default. Floating tensors of module and batches
+        are converted, others keep their type.
+    group
+        A ``torch.distributed`` process group whose processes each hold a share of the data: weighted sums are
+        all-reduced. Every process must make the same calls.
+    split
+        What the data is called in messages.
+
+    Raises
+    ------
+    ConfigurationError
+        For a module without trainable parameters, an unknown loss, a reduction that is neither.
+    DataError
+        For data that cannot be read again and again.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        loss: Any,
+        data: Any,
+        *,
+        score: Any = None,
+        penalty: Penalty | None = None,
+        reduction: Reduction = "mean",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        group: Any = None,
+        split: str = "train",
+    ) -> None:
+        if reduction not in ("mean", "sum"):
+            raise ConfigurationError(f"reduction={reduction!r}: give 'mean' or 'sum'.")
+        if dtype is not None and not dtype.is_floating_point:
+            raise ConfigurationError(f"dtype={dtype}: weights are real; give a floating type.")
+        full = Layout.of(module)
+        first = next(p for p in module.parameters() if p.requires_grad)
+        self.module = module
+        self.data = as_data(data)
+        self.split = split
+        self.reduction = reduction
+        self.penalty = penalty
+        self.group = group
+        self.device = torch.device(device) if device is not None else first.device
+        self.dtype = dtype or _common_dtype(module)
+        self.layout = full
+        self._full = full
+        self._rest: Tensor | None = None
+        self._chosen: Tensor | None = None
+        self._override: Mapping[str, Tensor] = {}
+        self._criterion = resolve_loss(loss, reduction)
+        self._score = resolve_score(score, loss)
+        self._score_is_default = score is None
+        extra = self._criterion.modules + (self._score.modules if self._score else ())
+        self._evaluator = Evaluator(module, full, self.device, self.dtype, extra)
+        self._has_score: bool | None = None
+
+    # -- relatives ----------------------------------------------------------------------------------------
+
+    def _copy(self) -> Landscape:
+        copy = object.__new__(Landscape)
+        copy.__dict__.update(self.__dict__)
+        return copy
+
+    def on(self, data: Any, *, split: str = "given") -> Landscape:
+        """Return the landscape of the same module and loss on other data."""
+        other = self._copy()
+        other.data = as_data(data)
+        other.split = split
+        other._has_score = None
+        return other
+
+    def restrict(self, patterns: str | Iterable[str], at: Tensor | None = None) -> Landscape:
+        """Return the landscape in which only the selected weights vary.
+
+        Parameters
+        ----------
+        patterns
+            See :meth:`Layout.select`.
+        at
+            Where the other weights stay, shape (P,); the module's present parameters by default.
+        """
+        layout = self.layout.restricted(patterns)
+        at = self.embed(self.initial() if at is None else self._converted(at))
+        other = self._copy()
+        other._rest = at.clone()
+        other.layout = layout
+        # `layout` is a selection of the full layout also when this landscape was a restriction itself.
+        other._chosen = self._full.indices(layout.names).to(self.device)
+        return other
+
+    def with_rest(self, weights: Tensor) -> Landscape:
+        """Return this restriction with the other weights at those of `weights`, a vector of all weights.
+
+        Raises
+        ------
+        ConfigurationError
+            When the landscape is not a restriction.
+        """
+        if self._rest is None:
+            raise ConfigurationError("This landscape is not a restriction: there is no rest to set.")
+        self._full._check(weights)
+        other = self._copy()
+        other._rest = weights.detach().to(self.device, self.dtype).clone()
+        return other
+
+    def with_buffers(self, buffers: Mapping[str, Tensor]) -> Landscape:
+        """Return the landscape with buffers fixed at `buffers`; those not named stay the module's own.
+
+        Raises
+        ------
+        ConfigurationError
+            For names or shapes that the module does not have.
+        """
+        self._evaluator.check_buffers(buffers)
+        other = self._copy()
+        other._override = {
+            **self._override,
+            **{name: value.detach().to(self.device, copy=True) for name, value in buffers.items()},
+        }
+        return other
+
+    # -- the vector ---------------------------------------------------------------------------------------
+
+    @property
+    def size(self) -> int:
+        """P, the number of weights that vary."""
+        return self.layout.size
+
+    @property
+    def full_layout(self) -> Layout:
+        """The layout of all trainable weights, which is `layout` unless the landscape is a restriction."""
+        return self._full
+
+    def initial(self) -> Tensor:
+        """Return the module's parameters now, shape (P,)."""
+        return self.layout.vector(self.module).to(self.device, self.dtype)
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Return copies of the buffers that evaluations use, by name."""
+        return self._evaluator.buffers(self._override)
+
+    def embed(self, theta: Tensor) -> Tensor:
+        """Return the vector of all trainable weights that belongs to `theta`, shape (..., P)."""
+        theta = self._converted(theta)
+        if self._rest is None or self._chosen is None:
+            return theta
+        full = self._rest.expand(*theta.shape[:-1], -1).clone()
+        full[..., self._chosen] = theta
+        return full
+
+    def extract(self, weights: Tensor) -> Tensor:
+        """Return the entries of a vector of all trainable weights that vary here; undoes :meth:`embed`."""
+        self._full._check(weights)
+        weights = weights.detach().to(self.device, self.dtype)
+        return weights if self._chosen is None else weights[..., self._chosen]
+
+    # -- values and derivatives ---------------------------------------------------------------------------
+
+    def value(self, theta: Tensor, batch: Batch | PerRow | None = None) -> Tensor:
+        """Return L(theta), float64: shape () for theta of shape (P,), (K,) for (K, P).
+
+        Parameters
+        ----------
+        theta
+            Weights.
+        batch
+            One batch in place of the data, shared by all rows, or :class:`PerRow`.
+
+        Returns
+        -------
+        Tensor
+            NaN and infinity are returned as they come.
+        """
+        return self._by_row(self._value, theta, batch)
+
+    def gradient(self, theta: Tensor, batch: Batch | PerRow | None = None) -> Tensor:
+        """Return the gradient of L, in the shape of `theta`."""
+        return self.value_and_gradient(theta, batch)[1]
+
+    def value_and_gradient(self, theta: Tensor, batch: Batch | PerRow | None = None) -> tuple[Tensor, Tensor]:
+        """Return L(theta) and its gradient from one pass; see :meth:`value` and :meth:`gradient`."""
+        theta = self._converted(theta)
+        if theta.ndim == 1:
+            return self._value_and_gradient(theta, self._for_row(batch, None))
+        rows = [
+            self._value_and_gradient(row, self._for_row(batch, (k, len(theta))))
+            for k, row in enumerate(theta)
+        ]
+        if not rows:
+            return theta.new_zeros(0, dtype=torch.float64), theta.clone()
+        return torch.stack([value for value, _ in rows]), torch.stack([gradient for _, gradient in rows])
+
+    def differentiable_value(self, theta: Tensor, batch: Batch) -> Tensor:
+        """Return L(theta) on one batch as a tensor through which autograd differentiates `theta`.
+
+        For walkers whose step needs derivatives of their own making. Shape (); in the landscape's dtype.
+        """
+        self.layout._check(theta)
+        with torch.enable_grad(), self._session() as session:
+            loss = self._loss(session, self.layout.parts(theta), self._moved(batch))
+            return loss if self.penalty is None else loss + self._penalty(theta)
+
+    def example_gradients(self, theta: Tensor, batch: Batch) -> Tensor:
+        """Return the gradient on every example of a batch, shape (B, P).
+
+        Row i is ``gradient(theta, example i as a batch of one)``, penalty included. The rows are computed
+        together (``torch.func.vmap``); where a module cannot be vectorised (control flow that depends on the
+        data), one after another, which :attr:`vectorises` then says.
+        """
+        theta = self._one_row(theta)
+        batch = self._moved(batch)
+        count = examples_in(batch)
+        if self._evaluator.vectorises is not False:
+            try:
+                rows = self._vectorised_gradients(theta, batch)
+            except LandscapeError:
+                raise
+            except (RuntimeError, NotImplementedError, ValueError, TypeError):
+                if self._evaluator.vectorises:
+                    raise
+                # If the examples fail one by one too, that error is the one to show.
+            else:
+                self._evaluator.vectorises = True
+                return rows
+        singles = [map_leaves(partial(_single, index=i, count=count), batch) for i in range(count)]
+        rows = torch.stack([self._local_gradient(theta, single) for single in singles])
+        self._evaluator.vectorises = False
+        return rows
+
+    @property
+    def vectorises(self) -> bool | None:
+        """Whether :meth:`example_gradients` vectorises over examples; None before its first call."""
+        return self._evaluator.vectorises
+
+    def hessian(
+        self, theta: Tensor, batch: Batch | None = None, *, memory: int | None = None
+    ) -> CurvatureOperator:
+        """Return the Hessian of L at `theta`, shape (P,), linearised once for many products.
+
+        Parameters
+        ----------
+        theta
+            Weights.
+        batch
+            One batch in place of the data.
+        memory
+            Bytes that gradient graphs may hold, 2 GiB by default. What does not fit is computed anew at every
+            product; ``operator.cost`` says how much that is.
+
+        Raises
+        ------
+        UnstableDataError
+            When the data differs between two passes.
+        NotTwiceDifferentiableError
+            When a submodule has no second derivative.
+        NonFiniteLossError
+            When the loss or its gradient is not finite at `theta`.
+        """
+        theta = self._one_row(theta)
+        if batch is None:
+            self.require_deterministic("a Hessian")
+        return CurvatureOperator(self, theta, batch, DEFAULT_MEMORY if memory is None else memory)
+
+    def require_deterministic(self, purpose: str) -> None:
+        """Refuse data that differs between two passes, where `purpose` needs the same data twice.
+
+        Raises
+        ------
+        UnstableDataError
+            Naming the split.
+        """
+        stable = self._agreed(self.data.deterministic)
+        if not stable:
+            raise UnstableDataError(
+                f"The data of split {self.split!r} differs between two passes over it (random augmentation?), "
+                f"and {purpose} needs the same data every time. Draw it once: "
+                "landscape.fixed(data, batches=...)."
+            )
+
+    # -- score --------------------------------------------------------------------------------------------
+
+    @property
+    def has_score(self) -> bool:
+        """Whether :meth:`score` gives a number: always for a given score, else for class targets only."""
+        if self._score is None:
+            return False
+        if not self._score_is_default:
+            return True
+        if self._has_score is None:
+            self._has_score = has_class_targets(next(iter(self.data.batches()), None))
+        return self._has_score
+
+    def score(self, theta: Tensor, batch: Batch | PerRow | None = None) -> Tensor | None:
+        """Return the score averaged over the data (or one batch), shaped like :meth:`value`; None without one."""
+        if not self.has_score:
+            return None
+        return self._by_row(self._score_value, theta, batch)
+
+    # -- data ---------------------------------------------------------------------------------------------
+
+    def batches(self, size: int | None = None) -> Iterator[Batch]:
+        """Yield the batches of the data, on the device and in the dtype of the landscape."""
+        for batch in self._held().batches(size):
+            yield self._moved(batch)
+
+    def stream(self, batch_size: int | None, seed: int) -> BatchStream:
+        """Return mini-batches in an order that `seed` decides; None gives all data as one batch."""
+        return BatchStream(self._held(), batch_size, seed)
+
+    def _held(self) -> Data:
+        return self.data.moved(self.device, self.dtype)
+
+    def _moved(self, batch: Batch) -> Batch:
+        return move(batch, self.device, self.dtype)
+
+    def _batches(self, batch: Batch | None, first: int = 0) -> Iterator[Batch]:
+        """Yield the batches L is made of here, from number `first` on."""
+        if batch is not None:
+            if first == 0:
+                yield self._moved(batch)
+            return
+        for own in self._held().batches_from(first):
+            yield self._moved(own)
+
+    # -- one row ------------------------------------------------------------------------------------------
+
+    def _value(self, theta: Tensor, batch: Batch | None) -> Tensor:
+        with torch.no_grad():
+            total = self._mean(self._criterion, self.reduction, theta, batch)
+            return total if self.penalty is None else total + self._penalty(theta).to(total)
+
+    def _score_value(self, theta: Tensor, batch: Batch | None) -> Tensor:
+        assert self._score is not None
+        with torch.no_grad():
+            return self._mean(self._score, "mean", theta, batch)
+
+    def _mean(self, criterion: Criterion, reduction: Reduction, theta: Tensor, batch: Batch | None) -> Tensor:
+        totals = self._accumulator(2)
+        with self._session() as session:
+            parts = self._all_parts(self.layout.parts(theta))
+            for one in self._batches(batch):
+                value = session.evaluate(criterion, parts, one)
+                weight = self._weight(criterion, reduction, one)
+                totals[0] += weight * value.to(totals.dtype)
+                totals[1] += weight
+        self._reduce(totals)
+        return totals[0] / totals[1] if reduction == "mean" else totals[0].clone()
+
+    def _value_and_gradient(self, theta: Tensor, batch: Batch | None) -> tuple[Tensor, Tensor]:
+        totals = self._accumulator(2)
+        sums: Tensor | None = None
+        count = 0
+        with torch.enable_grad(), self._session() as session:
+            parts = self._leaves(theta)
+            held: Tensor | None = None
+            for one in self._batches(batch):
+                loss = self._loss(session, parts, one)
+                gradient = self._flat_gradient(loss, parts)
+                weight = self._weight(self._criterion, self.reduction, one)
+                totals[0] += weight * loss.detach().to(totals.dtype)
+                totals[1] += weight
+                count += 1
+                if count == 1 and self.group is None:
+                    # One batch is the common case in a walk: its mean gradient needs no sum.
+                    held, first_weight = gradient, weight
+                    continue
+                if sums is None:
+                    sums = self._accumulator(self.size)
+                    if held is not None:
+                        sums += first_weight * held
+                sums += weight * gradient
+        if self.group is not None:
+            packed = torch.cat([totals, self._accumulator(self.size) if sums is None else sums])
+            self._reduce(packed)
+            totals, sums = packed[:2], packed[2:]
+        value = totals[0] / totals[1] if self.reduction == "mean" else totals[0].clone()
+        if sums is None:
+            assert held is not None
+            result = held
+        else:
+            result = (sums / totals[1] if self.reduction == "mean" else sums).to(self.dtype)
+        if self.penalty is not None:
+            extra, slope = self._penalty_gradient(theta)
+            value, result = value + extra.to(value), result + slope
+        return value, result
+
+    def _local_gradient(self, theta: Tensor, batch: Batch) -> Tensor:
+        """Return the gradient on one batch of this process alone, penalty included."""
+        with torch.enable_grad(), self._session() as session:
+            parts = self._leaves(theta)
+            gradient = self._flat_gradient(self._loss(session, parts, batch), parts)
+        return gradient if self.penalty is None else gradient + self._penalty_gradient(theta)[1]
+
+    def _vectorised_gradients(self, theta: Tensor, batch: Batch) -> Tensor:
+        count = examples_in(batch)
+        is_column = [isinstance(leaf, Tensor) and leaf.ndim > 0 for _, leaf in leaves(batch)]
+        flat = [leaf for _, leaf in leaves(batch)]
+        columns = [leaf for leaf, column in zip(flat, is_column, strict=True) if column]
+        with self._session() as session:
+
+            def loss_of_one(parts: tuple[Tensor, ...], *example: Tensor) -> Tensor:
+                entries = iter([entry.unsqueeze(0) for entry in example])
+                others = iter(
+                    partial(_single, index=0, count=count)(leaf)
+                    for leaf, column in zip(flat, is_column, strict=True)
+                    if not column
+                )
+                kinds = iter(is_column)
+                single = map_leaves(lambda leaf: next(entries) if next(kinds) else next(others), batch)
+                return self._loss(session, list(parts), single)
+
+            gradient = torch.func.grad(loss_of_one)
+            in_dims = (None, *([0] * len(columns)))
+            parts = tuple(part.detach() for part in self.layout.parts(theta))
+            with torch.enable_grad():
+                rows = torch.func.vmap(gradient, in_dims=in_dims)(parts, *columns)
+        flat_rows = torch.cat([row.detach().reshape(count, -1) for row in rows], dim=1)
+        return flat_rows if self.penalty is None else flat_rows + self._penalty_gradient(theta)[1]
+
+    # -- pieces -------------------------------------------------------------------------------------------
+
+    def _session(self) -> Any:
+        return self._evaluator.session(self._override)
+
+    def _loss(self, session: Session, parts: list[Tensor], batch: Batch) -> Tensor:
+        return session.evaluate(self._criterion, self._all_parts(parts), batch)
+
+    def _constants(self) -> list[Tensor]:
+        """Return what graphs hold besides: tensors that exist whether or not a graph does."""
+        return [] if self._rest is None else [self._rest]
+
+    def _leaves(self, theta: Tensor) -> list[Tensor]:
+        return [part.detach().requires_grad_() for part in self.layout.parts(theta)]
+
+    def _all_parts(self, parts: list[Tensor]) -> list[Tensor]:
+        """Return a tensor for every trainable parameter: those that vary, and the rest of a restriction."""
+        if self._rest is None:
+            return parts
+        every = self._full.split(self._rest)
+        every.update(zip(self.layout.names, parts, strict=True))
+        return list(every.values())
+
+    def _flat_gradient(self, loss: Tensor, parts: list[Tensor]) -> Tensor:
+        self._require_graph(loss)
+        if not loss.requires_grad:
+            return torch.zeros(self.size, device=self.device, dtype=self.dtype)
+        return self.layout.join(torch.autograd.grad(loss, parts, materialize_grads=True))
+
+    def _require_graph(self, loss: Tensor) -> None:
+        """Refuse a loss that autograd cannot follow to any weight; a restriction may well have none.
+
+        Raises
+        ------
+        ConfigurationError
+            When the loss of an unrestricted landscape is cut off from all its weights.
+        """
+        if not loss.requires_grad and self._rest is None:
+            raise ConfigurationError(
+                f"Autograd finds no way from the loss {self._criterion.name!r} to any of the {self.size} "
+                "weights. Does forward detach its result, run under torch.no_grad(), or use weights kept "
+                "outside of nn.Parameter?"
+            )
+
+    def _weight(self, criterion: Criterion, reduction: Reduction, batch: Batch) -> Any:
+        return criterion.weight(batch) if reduction == "mean" else 1
+
+    def _penalty(self, theta: Tensor) -> Tensor:
+        """Return the penalty at the weights that belong to `theta`, with their graph."""
+        assert self.penalty is not None
+        if self._rest is not None and self._chosen is not None:
+            theta = self._rest.index_copy(0, self._chosen, theta)
+        penalty = self.penalty(theta)
+        return penalty if isinstance(penalty, Tensor) else torch.as_tensor(penalty, device=self.device)
+
+    def _penalty_gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            leaf = theta.detach().requires_grad_()
+            value = self._penalty(leaf)
+            if not value.requires_grad:
+                return value.detach(), torch.zeros_like(theta)
+            (slope,) = torch.autograd.grad(value, leaf, materialize_grads=True)
+        return value.detach(), slope
+
+    def _accumulator(self, size: int) -> Tensor:
+        # Apple's GPUs have no float64.
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        return torch.zeros(size, device=self.device, dtype=dtype)
+
+    def _reduce(self, sums: Tensor) -> None:
+        if self.group is not None:
+            torch.distributed.all_reduce(sums, group=self.group)
+
+    def _agreed(self, yes: bool) -> bool:
+        """Whether all processes of the group say yes."""
+        if self.group is None:
+            return yes
+        doubts = torch.tensor([0.0 if yes else 1.0], device=self.device)
+        torch.distributed.all_reduce(doubts, group=self.group)
+        return not doubts.item()
+
+    # -- rows ---------------------------------------------------------------------------------------------
+
+    def _converted(self, theta: Tensor) -> Tensor:
+        """Return weights of shape (P,) or (K, P) on the device and in the dtype of the landscape.
+
+        Raises
+        ------
+        ConfigurationError
+            For any other shape.
+        """
+        if theta.ndim not in (1, 2):
+            raise ConfigurationError(
+                f"Weights of shape {tuple(theta.shape)}: give ({self.size},), or (K, {self.size}) for K points."
+            )
+        self.layout._check(theta)
+        return theta.detach().to(self.device, self.dtype)
+
+    def _one_row(self, theta: Tensor) -> Tensor:
+        if theta.ndim != 1:
+            raise ConfigurationError(
+                f"Weights of shape {tuple(theta.shape)}: this is defined at one point; give ({self.size},)."
+            )
+        return self._converted(theta)
+
+    def _for_row(self, batch: Batch | PerRow | None, row: tuple[int, int] | None) -> Batch | None:
+        if not isinstance(batch, PerRow):
+            return batch
+        if row is None:
+            raise ConfigurationError(
+                "PerRow gives each row of (K, P) weights its batch; these weights are (P,)."
+            )
+        index, count = row
+        if len(batch) != count:
+            raise ConfigurationError(f"PerRow has {len(batch)} batches for {count} rows of weights.")
+        return batch.batches[index]
+
+    def _by_row(
+        self,
+        function: Callable[[Tensor, Batch | None], Tensor],
+        theta: Tensor,
+        batch: Batch | PerRow | None,
+    ) -> Tensor:
+        theta = self._converted(theta)
+        if theta.ndim == 1:
+            return function(theta, self._for_row(batch, None))
+        rows = [function(row, self._for_row(batch, (k, len(theta)))) for k, row in enumerate(theta)]
+        return torch.stack(rows) if rows else self._accumulator(0)
+
+    def __repr__(self) -> str:
+        return (
+            f"Landscape({type(self.module).__name__}, P={self.size}, loss={self._criterion.name!r}, "
+            f"split={self.split!r}, dtype={self.dtype}, device={self.device})"
+        )
+
+
+def _common_dtype(module: nn.Module) -> torch.dtype:
+    dtype: torch.dtype | None = None
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            dtype = parameter.dtype if dtype is None else torch.promote_types(dtype, parameter.dtype)
+    assert dtype is not None
+    return dtype
+
+
+def _single(leaf: Any, index: int, count: int) -> Any:
+    """Return one example of a leaf, as a batch of one."""
+    if isinstance(leaf, Tensor) and leaf.ndim:
+        return leaf[index : index + 1]
+    return leaf

@@ -1,0 +1,215 @@
+"""Losses: what a module and a batch give, and how much a batch counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from attrs import field, frozen
+from torch import Tensor, nn
+
+from landscape.errors import ConfigurationError, DataError, nearest
+from landscape.objective.batch import Batch, examples_in
+
+__all__ = ["IGNORED_TARGET", "BatchLoss", "Criterion", "resolve_loss", "resolve_score"]
+
+#: Class targets that do not count, by the convention of ``torch.nn.functional.cross_entropy``.
+IGNORED_TARGET = -100
+
+Reduction = Literal["mean", "sum"]
+LossFunction = Callable[[Any, Any], Tensor]
+
+
+@frozen
+class BatchLoss:
+    """A loss of a module on a whole batch, for anything that is not ``loss(module(x), y)``.
+
+    Attributes
+    ----------
+    fn
+        ``fn(module, batch) -> scalar tensor``: the mean over what the batch is counted by (or the sum, in a
+        landscape with ``reduction="sum"``).
+    weight
+        ``weight(batch)``: how much the batch counts in the mean over batches. The number of examples (the
+        leading dimension of the batch's tensors) by default.
+
+    Examples
+    --------
+    A model that computes its own loss from a dictionary:
+
+    >>> BatchLoss(lambda model, batch: model(**batch).loss)  # doctest: +SKIP
+    """
+
+    fn: Callable[[nn.Module, Batch], Tensor]
+    weight: Callable[[Batch], float | Tensor] | None = field(default=None)
+
+
+@frozen
+class Criterion:
+    """What a landscape evaluates on each batch: the loss, and the batch's weight.
+
+    Attributes
+    ----------
+    fn
+        ``fn(module, batch) -> scalar tensor``.
+    weight
+        ``weight(batch)``.
+    name
+        For messages.
+    modules
+        Modules inside `fn` besides the landscape's own: a loss that is an ``nn.Module`` has buffers to move.
+    """
+
+    fn: Callable[[nn.Module, Batch], Tensor]
+    weight: Callable[[Batch], float | Tensor]
+    name: str
+    modules: tuple[nn.Module, ...] = ()
+
+
+def predict(module: nn.Module, batch: Batch) -> tuple[Any, Any]:
+    """Return (output, target) for a batch ``(x, y)``; `x` may be a tuple of arguments or a mapping of them.
+
+    Raises
+    ------
+    DataError
+        When the batch is not a pair.
+    """
+    if not isinstance(batch, Sequence) or isinstance(batch, str) or len(batch) != 2:
+        raise DataError(
+            f"A loss of (output, target) needs batches (x, y); this batch is a {type(batch).__name__}"
+            f"{_keys(batch)}. Say how to evaluate it with BatchLoss(lambda module, batch: ...)."
+        )
+    x, y = batch
+    if isinstance(x, Mapping):
+        return module(**x), y
+    if isinstance(x, tuple | list):
+        return module(*x), y
+    return module(x), y
+
+
+def resolve_loss(loss: Any, reduction: Reduction) -> Criterion:
+    """Return the criterion that `loss` names or is.
+
+    Raises
+    ------
+    ConfigurationError
+        For an unknown name, or something that is not callable.
+    """
+    if isinstance(loss, BatchLoss):
+        return Criterion(loss.fn, loss.weight or examples_in, getattr(loss.fn, "__name__", "BatchLoss"))
+    if loss == "cross_entropy":
+        return _of_pairs(_cross_entropy(reduction), _class_targets, "cross_entropy")
+    if loss == "mse":
+        return _of_pairs(_mean_squared_error(reduction), examples_in, "mse")
+    if isinstance(loss, str):
+        raise ConfigurationError(
+            f"There is no loss named {loss!r}.{nearest(loss, ['cross_entropy', 'mse'])} Named losses are "
+            "'cross_entropy' and 'mse'; any callable (output, target) -> scalar will do as well."
+        )
+    if isinstance(loss, nn.Module):
+        return _of_pairs(loss, examples_in, type(loss).__name__, (loss,))
+    if callable(loss):
+        return _of_pairs(loss, examples_in, getattr(loss, "__name__", type(loss).__name__))
+    raise ConfigurationError(
+        f"loss={loss!r} is no loss. Give 'cross_entropy', 'mse', a callable (output, target) -> scalar, or "
+        "BatchLoss(fn, weight)."
+    )
+
+
+def resolve_score(score: Any, loss: Any) -> Criterion | None:
+    """Return the criterion of the score: what the caller gave, accuracy for cross-entropy, or None.
+
+    Raises
+    ------
+    ConfigurationError
+        When `score` is not callable.
+    """
+    if score is None:
+        classifies = loss == "cross_entropy" or loss is F.cross_entropy or type(loss) is nn.CrossEntropyLoss
+        return _of_pairs(accuracy, _class_targets, "accuracy") if classifies else None
+    if isinstance(score, BatchLoss):
+        return Criterion(score.fn, score.weight or examples_in, "score")
+    if callable(score):
+        return _of_pairs(score, examples_in, getattr(score, "__name__", "score"))
+    raise ConfigurationError(
+        f"score={score!r} is no score. Give a callable (output, target) -> scalar, or BatchLoss(fn, weight)."
+    )
+
+
+def accuracy(output: Tensor, target: Tensor) -> Tensor:
+    """Return the fraction of class targets (B, ...) that are the largest entry along dimension 1 of output."""
+    counted = target != IGNORED_TARGET
+    correct = (output.argmax(dim=1 if output.ndim > 1 else 0) == target) & counted
+    return correct.sum() / counted.sum()
+
+
+def has_class_targets(batch: Batch) -> bool:
+    """Whether `batch` is a pair ``(x, y)`` whose target is a tensor of class numbers."""
+    if not isinstance(batch, Sequence) or isinstance(batch, str) or len(batch) != 2:
+        return False
+    target = batch[1]
+    return isinstance(target, Tensor) and not target.is_floating_point() and not target.is_complex()
+
+
+def _of_pairs(
+    loss: LossFunction,
+    weight: Callable[[Batch], float | Tensor],
+    name: str,
+    modules: tuple[nn.Module, ...] = (),
+) -> Criterion:
+    def evaluate(module: nn.Module, batch: Batch) -> Tensor:
+        return loss(*predict(module, batch))
+
+    return Criterion(evaluate, weight, name, modules)
+
+
+def _cross_entropy(reduction: Reduction) -> LossFunction:
+    def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(output, target, reduction=reduction, ignore_index=IGNORED_TARGET)
+
+    return cross_entropy
+
+
+def _mean_squared_error(reduction: Reduction) -> LossFunction:
+    def mean_squared_error(output: Tensor, target: Tensor) -> Tensor:
+        if output.shape != target.shape:
+            # Broadcasting (B, 1) against (B,) would compare every output with every target.
+            raise DataError(
+                f"mse: the output has shape {tuple(output.shape)} but the target {tuple(target.shape)}. Give "
+                "them one shape, for example with target.unsqueeze(1)."
+            )
+        return F.mse_loss(output, target, reduction=reduction)
+
+    return mean_squared_error
+
+
+def _class_targets(batch: Batch) -> float | Tensor:
+    """Weigh a batch by the class targets that count, as the mean inside ``cross_entropy`` does."""
+    if has_class_targets(batch):
+        return (batch[1] != IGNORED_TARGET).sum()
+    return examples_in(batch)
+
+
+def _keys(batch: Batch) -> str:
+    return f" with keys {sorted(map(str, batch))}" if isinstance(batch, Mapping) else ""
+
+
+def scalar(value: Any, name: str) -> Tensor:
+    """Return what a loss gave as a 0-dimensional tensor.
+
+    Raises
+    ------
+    ConfigurationError
+        When it is not one number.
+    """
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value.reshape(())
+    if isinstance(value, int | float):
+        return torch.tensor(float(value))
+    shape = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
+    raise ConfigurationError(
+        f"The loss {name!r} returned {shape}; it must return one number per batch: its mean, or its sum in a "
+        "landscape with reduction='sum'."
+    )

@@ -1,0 +1,299 @@
+"""Points and populations: where probes measure, and what has been measured there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from landscape.errors import ConfigurationError, NonFiniteLossError, nearest
+from landscape.interfaces import Measurement, PopulationProbe, Probe
+from landscape.objective.batch import Batch
+from landscape.objective.curvature import CurvatureOperator
+from landscape.objective.data import Data
+from landscape.objective.landscape import Landscape
+from landscape.randomness import torch_generator
+
+__all__ = ["Point", "Population"]
+
+
+class Point:
+    """A point of a landscape, with what has been computed and measured there.
+
+    Parameters
+    ----------
+    landscape
+        The landscape, with the buffers that belong to the point.
+    theta
+        Weights, shape (P,).
+    step, worker
+        Where on which path the point lies.
+    initial
+        The weights the path started from, shape (P,), where known.
+    seed
+        Seed of the run; every measurement draws from a generator of its own, derived from the seed, the
+        probe's configuration, the step and the worker.
+    splits
+        Further data by name, for :meth:`on`.
+    previous
+        The same worker's previously measured point. Only its weights and measurements are kept.
+    """
+
+    def __init__(
+        self,
+        landscape: Landscape,
+        theta: Tensor,
+        *,
+        step: int = 0,
+        worker: str = "0",
+        initial: Tensor | None = None,
+        seed: int = 0,
+        splits: Mapping[str, Data] | None = None,
+        previous: Point | None = None,
+    ) -> None:
+        if tuple(theta.shape) != (landscape.size,):
+            raise ConfigurationError(
+                f"A point of this landscape has weights of shape ({landscape.size},), not {tuple(theta.shape)}."
+            )
+        self.landscape = landscape
+        self.theta = theta.detach().to(landscape.device, landscape.dtype)
+        self.step = step
+        self.worker = str(worker)
+        self.initial = initial
+        self.seed = seed
+        self.splits = dict(splits or {})
+        self.previous = None if previous is None else previous._remembered()
+        self._value: Tensor | None = None
+        self._gradient: Tensor | None = None
+        self._hessian: CurvatureOperator | None = None
+        self._measurements: dict[Any, Measurement] = {}
+
+    def value(self) -> Tensor:
+        """Return L(theta), shape (), float64."""
+        if self._value is None:
+            self._value = self.landscape.value(self.theta)
+        return self._value
+
+    def gradient(self) -> Tensor:
+        """Return the gradient of L, shape (P,)."""
+        if self._gradient is None:
+            self._value, self._gradient = self.landscape.value_and_gradient(self.theta)
+        return self._gradient
+
+    def hessian(self, batch: Batch | None = None) -> CurvatureOperator:
+        """Return the Hessian of L; that of the data is linearised once and kept, that of a batch is not.
+
+        Raises
+        ------
+        NonFiniteLossError
+            When loss or gradient are not finite here; names step and worker.
+        """
+        if batch is None and self._hessian is not None:
+            return self._hessian
+        try:
+            operator = self.landscape.hessian(self.theta, batch)
+        except NonFiniteLossError as error:
+            raise NonFiniteLossError(f"Step {self.step}, worker {self.worker!r}: {error}") from error
+        if batch is None:
+            self._hessian = operator
+        return operator
+
+    def on(self, split: str) -> Landscape:
+        """Return the landscape of the same module and loss on another split.
+
+        Raises
+        ------
+        ConfigurationError
+            For a split that the point does not know.
+        """
+        if split in self.splits:
+            return self.landscape.on(self.splits[split], split=split)
+        if split == self.landscape.split:
+            return self.landscape
+        known = sorted({self.landscape.split, *self.splits})
+        raise ConfigurationError(
+            f"There is no split named {split!r}.{nearest(split, known)} The splits are {', '.join(known)}."
+        )
+
+    def measure(self, probe: Probe | str, **configuration: Any) -> Measurement:
+        """Return what `probe` measures here; measured once, however often it is asked for.
+
+        Parameters
+        ----------
+        probe
+            A probe, or the name of one with its configuration as keyword arguments.
+        """
+        probe = _resolved(probe, configuration)
+        if not isinstance(probe, Probe):
+            raise ConfigurationError(
+                f"{type(probe).__name__} is not a Probe and cannot measure at one point"
+                + ("; give it to Population.measure." if isinstance(probe, PopulationProbe) else ".")
+            )
+        key = _key(probe)
+        if key not in self._measurements:
+            generator = torch_generator(self.seed, "probe", repr(probe), self.step, self.worker)
+            self._measurements[key] = probe.measure(self, generator)
+        return self._measurements[key]
+
+    def measured(self, probe: Probe) -> Measurement | None:
+        """Return what `probe` measured here, or None when it has not."""
+        return self._measurements.get(_key(probe))
+
+    def record(self, probe: Probe, measurement: Measurement) -> None:
+        """Put a measurement in place, such as one read from a resumable state, for warm starts."""
+        self._measurements[_key(probe)] = measurement
+
+    def forget(self) -> None:
+        """Drop value, gradient, Hessian and the previous point; measurements stay."""
+        self._value = self._gradient = self._hessian = self.previous = None
+
+    def _remembered(self) -> Point:
+        """Return what a later point needs of this one: weights and measurements, no graph and no chain."""
+        point = Point(
+            self.landscape,
+            self.theta,
+            step=self.step,
+            worker=self.worker,
+            initial=self.initial,
+            seed=self.seed,
+            splits=self.splits,
+        )
+        point._measurements = self._measurements
+        return point
+
+    def __repr__(self) -> str:
+        return f"Point(step={self.step}, worker={self.worker!r}, P={self.landscape.size})"
+
+
+class Population:
+    """The points of K workers at one step, and further labelled points such as a centre.
+
+    Parameters
+    ----------
+    landscape
+        The landscape.
+    positions
+        The workers' weights, shape (K, P).
+    step
+        Steps made so far.
+    labelled
+        Further points, each (P,), by name.
+    initial
+        Where the paths started: shape (K, P) for the workers, (P,) for all points alike, or by name.
+    seed, splits
+        See :class:`Point`.
+    previous
+        Previously measured points by worker, or the population they belong to.
+    """
+
+    def __init__(
+        self,
+        landscape: Landscape,
+        positions: Tensor,
+        *,
+        step: int,
+        labelled: Mapping[str, Tensor] | None = None,
+        initial: Tensor | Mapping[str, Tensor] | None = None,
+        seed: int = 0,
+        splits: Mapping[str, Data] | None = None,
+        previous: Population | Mapping[str, Point] | None = None,
+    ) -> None:
+        if positions.ndim != 2 or positions.shape[1] != landscape.size:
+            raise ConfigurationError(
+                f"Positions of shape {tuple(positions.shape)}: give (K, {landscape.size}) for K workers."
+            )
+        self.landscape = landscape
+        self.positions = positions.detach().to(landscape.device, landscape.dtype)
+        self.step = step
+        self.seed = seed
+        names = [str(k) for k in range(len(positions))]
+        clash = sorted(set(names) & set(labelled or {}))
+        if clash:
+            raise ConfigurationError(f"The label {clash[0]!r} is the name of a worker; give another.")
+        starts = _starts(initial, names)
+        before = previous.by_worker() if isinstance(previous, Population) else dict(previous or {})
+        weights = dict(zip(names, self.positions, strict=True)) | dict(labelled or {})
+        self.labels = tuple(labelled or {})
+        self.points = tuple(
+            Point(
+                landscape,
+                theta,
+                step=step,
+                worker=name,
+                initial=starts.get(
+                    name, initial if isinstance(initial, Tensor) and initial.ndim == 1 else None
+                ),
+                seed=seed,
+                splits=splits,
+                previous=before.get(name),
+            )
+            for name, theta in weights.items()
+        )
+        self._measurements: dict[Any, Measurement] = {}
+
+    @property
+    def workers(self) -> tuple[Point, ...]:
+        """The workers' points, without the labelled ones."""
+        return self.points[: len(self.positions)]
+
+    def by_worker(self) -> dict[str, Point]:
+        """Return all points by the name of their worker or label."""
+        return {point.worker: point for point in self.points}
+
+    def measure(self, probe: PopulationProbe | str, **configuration: Any) -> Measurement:
+        """Return what a population probe measures; measured once, however often it is asked for."""
+        probe = _resolved(probe, configuration)
+        if not isinstance(probe, PopulationProbe):
+            raise ConfigurationError(
+                f"{type(probe).__name__} is not a PopulationProbe"
+                + ("; it measures at single points, population.points." if isinstance(probe, Probe) else ".")
+            )
+        key = _key(probe)
+        if key not in self._measurements:
+            generator = torch_generator(self.seed, "probe", repr(probe), self.step, "population")
+            self._measurements[key] = probe.measure(self, generator)
+        return self._measurements[key]
+
+    def measured(self, probe: PopulationProbe) -> Measurement | None:
+        """Return what `probe` measured here, or None when it has not."""
+        return self._measurements.get(_key(probe))
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __repr__(self) -> str:
+        return f"Population(step={self.step}, K={len(self)}, labels={list(self.labels)})"
+
+
+def _resolved(probe: Any, configuration: Mapping[str, Any]) -> Any:
+    if isinstance(probe, str):
+        from landscape.plugins import get
+
+        return get("probes", probe)(**configuration)
+    if isinstance(probe, type):
+        return probe(**configuration)
+    if configuration:
+        raise ConfigurationError(
+            f"{type(probe).__name__} is configured already; got {', '.join(sorted(configuration))} besides. "
+            "Give the probe's name or class with its configuration, or the probe alone."
+        )
+    return probe
+
+
+def _key(probe: Any) -> Any:
+    """Return what a measurement is kept under: the frozen probe, or its text when a field has no hash."""
+    try:
+        hash(probe)
+    except TypeError:
+        return repr(probe)
+    return probe
+
+
+def _starts(initial: Tensor | Mapping[str, Tensor] | None, names: Iterable[str]) -> dict[str, Tensor]:
+    if isinstance(initial, Mapping):
+        return dict(initial)
+    if isinstance(initial, torch.Tensor) and initial.ndim == 2:
+        return dict(zip(names, initial, strict=True))
+    return {}
