@@ -33,7 +33,7 @@ __all__ = ["dumps", "from_tree", "load", "loads", "replace_at", "save", "to_tree
 _META = ("component", "distribution", "version", "schema")
 
 
-class _WrongType(ConfigurationError):
+class _WrongTypeError(ConfigurationError):
     """A value of the wrong type; the path is added by whoever knows it."""
 
 
@@ -127,11 +127,13 @@ def _structure_component(tree: Any, wanted: type, converter: cattrs.Converter, t
     if isinstance(tree, str):
         tree = {"component": tree}
     if not isinstance(tree, Mapping):
-        raise _WrongType(f"expected a component, as a name or a table with the key 'component'; got {tree!r}")
+        raise _WrongTypeError(
+            f"expected a component, as a name or a table with the key 'component'; got {tree!r}"
+        )
     name = tree.get("component")
     if not isinstance(name, str):
         if isabstract(wanted):
-            raise _WrongType(
+            raise _WrongTypeError(
                 f"the key 'component' is missing; it names one of: {', '.join(plugins.names(_kind_of(wanted)))}"
             )
         cls: type[Component] = wanted
@@ -175,7 +177,7 @@ def _strict(kind: type, accepted: tuple[type, ...]) -> Callable[[Any, Any], Any]
         if kind is float and isinstance(value, str) and value in ("NaN", "Infinity", "-Infinity"):
             return float(value)
         if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-            raise _WrongType(f"expected {_readable(kind)}, got {value!r} ({type(value).__name__})")
+            raise _WrongTypeError(f"expected {_readable(kind)}, got {value!r} ({type(value).__name__})")
         return kind(value)
 
     return structure
@@ -246,18 +248,18 @@ def _converter(trust: bool) -> cattrs.Converter:
             ]
             if telling and (isinstance(value, Mapping) or str not in members):
                 raise telling[-1]
-        raise _WrongType(f"expected {_readable(annotation)}, got {value!r} ({type(value).__name__})")
+        raise _WrongTypeError(f"expected {_readable(annotation)}, got {value!r} ({type(value).__name__})")
 
     def structure_sequence(value: Any, annotation: Any) -> Any:
         if not isinstance(value, list | tuple):
-            raise _WrongType(f"expected {_readable(annotation)}, got {value!r} ({type(value).__name__})")
+            raise _WrongTypeError(f"expected {_readable(annotation)}, got {value!r} ({type(value).__name__})")
         arguments = get_args(annotation)
         if len(arguments) == 2 and arguments[1] is ...:
             member_types = [arguments[0]] * len(value)
         elif len(arguments) == len(value):
             member_types = list(arguments)
         else:
-            raise _WrongType(f"expected a list of {len(arguments)} entries, got {value!r}")
+            raise _WrongTypeError(f"expected a list of {len(arguments)} entries, got {value!r}")
         members, problems = [], []
         for index, (entry, kind) in enumerate(zip(value, member_types, strict=True)):
             try:
@@ -274,7 +276,7 @@ def _converter(trust: bool) -> cattrs.Converter:
         if isinstance(value, tuple(allowed.values())):
             return value
         if not isinstance(value, Mapping) or len(value) != 1 or next(iter(value)) not in allowed:
-            raise _WrongType(
+            raise _WrongTypeError(
                 f"expected a table with one of the keys {', '.join(allowed)}; got {_short(value)}"
             )
         ((key, entry),) = value.items()
@@ -355,7 +357,7 @@ def structure(tree: Any, annotation: Any, *, path: str, trust: bool = False) -> 
         found = _problems(error, path)
         telling: type[LandscapeError] = ConfigurationError
         single = _only_cause(error)
-        if isinstance(single, LandscapeError) and not isinstance(single, _WrongType):
+        if isinstance(single, LandscapeError) and not isinstance(single, _WrongTypeError):
             telling = type(single)
         raise telling("\n".join(f"{where}: {what}" for where, what in found)) from error
 

@@ -10,7 +10,6 @@ from attrs import field, frozen
 from attrs.validators import gt, instance_of
 
 from landscape.composition.configuration import to_tree
-from landscape.composition.critical_points import real_points, sample_rows
 from landscape.composition.progress import stage
 from landscape.composition.provenance import gather
 from landscape.composition.run import Run
@@ -101,6 +100,8 @@ class CriticalPointStudy:
 
     def _carry_out(self, run: Run, family: ParametricFamily, parameters: NDArray[Any]) -> Run:
         import pandas as pd
+
+        from landscape.composition.critical_points import real_points, sample_rows
 
         directory = run.directory
         hooks = RunHooks(run)

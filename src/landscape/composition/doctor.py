@@ -1,4 +1,4 @@
-"""Is this installation sound?"""
+"""Examining an installation for what would make its numbers wrong or its commands fail."""
 
 from __future__ import annotations
 

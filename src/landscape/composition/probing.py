@@ -61,7 +61,8 @@ class Prober:
                     found.append(Found(population.step, point.worker, scheduled, point.measure(probe)))
                     used = True
             if used:
-                self.previous[point.worker] = point.as_previous()
+                point.forget()
+                self.previous[point.worker] = point
         for scheduled in due:
             probe = scheduled.probe
             if isinstance(probe, PopulationProbe):
@@ -103,7 +104,7 @@ class Prober:
             for index, carry in kept["carry"].items():
                 probe = self.probes[int(index)].probe
                 if isinstance(probe, Probe):
-                    point.remember(probe, Measurement(carry=carry))
+                    point.record(probe, Measurement(carry=carry))
             self.previous[worker] = point
 
 

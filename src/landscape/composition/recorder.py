@@ -195,7 +195,7 @@ class Recorder:
             step=step,
             initial={"0": self._initial},
             seed=self.seed,
-            splits=self.splits,
+            splits={name: split.data for name, split in self.splits.items()},
             previous=self._prober.previous,
         )
         found = self._prober.measure(population, due)
@@ -210,7 +210,7 @@ class Recorder:
             step,
             {"0": self.landscape.initial()},
             buffers=self.landscape.buffers(),
-            layout=self.landscape.layout.describe(),
+            layout=self.landscape.layout,
         )
         directory.write_resume(step, {"initial": self._initial, "last": step})
         self._hooks.snapshot(step, path)

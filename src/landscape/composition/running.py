@@ -212,7 +212,7 @@ def _walk_on(
                         step,
                         _labelled(walk),
                         buffers=walk.landscape.buffers(),
-                        layout=walk.landscape.layout.describe(),
+                        layout=walk.landscape.layout,
                     )
                     hooks.snapshot(step, path)
                     directory.write_resume(step, {"walk": walk.snapshot(), "prober": prober.snapshot()})

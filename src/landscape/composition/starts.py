@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from landscape.composition.checkpoints import read_checkpoint
+from landscape.errors import ConfigurationError, DataError
 from landscape.interfaces import Start
 
 if TYPE_CHECKING:
@@ -62,6 +63,9 @@ class FromFile(Start):
         landscape.errors.DataError
             If the file cannot be read or its tensors do not fit the model.
         """
-        theta = landscape.layout.gather(read_checkpoint(Path(self.path)))
+        try:
+            theta = landscape.layout.flatten(read_checkpoint(Path(self.path)))
+        except ConfigurationError as error:
+            raise DataError(f"{self.path} does not fit the model: {error}") from error
         theta = theta.to(landscape.device, landscape.dtype)
         return theta.expand(workers, -1).clone()

@@ -68,10 +68,10 @@ class Study:
     def __attrs_post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
         repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated or not names:
-            raise ConfigurationError(
-                f"stages: {'names must be unique, ' + ', '.join(repeated) + ' is not' if repeated else 'give at least one'}."
-            )
+        if not names:
+            raise ConfigurationError("stages: give at least one.")
+        if repeated:
+            raise ConfigurationError(f"stages: names must be unique; {', '.join(repeated)} occurs twice.")
 
     def run(
         self,

@@ -100,7 +100,7 @@ class Walk:
             labelled=dict(self.walker.labelled(self.state)),
             initial=self.initial,
             seed=self.seed,
-            splits=self.splits,
+            splits={name: split.data for name, split in self.splits.items()},
             previous=dict(previous or {}),
         )
 
