@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from landscape.store.directory import RunDirectory as RunDirectory
     from landscape.store.records import ArrayRecord as ArrayRecord
     from landscape.store.records import Snapshot as Snapshot
-    from landscape.store.records import SolutionRecord as SolutionRecord
     from landscape.store.runstore import RunStore as RunStore
     from landscape.store.span import SnapshotSpan as SnapshotSpan
     from landscape.store.state import decode as decode
     from landscape.store.state import encode as encode
+    from landscape.store.state import read_state as read_state
+    from landscape.store.state import write_state as write_state
 
 # Imported on first use: listing the runs of a store must not cost the import of torch.
 _HOMES = {
@@ -27,9 +28,10 @@ _HOMES = {
     "RunStore": "runstore",
     "Snapshot": "records",
     "SnapshotSpan": "span",
-    "SolutionRecord": "records",
     "decode": "state",
     "encode": "state",
+    "read_state": "state",
+    "write_state": "state",
 }
 
 __all__ = sorted(_HOMES)

@@ -22,7 +22,6 @@ step it resumed from stays on disk, is superseded, and is left out of everything
 
 from __future__ import annotations
 
-import hashlib
 import math
 import operator
 import os
@@ -39,7 +38,7 @@ import pandas as pd
 
 from landscape.errors import RunError, nearest
 from landscape.store import files, lock, tables
-from landscape.store.records import ArrayRecord, Snapshot, SolutionRecord
+from landscape.store.records import ArrayRecord, Snapshot
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,7 +81,7 @@ class RunDirectory:
     """A run on disk, for reading; and for writing by whoever holds its lock.
 
     Made by :meth:`landscape.store.RunStore.create`, which takes the lock, or opened for reading by
-    :meth:`landscape.store.RunStore.open`; :meth:`begin_attempt` takes the lock of an opened run.
+    :meth:`landscape.store.RunStore.open`; :meth:`reopen` takes the lock of an opened run.
 
     Raises
     ------
@@ -174,7 +173,12 @@ class RunDirectory:
     @property
     def name(self) -> str:
         """What the run was called; empty where it was given no name."""
-        return str(self._stored_state()["name"])
+        name = self._stored_state()["name"]
+        if not name:
+            # A recipe stands in the configuration under the key that says what it is.
+            recipes = [recipe for recipe in self.configuration.values() if isinstance(recipe, dict)]
+            name = recipes[0].get("name") if len(recipes) == 1 else self.configuration.get("name")
+        return str(name or "")
 
     @cached_property
     def configuration(self) -> dict[str, Any]:
@@ -232,7 +236,7 @@ class RunDirectory:
 
     def _writing(self) -> None:
         if self._lock is None:
-            raise RunError(f"{self.path} is open for reading; begin_attempt() opens it for writing.")
+            raise RunError(f"{self.path} is open for reading; reopen() opens it for writing.")
 
     def _log(self, name: str) -> files.LineLog:
         self._writing()
@@ -272,8 +276,39 @@ class RunDirectory:
         self._log(index).append({**record, "attempt": self._attempt, "file": file}, sync=sync)
         self._committed[index].add(file)
 
+    def reopen(self) -> RunDirectory:
+        """Open the run for writing: take its lock and say that it is running.
+
+        What is recorded adds to the last attempt, until :meth:`begin_attempt` begins another.
+
+        Returns
+        -------
+        RunDirectory
+            This object, if it is open for writing already; else a new one.
+
+        Raises
+        ------
+        landscape.errors.RunError
+            If another living process writes this run.
+        """
+        if self._lock is not None:
+            return self
+        directory = RunDirectory(self.path)
+        taken = lock.Lock(self.path / "lock")
+        try:
+            files.remove_leftovers(self.path)
+            with suppress(FileNotFoundError):
+                os.unlink(self.path / "MANIFEST.json")
+            directory._set_state(status="running", reason=None, ended=None)
+        except BaseException:
+            taken.release()
+            raise
+        directory._lock = taken
+        directory._attempt = len(directory._stored_state()["attempts"]) - 1
+        return directory
+
     def begin_attempt(self, resume_step: int | None) -> int:
-        """Take the lock and go on from `resume_step`, or from the beginning if it is None.
+        """Go on from `resume_step`; or from the beginning, if it is None or -1.
 
         What was recorded after that step is superseded from now on. Records of that step itself stay, until
         the new attempt writes them again.
@@ -282,26 +317,20 @@ class RunDirectory:
         -------
         int
             The number of the attempt; the first one, made by `RunStore.create`, was 0.
-
-        Raises
-        ------
-        landscape.errors.RunError
-            If another living process writes this run.
         """
-        taken = self._lock or lock.Lock(self.path / "lock")
-        try:
-            self._close_logs()
-            files.remove_leftovers(self.path)
-            attempts = [*self._stored_state()["attempts"], {"resume_step": resume_step, "started": now()}]
-            with suppress(FileNotFoundError):
-                os.unlink(self.path / "MANIFEST.json")
-            self._set_state(status="running", reason=None, ended=None, attempts=attempts)
-        except BaseException:
-            if self._lock is None:
-                taken.release()
-            raise
-        self._lock, self._attempt = taken, len(attempts) - 1
+        self._writing()
+        self._close_logs()
+        attempts = [*self._stored_state()["attempts"], {"resume_step": resume_step, "started": now()}]
+        self._set_state(attempts=attempts)
+        self._attempt = len(attempts) - 1
         return self._attempt
+
+    def add_provenance(self, facts: Mapping[str, Any]) -> None:
+        """Add what plugins know of the run, by plugin, to ``provenance.json`` under ``"from_plugins"``."""
+        self._writing()
+        provenance = self.provenance
+        provenance["from_plugins"] = {**provenance.get("from_plugins", {}), **facts}
+        files.write_json(self.path / "provenance.json", provenance)
 
     def write_row(self, row: Mapping[str, Any]) -> None:
         """Record one row of metrics; from here on it survives the death of this process.
@@ -324,7 +353,9 @@ class RunDirectory:
         from landscape.store.tensors import save_tensors
 
         self._writing()
-        key = {"name": name, "step": _step_of(step), "worker": worker}
+        for taken in {"step", "worker"} & arrays.keys():
+            raise RunError(f"{taken!r} cannot name an array; it says where the arrays were measured.")
+        key = {"name": name, "step": _step_of(step), "worker": worker, "arrays": list(arrays)}
         folder = self._folder(Path("spectra") / file_name(name))
         path = self._uncommitted(_ARRAYS, folder, f"step-{step:08d}-{file_name(worker)}")
         self._commit(_ARRAYS, path, key | save_tensors(path, arrays, key), sync=False)
@@ -334,7 +365,7 @@ class RunDirectory:
         self,
         step: int,
         tensors: Mapping[str, Tensor],
-        buffers: Mapping[str, Mapping[str, Tensor]] | None = None,
+        buffers: Mapping[str, Tensor | Mapping[str, Tensor]] | None = None,
         layout: Layout | Sequence[Mapping[str, Any]] | None = None,
     ) -> Path:
         """Record weights.
@@ -346,7 +377,7 @@ class RunDirectory:
         tensors
             Weights of shape (P,) by label: workers ``"0"``, ``"1"``, ..., and ``"centre"`` and the like.
         buffers
-            Buffers of the module by owner, a label or ``"all"``, and name.
+            Buffers of the module by name, which all labels share; or by label and name.
         layout
             Names and shapes of the parameters, so that parts of the network can be told apart:
             ``[{"name": "0.weight", "shape": [4, 3]}, ...]`` or the landscape's `Layout`.
@@ -358,14 +389,17 @@ class RunDirectory:
         shapes = {label: tuple(tensor.shape) for label, tensor in tensors.items()}
         if len(set(shapes.values())) != 1 or len(next(iter(shapes.values()))) != 1:
             raise RunError(f"A snapshot needs weights of one common shape (P,); got {shapes or 'none'}.")
-        for label in [*tensors, *(buffers or {})]:
+        for label in tensors:
             if "/" in label or not label:
-                raise RunError(f"{label!r} cannot be a label of weights or buffers; leave out the slash.")
+                raise RunError(f"{label!r} cannot be a label of weights; a label has no slash.")
         key = {"step": _step_of(step), "labels": list(tensors)}
         metadata = key | {"layout": plain_layout(layout, size=next(iter(shapes.values()))[0])}
         content = dict(tensors)
-        for owner, named in (buffers or {}).items():
-            content |= {f"buffer/{owner}/{name}": tensor for name, tensor in named.items()}
+        for owner, found in (buffers or {}).items():
+            if isinstance(found, Mapping):
+                content |= {f"buffer/{owner}/{name}": tensor for name, tensor in found.items()}
+            else:
+                content[f"buffer/all/{owner}"] = found
         path = self._uncommitted(_SNAPSHOTS, self._folder("weights"), f"step-{step:08d}")
         record = save_tensors(path, content, metadata)
         # The rows that lead up to a snapshot are not to be lost where the snapshot is not.
@@ -415,10 +449,8 @@ class RunDirectory:
         number = max(numbers, default=-1) + 1
         path = folder / f"step-{step:08d}-{number:06d}.json"
         record = save_tensors(path.with_suffix(".safetensors"), tensors)
-        payload = {"step": step, "attempt": self._attempt, "tensors": record, "state": tree}
-        text = files.dumps(payload, sort=True, where="state")
-        commit = {"sha256": hashlib.sha256(text.encode()).hexdigest(), "payload": text}
-        files.write_json(path, commit)
+        # The commit record comes last: without it the tensors do not count.
+        files.write_sealed(path, {"step": step, "attempt": self._attempt, "tensors": record, "state": tree})
         for old, stale in _numbered(folder):
             if old <= number - KEPT_STATES:
                 for suffix in (".json", ".safetensors"):
@@ -586,17 +618,34 @@ class RunDirectory:
                 f"{nearest(name, known)}"
             )
         return [
-            ArrayRecord(step=step, worker=worker, path=self.path / record["file"], sha256=record["sha256"])
+            ArrayRecord(step, worker, record["arrays"], self.path / record["file"], record["sha256"])
             for (step, worker), record in sorted(newest.items(), key=lambda item: item[0][0])
         ]
 
-    def solutions(self) -> tuple[SolutionRecord, ...]:
-        """Return the recorded solutions in the order of samples."""
+    def solutions(self) -> Iterator[tuple[dict[str, np.ndarray], dict[str, Any]]]:
+        """Yield arrays and metadata of the recorded solutions, verified, in the order of samples."""
+        from landscape.store.tensors import load_arrays, metadata_of
+
         newest = {record["sample"]: record for record in files.read_lines(self.path / _SOLUTIONS)}
-        return tuple(
-            SolutionRecord(sample=sample, path=self.path / record["file"], sha256=record["sha256"])
-            for sample, record in sorted(newest.items())
-        )
+        for _, record in sorted(newest.items()):
+            path = self.path / record["file"]
+            yield load_arrays(path, record["sha256"]), metadata_of(path)
+
+    def children(self) -> dict[str, Path]:
+        """Return the runs inside this one, by name: the stages of a study, the members of a sweep.
+
+        A member lies in a store of its own, where it may have been tried more than once; the last complete
+        run counts, or the last one where none is complete.
+        """
+        found = {}
+        for group in ("stages", "members"):
+            for place in sorted((self.path / group).glob("[!.]*")):
+                runs = [place] if (place / "config.json").is_file() else sorted(place.glob("[!.]*"))
+                runs = [run for run in runs if (run / "config.json").is_file()]
+                complete = [run for run in runs if RunDirectory(run).status == "complete"]
+                if runs:
+                    found[place.name] = (complete or runs)[-1]
+        return found
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Return the recorded tables by name."""
@@ -609,7 +658,7 @@ class RunDirectory:
             if not path.name.startswith(files.TEMPORARY)
         }
 
-    def latest_resume(self, template: S) -> tuple[int, S] | None:
+    def latest_resume(self, template: S, *, before: int | None = None) -> tuple[int, S] | None:
         """Return the newest state from which the run can go on, and its step.
 
         A state that does not agree with its checksum is passed over, with a warning.
@@ -618,6 +667,8 @@ class RunDirectory:
         ----------
         template
             A fresh state of the same kind; only classes that occur in it are built.
+        before
+            Pass over states at this step and later ones.
 
         Returns
         -------
@@ -636,14 +687,12 @@ class RunDirectory:
         for number, path in _numbered(self.path / "resume"):
             if path.suffix == ".json":
                 try:
-                    commit = files.read_json(path)
-                    text = commit["payload"]
-                    if hashlib.sha256(text.encode()).hexdigest() != commit["sha256"]:
-                        raise RunError(f"{path} is damaged: its SHA-256 is not the recorded one.")
-                    candidates.append({**files.loads(text), "number": number, "path": path})
-                except (RunError, TypeError, KeyError, AttributeError) as error:
+                    candidates.append({**files.read_sealed(path), "number": number, "path": path})
+                except RunError as error:
                     warnings.warn(f"A resumable state was passed over: {error}", RuntimeWarning, stacklevel=2)
         for candidate in sorted(self._effective(candidates), key=operator.itemgetter("number"), reverse=True):
+            if before is not None and candidate["step"] >= before:
+                continue
             try:
                 tensors = load_tensors(
                     candidate["path"].with_suffix(".safetensors"), candidate["tensors"]["sha256"]

@@ -32,6 +32,7 @@ __all__ = [
     "plain",
     "read_json",
     "read_lines",
+    "read_sealed",
     "remove_leftovers",
     "remove_tree",
     "sha256_of",
@@ -39,6 +40,7 @@ __all__ = [
     "temporary_beside",
     "write_atomic",
     "write_json",
+    "write_sealed",
 ]
 
 _TOKENS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -210,6 +212,27 @@ def read_json(path: Path) -> Any:
         return loads(text)
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path} is damaged: not valid JSON ({error}).") from error
+
+
+def write_sealed(path: Path, value: Any) -> None:
+    """Write `value` as JSON together with its own SHA-256, atomically."""
+    text = dumps(value, sort=True, where=path.name)
+    write_json(path, {"sha256": hashlib.sha256(text.encode()).hexdigest(), "payload": text})
+
+
+def read_sealed(path: Path) -> Any:
+    """Read what :func:`write_sealed` wrote.
+
+    Raises
+    ------
+    landscape.errors.RunError
+        If it is missing, unreadable, or not what was written.
+    """
+    document = read_json(path)
+    text = document.get("payload") if isinstance(document, dict) else None
+    if not isinstance(text, str) or hashlib.sha256(text.encode()).hexdigest() != document.get("sha256"):
+        raise RunError(f"{path} is damaged: it does not agree with its own checksum.")
+    return loads(text)
 
 
 # ---------------------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
-"""What is read back from a run: snapshots, arrays and solutions, each verified against its checksum."""
+"""What is read back from a run: snapshots and arrays, verified against their checksums."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-__all__ = ["ArrayRecord", "Snapshot", "SolutionRecord"]
+__all__ = ["ArrayRecord", "Snapshot"]
 
 
 @frozen
@@ -85,44 +86,38 @@ class Snapshot:
         return layout
 
 
-# Without slots, so that what was read once is kept.
-@frozen(slots=False)
-class ArrayRecord:
-    """Arrays that were measured at one step on one worker; read from disk on first use."""
+class ArrayRecord(Mapping[str, Any]):
+    """Arrays that were measured at one step on one worker.
 
-    step: int
-    worker: str
-    path: Path
-    sha256: str = field(repr=False)
+    A mapping of ``"step"``, ``"worker"`` and the arrays by name; the arrays are read, verified, on first use.
+    """
 
-    @cached_property
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays by name, verified."""
-        from landscape.store.tensors import load_arrays
+    def __init__(self, step: int, worker: str, names: Sequence[str], path: Path, sha256: str) -> None:
+        self.step = step
+        self.worker = worker
+        self.path = path
+        self._names = tuple(names)
+        self._sha256 = sha256
 
-        return load_arrays(self.path, self.sha256)
-
-
-@frozen(slots=False)
-class SolutionRecord:
-    """The solutions of one sample of a critical-point study; read from disk on first use."""
-
-    sample: int
-    path: Path
-    sha256: str = field(repr=False)
+    def __repr__(self) -> str:
+        return f"<{', '.join(self._names)} at step {self.step} of worker {self.worker!r}>"
 
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays by name, verified."""
+        """The arrays by name."""
         from landscape.store.tensors import load_arrays
 
-        return load_arrays(self.path, self.sha256)
+        return load_arrays(self.path, self._sha256)
 
-    @cached_property
-    def metadata(self) -> dict[str, Any]:
-        """The plain values that were stored with the arrays."""
-        from landscape.store.tensors import metadata_of, verify
+    def __getitem__(self, name: str) -> Any:
+        if name in ("step", "worker"):
+            return self.step if name == "step" else self.worker
+        if name not in self._names:
+            raise KeyError(name)
+        return self.arrays[name]
 
-        verify(self.path, self.sha256)
-        metadata: dict[str, Any] = metadata_of(self.path)
-        return metadata
+    def __iter__(self) -> Iterator[str]:
+        return iter(("step", "worker", *self._names))
+
+    def __len__(self) -> int:
+        return 2 + len(self._names)

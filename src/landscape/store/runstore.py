@@ -82,6 +82,17 @@ class RunStore:
             if not path.parent.name.startswith(files.TEMPORARY)
         )
 
+    def contains(self, run_id: str) -> bool:
+        """Whether there is a run of exactly this name."""
+        return (self.root / run_id / "config.json").is_file()
+
+    def ensure_space(self, needed: int) -> None:
+        """Raise a `RunError` that says how much is missing unless `needed` bytes are free."""
+        place = self.root.absolute()
+        while not place.exists():
+            place = place.parent
+        files.ensure_space(place, needed)
+
     def open(self, run: str) -> RunDirectory:
         """Open a run for reading.
 

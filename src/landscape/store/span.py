@@ -462,13 +462,13 @@ class SnapshotSpan:
     def variance_ratio(self) -> np.ndarray:
         """Share of the whole variance along each direction, shape (r,)."""
         values = self._eigen[0]
-        return values / values.sum() if len(values) else values
+        return np.asarray(values / values.sum()) if len(values) else values
 
     @property
     def _basis(self) -> np.ndarray:
         """The basis V as combinations of the centred snapshots: V = _basis.T @ X, shape (T, r)."""
         values, vectors = self._eigen
-        return vectors / np.sqrt(values)
+        return np.asarray(vectors / np.sqrt(values))
 
     def mean(self) -> Tensor:
         """Return the mean of the snapshots, shape (size,), in their dtype."""
@@ -495,7 +495,7 @@ class SnapshotSpan:
         products = np.zeros((count, len(self)))
         for place, columns, centred, mean in self._chunks(further=count):
             products += ((read(place, columns) - mean) @ centred.T).numpy()
-        return products @ self._basis
+        return np.asarray(products @ self._basis)
 
     def off_span(self, weights: Tensor | SnapshotSpan) -> np.ndarray:
         """Return the distance of points to the span, shape (K,), float64; arguments as for :meth:`reduce`."""
@@ -505,7 +505,7 @@ class SnapshotSpan:
         # A second pass, because |w|^2 - |c|^2 would lose half of the digits.
         for place, columns, centred, mean in self._chunks(further=2 * count):
             squares += (read(place, columns) - mean - combinations @ centred).square().sum(dim=1)
-        return squares.sqrt().numpy()
+        return np.asarray(squares.sqrt().numpy())
 
     def _reader(self, weights: Tensor | SnapshotSpan) -> tuple[Callable[[slice, slice], Tensor], int]:
         """Return a function that gives columns of `weights` in float64, and the number of its rows."""

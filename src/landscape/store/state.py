@@ -8,8 +8,10 @@ anything: only the attrs classes that occur in the caller's own template are bui
 from __future__ import annotations
 
 import math
+import os
 import struct
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import attrs
@@ -18,8 +20,10 @@ import torch
 from torch import Tensor
 
 from landscape.errors import RunError
+from landscape.store import files
+from landscape.store.tensors import load_tensors, save_tensors
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "encode", "read_state", "write_state"]
 
 S = TypeVar("S")
 
@@ -73,6 +77,50 @@ def decode(tree: Any, tensors: Mapping[str, Tensor], template: S) -> S:
         elif isinstance(value, Tensor) and value.device.type != "cpu":
             device = value.device
     return cast(S, _Decoder(classes, tensors, device).decode(tree, ()))
+
+
+def write_state(path: Path, header: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Write an encoded state to a new folder: ``state.json`` and ``state.safetensors``, both or neither.
+
+    Parameters
+    ----------
+    path
+        The folder; it must not exist.
+    header
+        Plain values, the tree of :func:`encode` somewhere among them.
+    tensors
+        The tensors of :func:`encode`.
+
+    Raises
+    ------
+    landscape.errors.RunError
+        If the folder exists or cannot be written.
+    """
+    if path.exists():
+        raise RunError(f"{path} exists already; choose another name.")
+    building = files.temporary_beside(path)
+    with files.explained(path):
+        try:
+            building.mkdir(parents=True)
+            record = save_tensors(building / "state.safetensors", tensors)
+            files.write_sealed(building / "state.json", {"header": header, "tensors": record})
+            os.rename(building, path)
+            files.sync_directory(path.parent)
+        except BaseException:
+            files.remove_tree(building)
+            raise
+
+
+def read_state(path: Path) -> tuple[Any, dict[str, Tensor]]:
+    """Read header and tensors that :func:`write_state` wrote.
+
+    Raises
+    ------
+    landscape.errors.RunError
+        If a file is missing, or is not what was written.
+    """
+    document = files.read_sealed(path / "state.json")
+    return document["header"], load_tensors(path / "state.safetensors", document["tensors"]["sha256"])
 
 
 def _class_name(cls: type) -> str:

@@ -29,7 +29,9 @@ def save_table(path: Path, frame: pd.DataFrame) -> None:
         raise RunError(f"Table {path.name!r} has the columns {columns}; they must be distinct strings.")
     index: list[str] = []
     if not isinstance(frame.index, pd.RangeIndex) or frame.index.name is not None:
-        index = [str(name or f"index_{level}") for level, name in enumerate(frame.index.names)]
+        index = [
+            f"index_{level}" if name is None else str(name) for level, name in enumerate(frame.index.names)
+        ]
         frame = frame.reset_index(names=index)
     content = {
         "columns": list(frame.columns),

@@ -75,13 +75,14 @@ def save_tensors(
         temporary = files.temporary_beside(path)
         try:
             save_file(stored, temporary, metadata=header)
-            record = {"sha256": files.sha256_of(temporary), "bytes": temporary.stat().st_size}
+            sha256 = files.sha256_of(temporary)
+            record = {"sha256": sha256, "bytes": temporary.stat().st_size}
             files.commit(temporary, path)
         except BaseException:
             with suppress(OSError):
                 os.unlink(temporary)
             raise
-    _verified[_identity(path)] = record["sha256"]
+    _verified[_identity(path)] = sha256
     return record
 
 
