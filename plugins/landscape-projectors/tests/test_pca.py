@@ -4,12 +4,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from landscape_projectors.pca import PCA
 from sklearn import decomposition
 from sklearn.manifold import trustworthiness
 
 from landscape.errors import ConfigurationError
 from landscape.interfaces import InvertibleProjection
+from landscape.testing import check_projector
+from landscape_projectors.pca import PCA
 
 GENERATOR = torch.Generator()
 
@@ -128,3 +129,8 @@ def test_everything_a_projection_consists_of_is_in_its_arrays(span_of, curved):
     arrays = projection.to_arrays()
     by_hand = (span.coordinates - arrays["centre"]) @ arrays["components"].T
     np.testing.assert_allclose(by_hand, arrays["coordinates"], atol=1e-12)
+
+
+def test_keeps_the_rules_of_projectors():
+    check_projector(PCA())
+    check_projector(PCA(dimensions=3))

@@ -3,11 +3,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from landscape_projectors._lattice import Lattice
-from landscape_projectors.som import SOM, train
 from minisom import MiniSom
 
 from landscape.errors import ConfigurationError
+from landscape.testing import check_projector
+from landscape_projectors._lattice import Lattice
+from landscape_projectors.som import SOM, train
 
 GENERATOR = torch.Generator()
 
@@ -262,3 +263,8 @@ def test_the_default_map_has_small_errors_on_paths_like_those_of_training(span_o
     quality = SOM().fit(span_of(points), GENERATOR).quality
     assert quality["quantisation_error"] < 0.05
     assert quality["trustworthiness"] > 0.98
+
+
+def test_keeps_the_rules_of_projectors():
+    check_projector(SOM(rows=6, columns=5, epochs=10))
+    check_projector(SOM(rows=4, columns=6, topology="rectangular", epochs=10))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as MatplotlibFigure
     from matplotlib.figure import SubFigure
+    from torch import Tensor
 
     from landscape.composition import Run
     from landscape.objective import Landscape
@@ -155,13 +156,40 @@ def loss_at(
             as_data([data.take(torch.from_numpy(part)) for part in _blocks(chosen, 256)])
         )
     losses = np.empty(len(coefficients))
-    # 16 networks per batched product, fewer of large ones: at most 64 MiB of weights at a time.
-    block = max(1, min(16, 2**26 // (8 * landscape.size)))
-    for first in range(0, len(coefficients), block):
-        rows = slice(first, first + block)
-        weights = span.restore(coefficients[rows]).to(device=landscape.device, dtype=landscape.dtype)
-        losses[rows] = landscape.value(weights).double().cpu().numpy()
+    done = 0
+    for weights in _restored(span, np.asarray(coefficients, dtype=np.float64)):
+        # Several networks per call, so that the landscape can batch them; not too many copies on its device.
+        for part in weights.split(16):
+            part = part.to(device=landscape.device, dtype=landscape.dtype)
+            losses[done : done + len(part)] = landscape.value(part).double().cpu().numpy()
+            done += len(part)
     return losses, examples
+
+
+#: Weights restored at a time, in bytes of float64.
+_RESTORED = 2**28
+
+
+def _restored(span: SnapshotSpan, coefficients: np.ndarray) -> Iterator[Tensor]:
+    """Yield the weight vectors of the points, shape (G, r), some rows at a time.
+
+    Restoring points is a pass over all snapshots on disk. Points of a plane are combinations of three of
+    them, so a grid over a plane costs one pass instead of one per block.
+    """
+    block = max(1, _RESTORED // (8 * span.size))
+    centre = coefficients.mean(axis=0)
+    left, singular, right = np.linalg.svd(coefficients - centre, full_matrices=False)
+    rank = int(np.sum(singular > 1e-12 * singular[0])) if singular.size else 0
+    if rank + 1 > min(block, len(coefficients) // 4):
+        for part in _blocks(coefficients, block):
+            yield span.restore(part)
+        return
+    # Steps as long as the points are apart: in float32, short ones would drown in the rounding of the centre.
+    step = float(singular[0]) / np.sqrt(len(coefficients)) if rank else 1.0
+    frame = span.restore(np.concatenate([centre[None], centre + step * right[:rank]]))
+    along = (left[:, :rank] * singular[:rank]) / step
+    for part in _blocks(along, block):
+        yield frame[0] + frame.new_tensor(part) @ (frame[1:] - frame[0])
 
 
 def _blocks(values: np.ndarray, size: int) -> Iterator[np.ndarray]:
@@ -740,7 +768,7 @@ def _plane_figure(
         sentences.append(_not_finite(grid.loss))
     sentences.append(_kept(projection))
     if isinstance(projection, InvertibleProjection):
-        sentences.append(_behind(projection, projection.coordinates, span, landscape))
+        sentences += [_behind(projection, span, landscape), _buffers(landscape)]
     canvas, _ = draw_path_over_loss(projection, span.rows, grid)
     return Figure(name, f"Paths over the loss: {kind}", _join(sentences), canvas, order=20)  # type: ignore[arg-type]
 
@@ -764,7 +792,8 @@ def _som_figure(name: str, projection: SOMProjection, span: SnapshotSpan, landsc
         "(b) U-matrix: mean distance of each cell to its neighbours in weight space, so that dark ridges "
         "separate what the map draws side by side; dots count the snapshots nearest to the cell.",
         _kept(projection),
-        _behind(projection, projection.coordinates, span, landscape),
+        _behind(projection, span, landscape),
+        _buffers(landscape),
     ]
     return Figure(name, "Paths over the loss: SOM", _join(sentences), canvas, order=21)
 
@@ -812,14 +841,19 @@ def _kept(projection: Projection) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in quality.items()) + "."
 
 
-def _behind(
-    projection: InvertibleProjection, coordinates: np.ndarray, span: SnapshotSpan, landscape: Landscape
-) -> str:
+def _buffers(landscape: Landscape) -> str:
+    if not landscape.buffers():
+        return ""
+    return "All losses were computed with the same buffers (running statistics of normalisation layers)."
+
+
+def _behind(projection: InvertibleProjection, span: SnapshotSpan, landscape: Landscape) -> str:
     """Compare the loss drawn under the end of each path with the loss of the network that is there."""
     rows = span.rows.reset_index(drop=True)
     last = rows.groupby(rows["worker"].astype(str))["step"].idxmax().to_numpy()
-    true, _ = loss_at(landscape, span, np.asarray(span.coordinates)[last])
-    drawn, _ = loss_at(landscape, span, projection.inverse(coordinates[last]))
+    shown = projection.inverse(projection.coordinates[last])
+    losses, _ = loss_at(landscape, span, np.concatenate([shown, np.asarray(span.coordinates)[last]]))
+    drawn, true = losses[: len(last)], losses[len(last) :]
     return (
         f"Under the {'stars' if len(last) > 1 else 'star'} the background shows a loss of {_range(drawn)}; "
         f"the {'networks' if len(last) > 1 else 'network'} at the {'ends have' if len(last) > 1 else 'end has'} "

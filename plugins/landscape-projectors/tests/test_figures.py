@@ -1,0 +1,331 @@
+from types import SimpleNamespace
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from attrs import field, frozen
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure as Canvas
+
+from landscape.errors import ConfigurationError
+from landscape.interfaces import Projection
+from landscape.objective import Landscape
+from landscape.plugins import PluginWarning
+from landscape_projectors import figures
+from landscape_projectors.pca import PCA
+from landscape_projectors.som import SOM
+
+GENERATOR = torch.Generator()
+STEPS = 12
+
+
+@pytest.fixture
+def regression():
+    """A linear regression on 40 examples: its loss is known in closed form."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 5, generator=generator, dtype=torch.float64)
+    y = torch.randn(40, 1, generator=generator, dtype=torch.float64)
+    landscape = Landscape(torch.nn.Linear(5, 1, dtype=torch.float64), "mse", (x, y), dtype=torch.float64)
+
+    def loss(theta):  # (G, 6) -> (G,)
+        theta = np.atleast_2d(theta)
+        residual = x.numpy() @ theta[:, :5].T + theta[:, 5] - y.numpy()
+        return (residual**2).mean(axis=0)
+
+    return landscape, loss
+
+
+@pytest.fixture
+def walked(span_of):
+    """Snapshots of two workers and a centre, whose rows are not in the order of the workers."""
+    generator = np.random.default_rng(2)
+    starts = generator.normal(size=(3, 6))
+    weights, rows = [], []
+    for step in range(STEPS):
+        for place, worker in enumerate(("1", "0", "centre")):
+            weights.append(starts[place] * np.exp(-0.2 * step) + 0.05 * generator.normal(size=6))
+            rows.append((10 * step, worker))
+    return span_of(np.array(weights), pd.DataFrame(rows, columns=["step", "worker"]))
+
+
+def run_of(span, landscape, *projectors, kind="experiment"):
+    return SimpleNamespace(
+        kind=kind,
+        projectors=projectors,
+        span=lambda: span,
+        landscape=lambda: landscape,
+        project=lambda projector: projector.fit(span, GENERATOR),
+    )
+
+
+# -- the loss behind the map ----------------------------------------------------------------------------------
+
+
+def test_the_background_is_the_true_loss_of_the_points_of_the_plane(regression, walked):
+    landscape, loss = regression
+    projection = PCA().fit(walked, GENERATOR)
+    grid = figures.loss_grid(landscape, walked, projection, resolution=9)
+    points = np.stack(np.meshgrid(grid.x, grid.y), axis=-1).reshape(-1, 2)
+    weights = walked.restore(projection.inverse(points)).numpy()
+    np.testing.assert_allclose(grid.loss.ravel(), loss(weights), rtol=1e-9)
+    assert grid.label == "loss on the training data"
+
+
+def test_losses_at_the_snapshots_are_those_of_the_recorded_weights(regression, walked):
+    landscape, loss = regression
+    found, examples = figures.loss_at(landscape, walked, walked.coordinates)
+    weights = walked.restore(walked.coordinates).numpy()
+    np.testing.assert_allclose(found, loss(weights), rtol=1e-8)
+    assert examples == 40
+
+
+def test_the_grid_holds_every_path_with_room_around_it(regression, walked):
+    landscape, _ = regression
+    projection = PCA().fit(walked, GENERATOR)
+    grid = figures.loss_grid(landscape, walked, projection, resolution=21)
+    low, high = projection.coordinates.min(axis=0), projection.coordinates.max(axis=0)
+    for axis, points in enumerate((grid.x, grid.y)):
+        assert points[0] < low[axis]
+        assert points[-1] > high[axis]
+    assert max(grid.loss.shape) == 21
+    # Cells are about square, and a thin path still gets a map at least half as wide as long.
+    assert min(grid.loss.shape) >= 10
+    np.testing.assert_allclose(grid.x[1] - grid.x[0], grid.y[1] - grid.y[0], rtol=0.1)
+
+
+def test_a_large_data_set_is_sampled_evenly_and_the_label_says_so(span_of):
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(1000, 5, generator=generator, dtype=torch.float64)
+    y = torch.randn(1000, 1, generator=generator, dtype=torch.float64)
+    landscape = Landscape(torch.nn.Linear(5, 1, dtype=torch.float64), "mse", (x, y), dtype=torch.float64)
+    weights = torch.randn(4, 6, generator=generator, dtype=torch.float64)
+    span = span_of(weights)
+    found, examples = figures.loss_at(landscape, span, span.coordinates, evaluations=4 * 300)
+    assert examples == 300
+    chosen = np.linspace(0, 999, 300).round().astype(int)
+    residual = x[chosen] @ weights[:, :5].T + weights[:, 5] - y[chosen]
+    np.testing.assert_allclose(found, (residual**2).mean(dim=0).numpy(), rtol=1e-9)
+    assert figures.LossGrid(np.zeros(1), np.zeros(1), np.zeros((1, 1)), 300, 1000).label == (
+        "loss on 300 of 1\u202f000 training examples"
+    )
+
+
+def test_points_of_a_plane_are_restored_from_three_vectors(walked):
+    passes = []
+
+    class Counted:
+        size, rows, coordinates = walked.size, walked.rows, walked.coordinates
+
+        def restore(self, coefficients):
+            passes.append(len(coefficients))
+            return walked.restore(coefficients)
+
+    projection = PCA().fit(walked, GENERATOR)
+    points = projection.inverse(np.random.default_rng(0).normal(size=(200, 2)))
+    found = torch.cat(list(figures._restored(Counted(), points)))
+    np.testing.assert_allclose(found.numpy(), walked.restore(points).numpy(), atol=1e-10)
+    assert passes == [3]
+
+
+# -- drawing --------------------------------------------------------------------------------------------------
+
+
+def test_every_drawing_function_returns_the_figure_and_the_axes_it_was_given(regression, walked):
+    landscape, _ = regression
+    plane = PCA().fit(walked, GENERATOR)
+    grid = figures.loss_grid(landscape, walked, plane, resolution=7)
+    som = SOM(rows=3, columns=4, epochs=5).fit(walked, GENERATOR)
+    loss, _ = figures.loss_at(landscape, walked, som.codebook)
+    for draw in (
+        lambda ax: figures.draw_paths(plane.coordinates, walked.rows, ax),
+        lambda ax: figures.draw_path_over_loss(plane, walked.rows, grid, ax),
+        lambda ax: figures.draw_path_over_loss(plane, walked.rows, ax=ax),
+        lambda ax: figures.draw_map(som, walked.rows, loss, ax),
+        lambda ax: figures.draw_u_matrix(som, som.winners(walked.coordinates), ax),
+        lambda ax: figures.draw_u_matrix(som, ax=ax),
+    ):
+        figure, ax = draw(None)
+        assert isinstance(figure, Canvas)
+        assert ax.figure is figure
+        mine = Canvas().add_subplot()
+        figure, ax = draw(mine)
+        assert ax is mine
+        assert figure is mine.figure
+        figure.savefig("/dev/null", format="png")
+    assert "matplotlib.pyplot" not in vars(figures)
+
+
+def test_each_path_runs_through_its_snapshots_in_the_order_of_the_steps(walked):
+    plane = PCA().fit(walked, GENERATOR)
+    shuffled = np.random.default_rng(0).permutation(len(walked.rows))
+    _, ax = figures.draw_paths(plane.coordinates[shuffled], walked.rows.iloc[shuffled])
+    for line in ax.get_lines():
+        label = str(line.get_label())
+        if label.startswith("_"):
+            continue
+        worker = label.removeprefix("worker ")
+        expected = plane.coordinates[(walked.rows["worker"] == worker).to_numpy()]
+        np.testing.assert_array_equal(np.column_stack(line.get_data()), expected)
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend == ["worker 0", "worker 1", "centre", "start", "end"]
+
+
+def test_leaps_are_not_drawn_as_part_of_the_path():
+    coordinates = np.array([[0.0, 0.0], [1.0, 0.0], [9.0, 0.0], [10.0, 0.0]])
+    rows = pd.DataFrame({"step": range(4), "worker": "0"})
+    _, ax = figures.draw_paths(coordinates, rows, jump=3.0)
+    (path,) = [line for line in ax.get_lines() if line.get_label() == "worker 0"]
+    np.testing.assert_array_equal(path.get_xdata(), [0, 1, np.nan, 9, 10])
+    dotted = [line for line in ax.get_lines() if line.get_linestyle() == ":"]
+    assert [list(line.get_xdata()) for line in dotted] == [[1, 9]]
+
+
+def test_workers_beyond_the_colours_differ_by_dashes_and_beyond_those_share_one_name():
+    def names(workers):
+        rows = pd.DataFrame(
+            {"step": [0, 1] * workers, "worker": np.repeat(np.arange(workers), 2).astype(str)}
+        )
+        coordinates = np.random.default_rng(0).normal(size=(2 * workers, 2))
+        _, ax = figures.draw_paths(coordinates, rows)
+        lines = [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
+        return [line.get_label() for line in lines], {
+            (line.get_color(), line.get_linestyle()) for line in lines
+        }
+
+    labels, styles = names(12)
+    assert labels == [f"worker {k}" for k in range(12)]
+    assert len({(colour, str(style)) for colour, style in styles}) == 12
+    assert names(40)[0] == ["40 workers"]
+
+
+def test_a_loss_that_is_not_finite_is_hatched_and_named(walked):
+    plane = PCA().fit(walked, GENERATOR)
+    x = y = np.linspace(-2, 2, 6)
+    loss = np.exp(np.add.outer(y, x))
+    loss[0, 0], loss[2, 3] = np.nan, np.inf
+    figure, ax = figures.draw_path_over_loss(plane, walked.rows, figures.LossGrid(x, y, loss, 5, 5))
+    assert "loss not finite" in [text.get_text() for text in ax.get_legend().get_texts()]
+    figure.savefig("/dev/null", format="png")
+    nowhere = figures.LossGrid(x, y, np.full((6, 6), np.nan), 5, 5)
+    figure, _ = figures.draw_path_over_loss(plane, walked.rows, nowhere)
+    figure.savefig("/dev/null", format="png")
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind"),
+    [
+        (np.array([1e-3, 1.0, np.inf]), LogNorm),
+        (np.array([-1.0, 1.0]), Normalize),
+        (np.array([2.0, 2.0]), LogNorm),
+        (np.array([0.0, 0.0]), Normalize),
+        (np.array([np.nan]), Normalize),
+    ],
+)
+def test_losses_are_coloured_by_their_logarithm_where_they_have_one(loss, kind):
+    norm = figures._norm(loss)
+    assert type(norm) is kind
+    assert norm.vmin < norm.vmax
+    assert np.isfinite([norm.vmin, norm.vmax]).all()
+    levels = figures._levels(norm)
+    assert (np.diff(levels) > 0).all()
+
+
+@pytest.mark.parametrize("low", [1e-6, 0.012, 0.9, 3.0])
+@pytest.mark.parametrize("ratio", [1.01, 1.5, 7.0, 100.0, 1e9])
+def test_the_colour_bar_has_a_few_ticks_within_its_range(low, ratio):
+    ticks = np.array(figures._ticks(low, low * ratio))
+    assert 3 <= len(ticks) <= 8
+    assert (ticks >= low * (1 - 1e-6)).all()
+    assert (ticks <= low * ratio * (1 + 1e-6)).all()
+    assert (np.diff(ticks) > 0).all()
+
+
+def test_a_map_of_other_than_two_dimensions_is_refused(walked):
+    with pytest.raises(ConfigurationError, match="this one has 3"):
+        figures.draw_path_over_loss(PCA(dimensions=3).fit(walked, GENERATOR), walked.rows)
+    with pytest.raises(ConfigurationError, match="rows names 5 snapshots"):
+        figures.draw_path_over_loss(PCA().fit(walked, GENERATOR), walked.rows.head(5))
+
+
+# -- the report -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_gets_a_map_for_each_projector_and_captions_say_what_is_left_out(regression, walked):
+    landscape, loss = regression
+    run = run_of(walked, landscape, PCA(), SOM(rows=4, columns=5, epochs=5), PCA(dimensions=3))
+    found = list(figures.figures(run))
+    assert [figure.name for figure in found] == ["map-pca", "map-som", "map-pca-2"]
+    plane, som, _ = found
+    projection = run.project(run.projectors[0])
+    quality = projection.quality
+    assert f"hold {100 * quality['explained_variance']:.1f} % of the snapshots' variance" in plane.caption
+    assert f"off them by {100 * quality['off_plane_share']:.0f} %" in plane.caption
+    assert "2 workers and the centre (36 snapshots)" in plane.caption
+    last = walked.restore(walked.coordinates[-3:]).numpy()
+    true = sorted(loss(last))
+    assert f"the networks at the ends have {true[0]:.3g} to {true[-1]:.3g}." in plane.caption
+    quality = run.project(run.projectors[1]).quality
+    assert f"Quantisation error {quality['quantisation_error']:.3f}" in som.caption
+    assert f"topographic error {quality['topographic_error']:.3f}" in som.caption
+    assert "(20 losses)" in som.caption
+    for figure in found:
+        figure.figure.savefig("/dev/null", format="svg")
+
+
+def test_a_projector_that_cannot_be_fitted_is_left_out_with_a_warning(regression, span_of):
+    landscape, _ = regression
+    span = span_of(np.random.default_rng(0).normal(size=(2, 6)))
+    run = run_of(span, landscape, PCA(), SOM(rows=3, columns=3, epochs=3))
+    with pytest.warns(PluginWarning, match="No map by PCA in the report: .*span only 1 dimension"):
+        found = list(figures.figures(run))
+    assert [figure.name for figure in found] == ["map-som"]
+
+
+def test_other_runs_get_nothing(regression, walked):
+    assert list(figures.figures(run_of(walked, regression[0], PCA(), kind="critical-points"))) == []
+    assert list(figures.figures(run_of(walked, regression[0]))) == []
+
+
+def test_a_strangers_projection_without_inverse_is_drawn_without_background(regression, walked):
+    @frozen(eq=False)
+    class Flat(Projection):
+        coordinates: np.ndarray
+        axis_labels: tuple[str, ...] = ("a", "b")
+        quality: dict = field(factory=lambda: {"stress": 0.25})
+
+        def transform(self, coefficients):
+            return coefficients[:, :2]
+
+        def to_arrays(self):
+            return {}
+
+    class Stranger:
+        def fit(self, span, generator):
+            return Flat(span.coordinates[:, :2])
+
+    (figure,) = figures.figures(run_of(walked, regression[0], Stranger()))
+    assert figure.name == "map-stranger"
+    assert "background" not in figure.caption
+    assert "stress 0.25" in figure.caption
+
+
+def test_the_hook_is_found_and_importing_it_draws_nothing():
+    import subprocess
+    import sys
+    from importlib.metadata import entry_points
+
+    (entry,) = [entry for entry in entry_points(group="landscape") if entry.name == "projectors"]
+    assert entry.value == "landscape_projectors.hooks"
+    code = (
+        "import sys, landscape_projectors.hooks; "
+        "assert not {'torch', 'matplotlib'} & set(sys.modules), set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_drawing_leaves_the_global_state_of_matplotlib_alone(walked):
+    before = dict(matplotlib.rcParams)
+    figures.draw_paths(PCA().fit(walked, GENERATOR).coordinates, walked.rows)
+    assert dict(matplotlib.rcParams) == before
