@@ -42,7 +42,7 @@ _HOMES = {
     "tanh_regression": "landscapes",
 }
 
-__all__ = sorted(_HOMES)  # noqa: PLE0605 - the names of the table above
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
