@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from landscape.composition import load as load
     from landscape.composition import loads as loads
     from landscape.composition import measure as measure
-    from landscape.composition import open_run as open
+    from landscape.composition import open_run as open_run
+
+    open = open_run
     from landscape.composition import save as save
     from landscape.errors import LandscapeError as LandscapeError
     from landscape.interfaces import Backend as Backend

@@ -226,7 +226,7 @@ def _parse_probe(text: str) -> Any:
     import tomllib
 
     from landscape import plugins
-    from landscape.composition.configuration import structure
+    from landscape.composition.trees import structure
     from landscape.errors import ConfigurationError
     from landscape.interfaces import Probe
 
@@ -377,7 +377,7 @@ def _critical_points(options: argparse.Namespace) -> None:
 
     import landscape as ls
     from landscape import plugins
-    from landscape.composition.configuration import plain
+    from landscape.composition.trees import plain
 
     model = plugins.get("models", "DeepLinear")(widths=tuple(options.widths), examples=options.examples)
     solver = plugins.get("solvers", options.solver)()

@@ -65,20 +65,17 @@ def _torch() -> list[Finding]:
 def _components() -> list[Finding]:
 
     findings, counts = [], {}
-    versions: dict[str, str] = {}
     for kind in plugins.KINDS:
         entries = plugins.entries(kind)
         counts[kind] = len(entries)
         for entry in entries:
-            if entry.distribution and entry.distribution.startswith("landscape-"):
-                versions[entry.distribution] = entry.version
             try:
                 entry.load()
             except Exception as error:
                 findings.append(Finding("bad", f"{entry.distribution}: {entry.name} cannot be used: {error}"))
         claimed: dict[str, list[str]] = {}
         for entry in entries:
-            claimed.setdefault(entry.name, []).append(entry.distribution)
+            claimed.setdefault(entry.name, []).append(entry.distribution or "this session")
         for name, owners in claimed.items():
             if len(owners) > 1:
                 findings.append(

@@ -134,16 +134,23 @@ def _placed(landscape: Landscape, state: Mapping[str, Tensor]) -> tuple[Landscap
     strange = [name for name in state if name not in parameters and name not in buffers]
     if strange:
         raise DataError(
-            f"The state dictionary has {strange[0]!r} ({len(strange)} such names), which {type(landscape.module).__name__} "
-            f"does not: it belongs to another architecture.{nearest(strange[0], [*parameters, *buffers])}"
+            f"The state dictionary has {strange[0]!r} ({len(strange)} such names), which "
+            f"{type(landscape.module).__name__} does not: it belongs to another "
+            f"architecture.{nearest(strange[0], [*parameters, *buffers])}"
         )
     try:
         weights = landscape.full_layout.flatten(state)
         here = landscape.with_buffers({name: state[name] for name in buffers if name in state})
     except ConfigurationError as error:
-        raise DataError(f"The state dictionary does not fit {type(landscape.module).__name__}: {error}") from error
+        raise DataError(
+            f"The state dictionary does not fit {type(landscape.module).__name__}: {error}"
+        ) from error
     for name, parameter in parameters.items():
-        if not parameter.requires_grad and name in state and not torch.equal(state[name].to(parameter), parameter):
+        if (
+            not parameter.requires_grad
+            and name in state
+            and not torch.equal(state[name].to(parameter), parameter)
+        ):
             raise DataError(
                 f"The state dictionary has another {name!r} than the module, which keeps it frozen "
                 "(requires_grad=False). Load it into the module before making the landscape."

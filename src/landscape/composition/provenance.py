@@ -82,7 +82,7 @@ def _plugins() -> dict[str, str]:
     for kind in plugins.KINDS:
         for entry in plugins.entries(kind):
             if entry.distribution:
-                found[entry.distribution] = entry.version
+                found[entry.distribution] = entry.version or "unknown"
     return dict(sorted(found.items()))
 
 

@@ -8,12 +8,12 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from landscape.composition.configuration import plain
 from landscape.composition.every import schedule_probes
 from landscape.composition.probing import Prober
 from landscape.composition.provenance import gather
 from landscape.composition.run import Run
 from landscape.composition.running import ENGINE, default_store, record_measurements
+from landscape.composition.trees import plain
 from landscape.errors import ConfigurationError, RunError
 from landscape.plugins import RunHooks
 from landscape.store import RunStore
@@ -80,7 +80,7 @@ class Recorder:
     ) -> None:
         from landscape.objective import Landscape
 
-        if not isinstance(every, int) or every < 1:
+        if every < 1:
             raise ConfigurationError(f"every={every!r}: give a whole number of steps, at least 1.")
         if run is not None and store is None:
             raise ConfigurationError(
@@ -173,7 +173,8 @@ class Recorder:
         if self._continued:
             assert self.run is not None
             directory = self.run.directory
-            found = directory.latest_resume({"initial": theta, "last": 0}, before=step)
+            template: dict[str, Any] = {"initial": theta, "last": 0}
+            found = directory.latest_resume(template, before=step)
             if found is None:
                 warnings.warn(
                     f"{directory.path} holds nothing recorded before step {step}; distances are measured from here.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +132,7 @@ class Run:
         """One row per (step, worker), one column per scalar."""
         return self.directory.metrics
 
-    def arrays(self, probe: str) -> list[Mapping[str, Any]]:
+    def arrays(self, probe: str) -> Sequence[Mapping[str, Any]]:
         """Return what a probe stored besides scalars, by the probe's name or label.
 
         Each entry has ``step``, ``worker`` and the arrays by name.

@@ -198,7 +198,8 @@ def _walk_on(
             step = walk.step
             reason = None
             if not recorded:
-                _change(experiment, walk, step, pause_at)
+                if _change(experiment, walk, step, pause_at):
+                    directory.write_table("changes", walk.change_table())
                 due = prober.due(step, last=step == last)
                 if due:
                     found = prober.measure(walk.population(prober.previous), due, progress.note)
@@ -229,13 +230,16 @@ def _labelled(walk: Walk) -> dict[str, Any]:
     return workers | dict(walk.walker.labelled(walk.state))
 
 
-def _change(experiment: Experiment, walk: Walk, step: int, pause_at: Sequence[int]) -> None:
+def _change(experiment: Experiment, walk: Walk, step: int, pause_at: Sequence[int]) -> bool:
+    """Make the changes that are due before update `step`; return whether there were any."""
+    before = len(walk.changes)
     for schedule in experiment.schedule:
         values = schedule.changes(step)
         if values:
             walk.set(**values)
     if step in pause_at:
         _ask(walk)
+    return len(walk.changes) > before
 
 
 def _ask(walk: Walk) -> None:

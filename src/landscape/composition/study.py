@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from landscape.interfaces import Backend
 
 __all__ = ["Stage", "Study"]
+
+
+def _stages(stages: Iterable[Stage]) -> tuple[Stage, ...]:
+    return tuple(stages)
 
 
 @frozen
@@ -61,7 +66,7 @@ class Study:
         What the reader of the report is told first.
     """
 
-    stages: tuple[Stage, ...] = field(converter=tuple)
+    stages: tuple[Stage, ...] = field(converter=_stages)
     name: str | None = None
     text: str = ""
 

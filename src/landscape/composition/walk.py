@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from landscape.composition.configuration import plain, structure
+from landscape.composition.trees import plain, structure
 from landscape.errors import ConfigurationError, NonFiniteLossError, RunError
 from landscape.interfaces import Walker
 from landscape.randomness import torch_generator
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor
 
     from landscape.objective import Landscape, Point, Population
@@ -153,6 +154,17 @@ class Walk:
         """
         self.state = self.walker.adjust(self.state, **values)
         self.changes.append({"step": self.step, "values": plain(values)})
+
+    def change_table(self) -> pd.DataFrame:
+        """Return every change of a hyper-parameter: columns step, name and value, oldest first."""
+        import pandas as pd
+
+        rows = [
+            {"step": change["step"], "name": name, "value": str(value)}
+            for change in self.changes
+            for name, value in change["values"].items()
+        ]
+        return pd.DataFrame(rows, columns=["step", "name", "value"])
 
     def relocate(self, positions: Tensor) -> None:
         """Move the workers to `positions`, shape (K, P), keeping everything else."""

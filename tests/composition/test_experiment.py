@@ -1,0 +1,243 @@
+"""Experiments: what they record, that they resume and replicate exactly, and how they fail."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from attrs import evolve, frozen
+
+import landscape as ls
+from landscape.errors import ConfigurationError, NonFiniteLossError, RunError
+from landscape.interfaces import Measurement, Probe, StopRule
+
+
+def weights(run):
+    return {
+        (record.step, label): tensor for record in run.directory.snapshots() for label, tensor in record.load().items()
+    }
+
+
+def assert_same_bits(first, second):
+    assert first.keys() == second.keys()
+    for key, tensor in first.items():
+        assert torch.equal(tensor, second[key]), key
+
+
+def test_a_run_holds_rows_for_every_worker_and_the_centre(small):
+    run = small.run()
+    metrics = run.metrics
+    assert run.status == "complete"
+    assert list(metrics.columns[:2]) == ["step", "worker"]
+    assert sorted(set(metrics["worker"])) == ["0", "1", "centre"]
+    assert sorted(set(metrics["step"])) == list(range(13))
+    spectrum = metrics.dropna(subset=["hessian_eigenvalue_1"])
+    assert sorted(set(spectrum["step"])) == [0, 6, 12]
+    assert sorted({record.step for record in run.directory.snapshots()}) == [0, 4, 8, 12]
+
+
+def test_the_recorded_loss_is_that_of_the_recorded_weights(small):
+    run = small.run()
+    metrics = run.metrics.set_index(["step", "worker"])
+    for (step, worker), theta in weights(run).items():
+        assert float(run.landscape().value(theta)) == metrics.loc[(step, worker), "loss"]
+
+
+def test_two_runs_of_one_experiment_have_the_same_bits(small):
+    first, second = small.run(), small.run()
+    pd.testing.assert_frame_equal(first.metrics, second.metrics, check_exact=True)
+    assert_same_bits(weights(first), weights(second))
+
+
+def test_a_run_is_replicated_from_its_own_files(small):
+    first = ls.open(small.run().path)
+    second = first.replicate()
+    assert second.path != first.path
+    pd.testing.assert_frame_equal(first.metrics, second.metrics, check_exact=True)
+
+
+def test_probing_more_often_changes_no_path(small):
+    plain = evolve(small, probes=())
+    often = evolve(small, probes=(ls.Every(1, ls.probes.HessianSpectrum(k=2)), ls.Every(1, ls.probes.GradientCovariance(batches=3))))
+    assert_same_bits(weights(plain.run()), weights(often.run()))
+
+
+def test_running_leaves_the_global_random_state_alone(small):
+    torch.manual_seed(1)
+    np.random.seed(1)
+    before = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+    small.run()
+    assert torch.equal(before[0], torch.random.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all()
+
+
+@frozen
+class Bomb(Probe):
+    """Interrupts, or fails, at one step; the file says whether it has gone off."""
+
+    step: int
+    fuse: str
+    how: str = "interrupt"
+
+    def measure(self, point, generator):
+        from pathlib import Path
+
+        if point.step == self.step and point.worker == "centre" and not Path(self.fuse).exists():
+            Path(self.fuse).touch()
+            raise KeyboardInterrupt if self.how == "interrupt" else RuntimeError("bang")
+        return Measurement(scalars={"bomb": 0.0})
+
+
+@pytest.mark.parametrize("how", ["interrupt", "error"])
+@pytest.mark.parametrize("step", [0, 5, 8, 11])
+def test_an_interrupted_run_is_readable_and_resumes_to_the_same_bits(small, tmp_path, step, how):
+    whole = small.run()
+    with pytest.warns(UserWarning, match="cannot be replicated"):
+        broken = evolve(small, probes=(*small.probes, ls.Every(1, Bomb(step, str(tmp_path / "fuse"), how))))
+        with pytest.raises(KeyboardInterrupt if how == "interrupt" else RuntimeError):
+            broken.run(store="broken", run_id="r")
+    stopped = ls.open("broken/r", trust=True)
+    assert stopped.status == ("interrupted" if how == "interrupt" else "failed")
+    assert set(stopped.metrics["step"] if len(stopped.metrics) else []) == set(range(step))
+    resumed = stopped.resume()
+    assert resumed.status == "complete"
+    pd.testing.assert_frame_equal(resumed.metrics.drop(columns="bomb"), whole.metrics, check_exact=True)
+    assert_same_bits(weights(resumed), weights(whole))
+
+
+def test_ctrl_c_in_another_process_leaves_a_readable_run(tmp_path):
+    program = textwrap.dedent(
+        """
+        import landscape as ls, os, signal
+        class Stop(ls.interfaces.StopRule):
+            def reason(self, rows):
+                if rows and rows[-1]["step"] == 7:
+                    os.kill(os.getpid(), signal.SIGINT)
+                return None
+        ls.Experiment(ls.models.MLP(hidden=(4,)), ls.datasets.Digits(), ls.walkers.SGD(lr=0.1, batch_size=32),
+                      probes=("Loss",), stop=(Stop(),), steps=10_000, snapshots=2).run(store="s", run_id="r")
+        """
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert "KeyboardInterrupt" in done.stderr
+    assert done.returncode in (1, 130, -signal.SIGINT)
+    run = ls.open(tmp_path / "s" / "r")
+    assert run.status == "interrupted"
+    assert list(run.metrics["step"])[:7] == list(range(7))
+
+
+def test_a_diverging_walk_says_what_diverged_and_keeps_its_record(small):
+    wild = evolve(small, walker=ls.walkers.SGD(lr=1e30), probes=("Loss",), steps=20)
+    with pytest.raises(NonFiniteLossError, match=r"lr"):
+        wild.run(store="s", run_id="wild")
+    run = ls.open("s/wild")
+    assert run.status == "failed"
+    assert len(run.metrics) >= 1
+    assert "NonFiniteLossError" in run.directory.state["reason"]
+
+
+def test_a_run_directory_that_exists_is_not_overwritten(small):
+    first = small.run(store="s", run_id="same")
+    with pytest.raises(RunError, match="same"):
+        small.run(store="s", run_id="same")
+    assert ls.open("s/same").status == first.status == "complete"
+
+
+def test_a_store_that_cannot_be_written_is_named_before_any_work(small, tmp_path):
+    (tmp_path / "file").write_text("not a directory")
+    with pytest.raises(RunError, match="file"):
+        small.run(store="file/runs")
+
+
+def test_a_run_that_is_complete_resumes_to_itself(small):
+    run = small.run()
+    assert run.resume() is run
+
+
+def test_changes_by_schedule_are_what_changing_by_hand_is(small):
+    scheduled = evolve(small, schedule=(ls.At(5, {"lr": 0.01}),), probes=())
+    walk = evolve(small, probes=()).walk()
+    for population in walk.steps(12):
+        if population.step == 5:
+            walk.set(lr=0.01)
+    assert torch.equal(walk.positions[1], weights(scheduled.run())[(12, "1")])
+    assert walk.changes == [{"step": 5, "values": {"lr": 0.01}}]
+
+
+@frozen
+class Enough(StopRule):
+    """Stops at a loss."""
+
+    loss: float
+
+    def reason(self, rows):
+        losses = [row["loss"] for row in rows[-3:] if "loss" in row]
+        return f"loss below {self.loss}" if losses and min(losses) < self.loss else None
+
+
+@pytest.mark.filterwarnings("ignore:This run cannot be replicated")
+def test_a_stop_rule_ends_the_run_and_says_why(small):
+    run = evolve(small, stop=(Enough(100.0),)).run()
+    assert run.status == "stopped"
+    assert run.directory.state["reason"] == "loss below 100.0"
+    assert set(run.metrics["step"]) == {0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model": "MLP"}, "model"),
+        ({"walker": 3}, "walker"),
+        ({"steps": 0}, "steps"),
+        ({"probes": (3,)}, "probes: 3 is not a probe"),
+        ({"dtype": "half"}, "dtype"),
+    ],
+)
+def test_wrong_arguments_are_refused_when_the_experiment_is_made(small, changes, says):
+    with pytest.raises((ConfigurationError, ValueError, TypeError), match=says):
+        evolve(small, **changes)
+
+
+def test_two_probes_in_one_column_ask_for_a_label(small):
+    clash = evolve(small, probes=(ls.probes.HessianSpectrum(k=1), ls.probes.HessianSpectrum(k=2, tolerance=1e-8)))
+    try:
+        run = clash.run()
+    except ConfigurationError as error:
+        assert "label" in str(error)
+    else:
+        assert "hessian_eigenvalue_2" in run.metrics  # both agreed to the last bit
+    labelled = evolve(small, probes=(ls.Every(None, ls.probes.HessianSpectrum(k=1), label="rough"), ls.probes.HessianSpectrum(k=2)))
+    assert "rough.hessian_eigenvalue_1" in labelled.run().metrics
+
+
+def test_a_backend_carries_an_experiment(small):
+    here, there = small.run(), small.run(backend=ls.backends.InProcess())
+    pd.testing.assert_frame_equal(here.metrics, there.metrics, check_exact=True)
+
+
+def test_projections_are_written_beside_the_metrics(small):
+    run = evolve(small, projectors=(ls.projectors.PCA(), ls.projectors.SOM(rows=4, columns=4))).run()
+    table = run.tables["path_PCA"]
+    assert list(table.columns) == ["step", "worker", "x1", "x2"]
+    assert len(table) == 4 * 3
+    assert "path_SOM" in run.tables
+
+
+def test_independent_starts_differ_and_the_first_is_the_models_own(small):
+    walk = evolve(small, start=ls.Fresh(identical=False)).walk()
+    assert torch.equal(walk.positions[0], walk.landscape.initial())
+    assert not torch.equal(walk.positions[0], walk.positions[1])
+
+
+def test_weights_from_a_file_start_every_worker(small, tmp_path):
+    landscape = small.landscapes()["train"]
+    theta = torch.arange(landscape.size, dtype=torch.float32) / landscape.size
+    torch.save({"state_dict": landscape.layout.state_dict(theta)}, tmp_path / "start.pt")
+    walk = evolve(small, start=ls.FromFile(str(tmp_path / "start.pt"))).walk()
+    assert torch.equal(walk.positions, theta.expand(2, -1))

@@ -1,0 +1,119 @@
+"""Recording inside somebody's own loop."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import landscape as ls
+from landscape.errors import ConfigurationError, RunError
+
+
+def train(steps, watch=None, start=0, net=None):
+    torch.manual_seed(0)
+    net = net or torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+    x = torch.linspace(-1, 1, 24).reshape(12, 2)
+    y = x.sum(1, keepdim=True)
+    watch = watch(net, (x, y)) if watch else None
+    sgd = torch.optim.SGD(net.parameters(), lr=0.1)
+    for step in range(start, steps):
+        if watch:
+            watch(step)
+        sgd.zero_grad()
+        torch.nn.functional.mse_loss(net(x), y).backward()
+        sgd.step()
+    return net, watch
+
+
+def recorder(**options):
+    options = {"every": 5} | options
+    return lambda net, data: ls.Recorder(
+        ls.Landscape(net, "mse", data), ["Loss", "DistanceFromStart", ls.Every(10, ls.probes.HessianSpectrum(k=1))], **options
+    )
+
+
+def test_rows_come_at_their_steps_and_hold_the_loss_before_the_update():
+    _, watch = train(21, recorder())
+    metrics = watch.metrics
+    assert list(metrics["step"]) == [0, 5, 10, 15, 20]
+    assert metrics["hessian_eigenvalue_1"].notna().tolist() == [True, False, True, False, True]
+    assert metrics["distance_from_start"][0] == 0
+    assert metrics["loss"].is_monotonic_decreasing
+
+
+def test_a_recorder_with_a_store_makes_a_run(tmp_path):
+    _, watch = train(21, recorder(store="runs", run="mine"))
+    watch.close()
+    run = ls.open("runs/mine")
+    assert run.kind == "recorder"
+    assert run.status == "complete"
+    assert list(run.metrics["step"]) == [0, 5, 10, 15, 20]
+    assert run.metrics["loss"].tolist() == watch.metrics["loss"].tolist()
+    assert [record.step for record in run.directory.snapshots()] == [0, 5, 10, 15, 20]
+    with pytest.raises(ConfigurationError, match="somebody's own program"):
+        _ = run.recipe
+
+
+def test_a_recorder_goes_on_in_its_run_and_supersedes_what_is_done_again():
+    _, whole = train(31, recorder())
+    net, watch = train(18, recorder(store="runs", run="mine"))
+    watch.close()
+    # The program died at step 17 and starts again from a checkpoint that it wrote at step 12.
+    again, _ = train(12)
+    _, watch = train(31, recorder(store="runs", run="mine"), start=12, net=again)
+    watch.close()
+    metrics = ls.open("runs/mine").metrics
+    assert list(metrics["step"]) == [0, 5, 10, 15, 20, 25, 30]
+    assert metrics["loss"].tolist() == whole.metrics["loss"].tolist()
+    assert metrics["distance_from_start"].tolist() == whole.metrics["distance_from_start"].tolist()
+
+
+def test_an_error_in_the_loop_closes_the_run_as_failed():
+    net = torch.nn.Linear(1, 1)
+    data = (torch.ones(3, 1), torch.ones(3, 1))
+    with pytest.raises(ZeroDivisionError), ls.Recorder(ls.Landscape(net, "mse", data), ["Loss"], store="runs", run="bad") as watch:
+        watch(0)
+        1 / 0  # noqa: B018
+    assert ls.open("runs/bad").status == "failed"
+
+
+@pytest.mark.parametrize("step", [0, 4])
+def test_steps_must_rise(step):
+    _, watch = train(5, recorder())
+    with pytest.raises(ConfigurationError, match=f"step {step} after step 4"):
+        watch(step)
+
+
+def test_another_landscape_is_not_mixed_into_a_run():
+    train(6, recorder(store="runs", run="mine"))[1].close()
+    data = (torch.ones(3, 1), torch.ones(3, 1))
+    with pytest.raises(RunError, match="parameters"):
+        ls.Recorder(ls.Landscape(torch.nn.Linear(1, 1), "mse", data), ["Loss"], store="runs", run="mine")
+
+
+def test_measuring_checkpoints_follows_the_training(tmp_path):
+    paths = []
+    for steps in (1, 5, 10):
+        net, _ = train(steps)
+        paths.append(tmp_path / f"{steps}.pt")
+        torch.save(net.state_dict(), paths[-1])
+    _, watch = train(11, recorder(every=1))
+    x = torch.linspace(-1, 1, 24).reshape(12, 2)
+    landscape = ls.Landscape(net, "mse", (x, x.sum(1, keepdim=True)))
+    table = ls.measure(landscape, ["Loss"], at=paths)
+    assert table["loss"].tolist() == [watch.metrics["loss"][step] for step in (1, 5, 10)]
+    assert table["at"].tolist() == [str(path) for path in paths]
+    part = ls.measure(landscape.restrict("2.*"), [ls.probes.HessianSpectrum(k=1)], at=paths)
+    assert len(part) == 3
+    assert (part["hessian_eigenvalue_1"] > 0).all()
+
+
+def test_a_checkpoint_that_does_not_fit_is_named_before_any_work(tmp_path):
+    torch.save(torch.nn.Linear(3, 3).state_dict(), tmp_path / "other.pt")
+    landscape = ls.Landscape(torch.nn.Linear(1, 1), "mse", (torch.ones(3, 1), torch.ones(3, 1)))
+    with pytest.raises(ls.errors.DataError, match="weight"):
+        ls.measure(landscape, ["Loss"], at=[tmp_path / "other.pt"])
+    with pytest.raises(ls.errors.DataError, match=r"missing\.pt"):
+        ls.measure(landscape, ["Loss"], at=[tmp_path / "missing.pt"])
+    with pytest.raises(ConfigurationError, match="match no file"):
+        ls.measure(landscape, ["Loss"], at=[])

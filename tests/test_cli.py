@@ -1,0 +1,152 @@
+"""The command line, as a person types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+import landscape as ls
+from landscape.cli import main
+
+RECIPE = """
+[experiment]
+steps = 6
+snapshots = 2
+model = { component = "MLP", hidden = [4] }
+dataset = "Digits"
+walker = { component = "SGD", lr = 0.1, batch_size = 32 }
+probes = ["Loss", "GradientNorm"]
+"""
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LANDSCAPE_PROGRESS", "0")
+    monkeypatch.delenv("LANDSCAPE_STORE", raising=False)
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    return tmp_path
+
+
+def test_run_prints_the_path_of_the_report_last(capsys):
+    assert main(["run", "recipe.toml", "--set", "walker.lr=0.05", "--store", "s"]) == 0
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert last.endswith("report.html")
+    assert os.path.exists(last)
+    (name,) = [entry for entry in os.listdir("s") if not entry.startswith(".")]
+    assert ls.open(f"s/{name}").experiment.walker.lr == 0.05
+
+
+def test_a_dry_run_prints_the_recipe_and_runs_nothing(capsys, place):
+    assert main(["run", "recipe.toml", "--dry-run"]) == 0
+    assert ls.loads(capsys.readouterr().out, "toml") == ls.load("recipe.toml")
+    assert not (place / "runs").exists()
+
+
+def test_list_show_report_and_replicate_go_by_the_beginning_of_a_name(capsys):
+    run = ls.load("recipe.toml").run(store="runs")
+    for command in (["list"], ["show", run.id[:18]], ["report", run.id], ["replicate", run.id]):
+        assert main(command) == 0, command
+    out = capsys.readouterr().out
+    assert "complete" in out
+    assert "gradient_norm" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "nothing.toml"], "nothing.toml cannot be read"),
+        (["run", "domo"], "Did you mean 'demo'"),
+        (["run", "recipe.toml", "--set", "walker.l=1"], "Did you mean 'lr'"),
+        (["run", "recipe.toml", "--set", "walker.lr"], "PATH=VALUE"),
+        (["run", "recipe.toml", "--set", "walker.lr=fast"], "experiment.walker.lr"),
+        (["show", "nothing"], "nothing"),
+        (["critical-points", "--widths", "2", "2", "2", "--solver", "Monodrony"], "Did you mean 'Monodromy'"),
+        (["probe", "x.pt", "--probe", "HesianSpectrum", "--experiment", "recipe.toml"], "Did you mean 'HessianSpectrum'"),
+    ],
+)
+def test_errors_name_the_cure_and_end_with_code_1(arguments, says, capsys):
+    assert main(arguments) == 1
+    assert says in capsys.readouterr().err
+
+
+def test_pausing_asks_and_records_the_change(monkeypatch, capsys):
+    answers = iter(["lr=0.01", "nonsense", "momentum=2", ""])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(answers))
+    assert main(["run", "recipe.toml", "--pause-at", "3", "--store", "s", "--no-report"]) == 0
+    captured = capsys.readouterr()
+    assert "nonsense" in captured.err
+    assert "momentum" in captured.err
+    changes = ls.open(captured.out.strip()).tables["changes"]
+    assert changes.to_dict("records") == [{"step": 3, "name": "lr", "value": "0.01"}]
+
+
+def test_probe_measures_checkpoints_in_order(capsys):
+    experiment = ls.load("recipe.toml")
+    landscape = experiment.landscapes()["train"]
+    for name, scale in (("a.pt", 1.0), ("b.pt", 0.5)):
+        torch.save(landscape.layout.state_dict(landscape.initial() * scale), name)
+    command = ["probe", "a.pt", "b.pt", "--probe", "Loss", "--probe", "HessianSpectrum:k=2",
+               "--experiment", "recipe.toml", "--csv", "out.csv"]  # fmt: skip
+    assert main(command) == 0
+    import pandas as pd
+
+    table = pd.read_csv("out.csv")
+    assert table["at"].tolist() == ["a.pt", "b.pt"]
+    assert table["loss"][0] == pytest.approx(float(landscape.value(landscape.initial())), rel=1e-6)
+    assert "hessian_eigenvalue_2" in table
+
+
+def test_critical_points_prints_one_object_per_sample(capsys):
+    assert main(["critical-points", "--widths", "1", "1", "1", "--samples", "3", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["N_C"] for row in rows] == [5, 5, 5]
+    assert {"N_C", "N_C_torus", "N_R", "CBB"} <= rows[0].keys()
+
+
+def test_plugins_are_listed_as_json(capsys):
+    assert main(["plugins", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {"kind": "probes", "name": "HessianSpectrum", "distribution": "landscape-hessian"}.items() <= next(
+        entry for entry in listed if entry["name"] == "HessianSpectrum"
+    ).items()
+
+
+def test_doctor_finds_this_installation_sound(capsys):
+    assert main(["doctor"]) == 0
+    assert "landscape-core" in capsys.readouterr().out
+
+
+def test_help_imports_no_torch():
+    program = "import sys\ntry:\n    from landscape.cli import main; main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_ctrl_c_ends_with_130_and_leaves_a_run_that_resumes(place, capsys):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "landscape.cli", "run", "recipe.toml", "--set", "steps=1000000", "--set", "snapshots=5",
+         "--store", "s"],  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not list(place.glob("s/*/weights/step-00000010.safetensors")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "landscape resume" in err
+    (path,) = place.glob("s/2*")
+    run = ls.open(path)
+    assert run.status == "interrupted"
+    assert len(run.metrics) > 0
