@@ -78,7 +78,7 @@ def test_errors_name_the_cure_and_end_with_code_1(arguments, says, capsys):
 
 
 def test_pausing_asks_and_records_the_change(monkeypatch, capsys):
-    answers = iter(["lr=0.01", "nonsense", "momentum=2", ""])
+    answers = iter(["lr=0.01", "nonsense", "momentum=-1", ""])
     monkeypatch.setattr("builtins.input", lambda prompt: next(answers))
     assert main(["run", "recipe.toml", "--pause-at", "3", "--store", "s", "--no-report"]) == 0
     captured = capsys.readouterr()
