@@ -730,5 +730,5 @@ def check_solver(
     )
     arrays, metadata = found.to_arrays()
     stored = Solutions.from_arrays(arrays, json.loads(json.dumps(metadata)))
-    _require(_bits(stored.points) == _bits(found.points), f"{who}: the solutions cannot be stored.")
+    _require(np.array_equal(stored.points, found.points), f"{who}: the solutions cannot be stored.")
     return found
