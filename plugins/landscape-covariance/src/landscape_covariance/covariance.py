@@ -1,0 +1,195 @@
+"""Eigenvalues of the covariance of gradients."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from attrs import Attribute, field, frozen
+
+from landscape.errors import ConfigurationError
+from landscape.interfaces import Measurement, Probe
+from landscape.randomness import preserved_random_state
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+    from landscape.objective import Data, Landscape, Point
+
+__all__ = ["GradientCovariance"]
+
+#: Entries of a gradient handled at a time in float64: 25 gradients of so many take 52 MB.
+_CHUNK = 1 << 18
+
+
+def _at_least(least: int) -> Any:
+    def check(instance: Any, attribute: Attribute[Any], value: Any) -> None:
+        if value is not None and value < least:
+            raise ConfigurationError(
+                f"{type(instance).__name__}({attribute.name}={value}): give {least} or more."
+            )
+
+    return check
+
+
+@frozen
+class GradientCovariance(Probe):
+    r"""Eigenvalues of the covariance of mini-batch (or single-example) gradients.
+
+    With the gradients :math:`g_1, \dots, g_L` of L batches, their mean :math:`\bar g`, and the matrix
+
+    .. math:: K = \frac1L \sum_{l=1}^L (g_l - \bar g)(g_l - \bar g)^T,
+
+    of shape (P, P), the non-zero eigenvalues of K are those of the L x L Gram matrix
+    :math:`G_{ij} = (g_i - \bar g) \cdot (g_j - \bar g) / L`, at most L - 1 of them. It divides by L, so that K
+    is the covariance of the uniform distribution over these L gradients; multiply by L/(L-1) for the unbiased
+    estimate of the covariance over all possible batches. With ``centred=False``, :math:`\bar g` is left out
+    everywhere: the second moment, of rank up to L. G is summed in float64.
+
+    The batches are drawn by the measurement's own generator: without replacement within a batch, and each
+    batch independently of the others, as in the theory of stochastic gradient noise; they may share examples.
+    The penalty of the landscape adds the same vector to every gradient.
+
+    Columns ``covariance_eigenvalue_1`` .. ``_k``, largest first, and ``covariance_trace``, the sum of all,
+    including those that have no column. Array ``covariance_eigenvalues``: all that can be non-zero, shape
+    (L - 1,) or (L,), or (P,) where that is smaller. Costs L batch gradients, and L vectors of P numbers.
+
+    Parameters
+    ----------
+    batches
+        L, how many gradients. 25 is what the seed study used. With ``per_example=True``, how many examples:
+        a second-order quantity of them, not of batches.
+    batch_size
+        Examples per batch. The covariance scales as 1/batch_size for small batches, so take the walker's for
+        its noise. 64 is the walkers' default in the examples of this library.
+    centred
+        Whether the mean gradient is subtracted.
+    k
+        How many columns; the array always has all eigenvalues. Five, as for the Hessian beside which they are
+        read.
+    per_example
+        Gradients of L single examples, drawn without replacement, in place of those of L batches. Then
+        `batch_size` is only how many are computed at once.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        When measuring on data with fewer examples than one draw needs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import landscape as ls
+    >>> x, y = torch.ones(4, 1), torch.tensor([[1.0], [1.0], [-1.0], [-1.0]])
+    >>> net = torch.nn.Linear(1, 1, bias=False)
+    >>> landscape = ls.Landscape(net, "mse", (x, y))  # gradients 2 (w - y): mean 2 w, variance 4
+    >>> point = ls.Point(landscape, torch.zeros(1))
+    >>> probe = ls.probes.GradientCovariance(batches=4, per_example=True, k=1)
+    >>> {name: round(value, 3) for name, value in point.measure(probe).scalars.items()}
+    {'covariance_eigenvalue_1': 4.0, 'covariance_trace': 4.0}
+    """
+
+    batches: int = field(default=25, validator=_at_least(1))
+    batch_size: int = field(default=64, validator=_at_least(1))
+    centred: bool = True
+    k: int = field(default=5, validator=_at_least(0))
+    per_example: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        if self.centred and self.batches < 2:
+            raise ConfigurationError(
+                f"GradientCovariance(batches={self.batches}): about its own mean, one gradient does not vary; "
+                "give 2 batches or more, or centred=False."
+            )
+
+    def measure(self, point: Point, generator: torch.Generator) -> Measurement:
+        """Return the eigenvalues; draws the batches from `generator`."""
+        import numpy as np
+
+        landscape = point.landscape
+        self._check(landscape.data)
+        gradients = self._gradients(landscape, point.theta, generator)
+        gram = _gram(gradients, centred=self.centred)
+        names = [f"covariance_eigenvalue_{i + 1}" for i in range(self.k)]
+        if not np.isfinite(gram).all():
+            return Measurement(
+                scalars=dict.fromkeys([*names, "covariance_trace"], math.nan),
+                arrays={"covariance_eigenvalues": np.full(self._rank(landscape.size), np.nan)},
+                warnings=("The covariance of gradients is unknown: a gradient is NaN or infinite here.",),
+            )
+        # Non-negative by definition; rounding may say -1e-20.
+        values = np.maximum(np.linalg.eigvalsh(gram)[::-1][: self._rank(landscape.size)], 0.0)
+        warnings = ()
+        if self.k > len(values):
+            warnings = (
+                f"covariance_eigenvalue_i beyond i={len(values)} are zero whatever the landscape: "
+                f"{self.batches} gradients of {landscape.size} weights have no more.",
+            )
+        scalars = {name: float(values[i]) if i < len(values) else 0.0 for i, name in enumerate(names)}
+        scalars["covariance_trace"] = float(np.trace(gram))
+        return Measurement(
+            scalars=scalars, arrays={"covariance_eigenvalues": values.copy()}, warnings=warnings
+        )
+
+    def _rank(self, size: int) -> int:
+        """Return how many eigenvalues can be non-zero."""
+        return min(self.batches - self.centred, size)
+
+    def _check(self, data: Data) -> None:
+        needed = self.batches if self.per_example else self.batch_size
+        if needed > data.examples:
+            name = "batches" if self.per_example else "batch_size"
+            raise ConfigurationError(
+                f"GradientCovariance({name}={needed}) draws {needed} examples without replacement, but the data "
+                f"has {data.examples}; give {name}={data.examples} or less."
+            )
+
+    def _gradients(self, landscape: Landscape, theta: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the gradients as rows, shape (L, P), in the landscape's dtype."""
+        import torch
+
+        data, total = landscape.data, landscape.data.examples
+        rows = torch.empty(self.batches, landscape.size, dtype=theta.dtype, device=theta.device)
+
+        def draw(count: int) -> Tensor:
+            return torch.randperm(total, generator=generator, device=generator.device)[:count].cpu()
+
+        def take(indices: Tensor) -> Any:
+            if not data.draws:
+                return data.take(indices)
+            # Random augmentation draws from the global generators; here it is ours that decides.
+            seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+            with preserved_random_state(seed):
+                return data.take(indices)
+
+        if self.per_example:
+            done = 0
+            for part in draw(self.batches).split(self.batch_size):
+                rows[done : done + len(part)] = landscape.example_gradients(theta, take(part))
+                done += len(part)
+        else:
+            for row in rows:
+                row.copy_(landscape.gradient(theta, take(draw(self.batch_size))))
+        return rows
+
+
+def _gram(gradients: Tensor, *, centred: bool) -> np.ndarray:
+    """Return G, shape (L, L), float64, from gradients of shape (L, P), a few columns at a time."""
+    count = len(gradients)
+    gram = gradients.new_zeros(count, count, dtype=_float64(gradients))
+    for part in gradients.split(_CHUNK, dim=1):
+        block = part.to(gram.dtype)
+        if centred:
+            block = block - block.mean(dim=0)
+        gram += block @ block.T
+    result: np.ndarray = (gram / count).cpu().double().numpy()
+    return result
+
+
+def _float64(tensor: Tensor) -> torch.dtype:
+    """Return float64, or float32 on the one kind of device that has no float64."""
+    import torch
+
+    return torch.float32 if tensor.device.type == "mps" else torch.float64

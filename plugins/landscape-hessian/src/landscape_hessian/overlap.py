@@ -1,0 +1,115 @@
+"""How much of the gradient lies in the Hessian's leading eigenspaces."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar
+
+from attrs import field, frozen
+
+from landscape.interfaces import Measurement, Probe
+from landscape_hessian.spectrum import HessianSpectrum, at_least, positive, probability
+
+if TYPE_CHECKING:
+    import torch
+
+    from landscape.objective import Point
+
+__all__ = ["GradientHessianOverlap"]
+
+
+@frozen
+class GradientHessianOverlap(Probe):
+    r"""The share of the gradient that lies in the leading eigenspaces of the Hessian.
+
+    .. math:: \mathrm{overlap}_i = |P_i g| / |g|, \qquad P_i = \sum_{l \le i} v_l v_l^T,
+
+    with g the gradient of L on all data and :math:`v_l` the eigenvector of the l-th largest eigenvalue
+    (algebraically). It rises from 0 towards 1 with i, and is 1 for i = P. For a direction drawn at random it
+    is about :math:`\sqrt{i/P}`.
+
+    The eigenvectors are those of ``HessianSpectrum`` with the same options: measured at the same point, they
+    are computed once for both. Where the gradient is zero, eigenpairs have not converged, or the i-th and the
+    next eigenvalue cannot be told apart (so that :math:`P_i` is not determined), the overlap is NaN with a
+    warning. Dot products are summed in float64.
+
+    Columns ``gradient_hessian_overlap_1`` .. ``_k``.
+
+    Parameters
+    ----------
+    k
+        How many overlaps.
+    tolerance, max_products, basis, risk, examples
+        See :class:`~landscape_hessian.spectrum.HessianSpectrum`. `examples` concerns the Hessian alone.
+    """
+
+    k: int = field(default=5, validator=at_least(1))
+    tolerance: float = field(default=1e-3, validator=positive)
+    max_products: int = field(default=1000, validator=at_least(1))
+    basis: int | None = field(default=None)
+    risk: float | None = field(default=1e-3, validator=probability)
+    examples: int | None = field(default=None, validator=at_least(1))
+
+    references: ClassVar[tuple[str, ...]] = (
+        "G. Gur-Ari, D. A. Roberts, E. Dyer. Gradient descent happens in a tiny subspace. "
+        "arXiv:1812.04754 (2018).",
+    )
+
+    def __attrs_post_init__(self) -> None:
+        self.spectrum()  # refuses what the spectrum would refuse
+
+    def spectrum(self) -> HessianSpectrum:
+        """Return the probe whose eigenvectors are used."""
+        return HessianSpectrum(
+            k=self.k,
+            tolerance=self.tolerance,
+            max_products=self.max_products,
+            basis=self.basis,
+            risk=self.risk,
+            examples=self.examples,
+        )
+
+    def measure(self, point: Point, generator: torch.Generator) -> Measurement:
+        """Return the overlaps."""
+        names = [f"gradient_hessian_overlap_{i + 1}" for i in range(self.k)]
+        gradient = point.gradient().double()
+        squared_norm = float(gradient @ gradient)
+        if squared_norm == 0:
+            return Measurement(
+                scalars=dict.fromkeys(names, math.nan),
+                warnings=("gradient_hessian_overlap is unknown: the gradient is zero here.",),
+            )
+        spectrum = point.measure(self.spectrum())
+        values = spectrum.arrays["hessian_eigenvalues"]
+        vectors = spectrum.carry["eigenvectors"]
+        bounds = [
+            spectrum.errors[name].value if name in spectrum.errors else math.nan
+            for name in (f"hessian_eigenvalue_{i + 1}" for i in range(self.k))
+        ]
+        scalars: dict[str, float] = {}
+        unknown: list[str] = []
+        ambiguous: list[str] = []
+        within = 0.0
+        for i, name in enumerate(names):
+            scalars[name] = math.nan
+            if math.isnan(values[: i + 1].sum()):
+                unknown.append(str(i + 1))
+                continue
+            within += float(vectors[i].double() @ gradient) ** 2
+            if i + 1 < self.k and values[i] - values[i + 1] <= bounds[i] + bounds[i + 1]:
+                ambiguous.append(str(i + 1))
+                continue
+            # Vectors are orthonormal to rounding only.
+            scalars[name] = min(math.sqrt(within / squared_norm), 1.0)
+        warnings = []
+        if unknown:
+            warnings.append(
+                f"gradient_hessian_overlap_{', '.join(unknown)} is unknown: "
+                + (" ".join(spectrum.warnings) or "the eigenpairs have not converged.")
+            )
+        if ambiguous:
+            warnings.append(
+                f"gradient_hessian_overlap_{', '.join(ambiguous)} is not determined: the eigenvalue cannot be "
+                "told apart from the next one."
+            )
+        return Measurement(scalars=scalars, warnings=tuple(warnings))
