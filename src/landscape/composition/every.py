@@ -15,6 +15,15 @@ from landscape.interfaces import PopulationProbe, Probe
 __all__ = ["Every", "schedule_probes"]
 
 
+def _probe(probe: Any) -> Any:
+    """Return the probe that a name or a class stands for, with its defaults."""
+    if isinstance(probe, str):
+        probe = plugins.get("probes", probe)
+    if isinstance(probe, type) and issubclass(probe, Probe | PopulationProbe):
+        probe = probe()
+    return probe
+
+
 @frozen
 class Every:
     """A probe and when it measures.
@@ -35,7 +44,7 @@ class Every:
     """
 
     every: int | None = field(validator=optional([instance_of(int), ge(1)]))
-    probe: Probe | PopulationProbe = field()
+    probe: Probe | PopulationProbe = field(converter=_probe)
     on: str = "all"
     label: str | None = None
 
@@ -68,10 +77,7 @@ def schedule_probes(probes: Iterable[Any]) -> tuple[Every, ...]:
         probes = (probes,)
     scheduled = []
     for probe in probes:
-        if isinstance(probe, str):
-            probe = plugins.get("probes", probe)()
-        if isinstance(probe, type) and issubclass(probe, Probe | PopulationProbe):
-            probe = probe()
+        probe = _probe(probe)
         if isinstance(probe, Probe | PopulationProbe):
             probe = Every(None, probe)
         if not isinstance(probe, Every):
