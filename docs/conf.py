@@ -1,7 +1,6 @@
 """How the documentation is built: Sphinx, pages in Markdown, examples that run."""
 
 import os
-import warnings
 
 # Measured examples look the same wherever the gallery is built.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -65,6 +64,3 @@ sphinx_gallery_conf = {
     "capture_repr": ("_repr_html_", "__repr__"),
     "write_computation_times": False,
 }
-
-# An example that warns is an example that fails; what others deprecate among themselves is not ours.
-warnings.filterwarnings("default")

@@ -165,14 +165,14 @@ class Layout:
     # -- flat vector <-> parameters -----------------------------------------------------------------------
 
     def parts(self, theta: Tensor) -> list[Tensor]:
-        """Return views of `theta`, shape (..., P), one per parameter, each of shape (..., *shape)."""
+        """Return views of `theta`, shape (..., P), one per parameter, each of shape ``(..., *shape)``."""
         self._check(theta)
         leading = theta.shape[:-1]
         pieces = theta.split(self.sizes, dim=-1)
         return [piece.view(*leading, *shape) for piece, shape in zip(pieces, self.shapes, strict=True)]
 
     def split(self, theta: Tensor) -> dict[str, Tensor]:
-        """Return views of `theta`, shape (..., P), by name, each of shape (..., *shape)."""
+        """Return views of `theta`, shape (..., P), by name, each of shape ``(..., *shape)``."""
         return dict(zip(self.names, self.parts(theta), strict=True))
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
