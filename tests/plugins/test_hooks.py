@@ -9,6 +9,16 @@ import pytest
 import landscape as ls
 from landscape.errors import BrokenPluginError
 from landscape.plugins import ComponentEntry, PluginWarning, RunHooks, entries, get, hookimpl
+from landscape.plugins.provider import metadata_entries
+
+
+@pytest.fixture(autouse=True)
+def _no_hooks_of_the_environment(monkeypatch):
+    """Switch off the hooks of whatever is installed where the tests run."""
+    groups = ("landscape", "landscape.providers")
+    installed = {entry.qualified_name for group in groups for entry in metadata_entries(group)}
+    monkeypatch.setenv("LANDSCAPE_DISABLE_PLUGINS", ",".join(installed))
+
 
 EVENTS = """
 import landscape as ls

@@ -212,7 +212,7 @@ def _check_plain(path: str, value: Any) -> None:
 
 
 def _check_round_trip(instance: Component) -> None:
-    from landscape.composition.configuration import plain, structure
+    from landscape.composition.trees import plain, structure
 
     cls = type(instance)
     try:
