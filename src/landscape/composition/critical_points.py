@@ -26,7 +26,7 @@ def checks(family: ParametricFamily, parameters: NDArray[Any], solutions: Soluti
       them, the number of other solutions is even, and so is the number of other real ones. For a deep linear
       network the origin is a solution, so that N_C and N_R are odd.
     """
-    failed = []
+    failed: list[str] = []
     points = solutions.points
     n = len(points)
     if n == 0:
@@ -118,15 +118,13 @@ def real_points(
         index = (eigenvalues < 0).sum(axis=1)
         moduli = np.abs(eigenvalues)
         smallest = moduli.min(axis=1) / np.maximum(moduli.max(axis=1), np.finfo(float).tiny)
-    rows: list[dict[str, int | float | str]] = []
-    for k in np.argsort(loss, kind="stable"):
-        rows.append(
-            {
-                "loss": float(loss[k]),
-                "index": int(index[k]) if family.has_objective else float("nan"),
-                "smallest_eigenvalue": float(smallest[k]),
-                "gradient_residual": float(residual[k]),
-                "zero_pattern": family.zero_pattern(z[k] != 0),
-            }
-        )
-    return rows
+    return [
+        {
+            "loss": float(loss[k]),
+            "index": int(index[k]) if family.has_objective else float("nan"),
+            "smallest_eigenvalue": float(smallest[k]),
+            "gradient_residual": float(residual[k]),
+            "zero_pattern": family.zero_pattern(z[k] != 0),
+        }
+        for k in np.argsort(loss, kind="stable")
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,6 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from landscape.errors import PolynomialError
-from landscape.interfaces import Component
 from landscape.systems.symmetry import SignGroup
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class Subfamily:
     parameters: tuple[int, ...]
 
 
-class ParametricFamily(Component):
+class ParametricFamily(ABC):
     """A square polynomial system F(z; p) = 0 in N unknowns z with M parameters p.
 
     Everything is batched: z has shape (B, N) and p has shape (B, M), complex128 or float64. Implementations

@@ -248,7 +248,7 @@ class PolynomialFamily(ParametricFamily):
         As for :class:`PolynomialSystem`; polynomial in unknowns and parameters.
     unknowns, parameters
         Names, in the order of the coordinates of z and p.
-    distribution
+    sampling
         How :meth:`sample` draws real parameters: ``"normal(0, 1)"`` (the default), ``"uniform(low, high)"``,
         ``"constant(value)"`` or ``"values(v1, v2, ...)"``.
     objective
@@ -269,7 +269,7 @@ class PolynomialFamily(ParametricFamily):
     equations: tuple[str, ...] = field(converter=_texts)
     unknowns: tuple[str, ...] = field(converter=_unknowns)
     parameters: tuple[str, ...] = field(converter=_parameters)
-    distribution: str = field(default="normal(0, 1)", kw_only=True, validator=_checked_distribution)
+    sampling: str = field(default="normal(0, 1)", kw_only=True, validator=_checked_distribution)
     objective: str | None = field(default=None, kw_only=True, converter=_optional_text)
 
     def __attrs_post_init__(self) -> None:
@@ -277,7 +277,7 @@ class PolynomialFamily(ParametricFamily):
         if both:
             raise PolynomialError(f"{both[0]!r} is both an unknown and a parameter; it can only be one.")
         _check_square(self.monomials, self.unknowns)
-        Distribution.parse(self.distribution).check_size(len(self.parameters), "the parameters")
+        Distribution.parse(self.sampling).check_size(len(self.parameters), "the parameters")
 
     @classmethod
     def from_monomials(
@@ -386,9 +386,9 @@ class PolynomialFamily(ParametricFamily):
         return self.at(p)
 
     def sample(self, n: int, seed: int) -> NDArray[np.float64]:
-        """Return n real parameter vectors, shape (n, M), drawn from `distribution`."""
+        """Return n real parameter vectors, shape (n, M), drawn as `sampling` says."""
         generator = np.random.default_rng(seed)
-        return Distribution.parse(self.distribution).draw(n, len(self.parameters), generator)
+        return Distribution.parse(self.sampling).draw(n, len(self.parameters), generator)
 
     # -- structure ----------------------------------------------------------------------------------------
 

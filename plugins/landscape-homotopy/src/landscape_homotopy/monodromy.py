@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from attrs import define, field, frozen
+from attrs import Attribute, define, field, frozen
+from numpy.typing import NDArray
+
 from landscape.errors import ConfigurationError, PolynomialError, SolverError
 from landscape.interfaces import Solver
 from landscape.randomness import numpy_generator
@@ -19,8 +22,6 @@ from landscape.systems import (
     Solutions,
     Subfamily,
 )
-from numpy.typing import NDArray
-
 from landscape_homotopy.tracker import REGULAR, Settings, polish, track
 
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ _CAREFUL = Settings(
 )
 
 
-def _at_least(least: int):  # type: ignore[no-untyped-def]
-    def check(instance: object, attribute, value: int) -> None:  # type: ignore[no-untyped-def]
+def _at_least(least: int) -> Callable[[object, Attribute[int], int], None]:
+    def check(instance: object, attribute: Attribute[int], value: int) -> None:
         if value < least:
-            raise ConfigurationError(f"{attribute.name}={value} must be at least {least}.")
+            raise ConfigurationError(f"Monodromy: {attribute.name}={value} must be at least {least}.")
 
     return check
 
@@ -147,9 +148,10 @@ class Monodromy(Solver):
     members that were asked for.
 
     What a path lost or two paths shared is looked for again: among complex conjugates of what was found, with
-    short careful steps, and along other routes. Solutions that are found more often than there are start
-    solutions show that the monodromy had stopped too early; the start set is then completed. Whatever still
-    is missing is counted in ``statistics["lost"]``.
+    short careful steps, and along other routes. When a member turns out to have more solutions than the
+    generic one was known to have, the monodromy had stopped too early, and the start set is completed; the
+    conjugates of all solutions of all real members are tried for this. Whatever still is missing is counted
+    in ``statistics["lost"]``.
 
     Attributes
     ----------
@@ -285,13 +287,11 @@ class Monodromy(Solver):
     ) -> tuple[Complex, int]:
         """Carry all points around triangles of parameters; return the ends and how many loops were complete."""
         k, m = len(points), len(base)
-        corners = [base[None].repeat(loops, axis=0)]
-        for _ in range(2):
-            corners.append(np.array([family.start_pair(rng)[1] for _ in range(loops)]))
-        corners.append(corners[0])
+        home = base[None].repeat(loops, axis=0)
+        away = [np.array([family.start_pair(rng)[1] for _ in range(loops)]) for _ in range(2)]
         loop = np.repeat(np.arange(loops), k)
         z = np.tile(points, (loops, 1))
-        for here, there in zip(corners, corners[1:], strict=False):
+        for here, there in pairwise([home, *away, home]):
             ends = track(family, z, here[loop].reshape(-1, m), there[loop].reshape(-1, m), Settings())
             good = ends.outcome == REGULAR
             z, loop = ends.points[good], loop[good]
@@ -397,12 +397,11 @@ class Monodromy(Solver):
         jumped = state.add(everything, start.parameters, start.points, Settings(), counts)
         for target, times in zip(*np.unique(jumped, return_counts=True), strict=True):
             counts[target].jumped += int(times)
+        # Conjugates of solutions of a real member are solutions: they fill gaps, and where there are no gaps
+        # and still something new they show that the start set lacks solutions.
+        for target in state.conjugate(everything):
+            counts[target].conjugated += 1
         for rung in range(1, self.retries + 1):
-            missing = np.flatnonzero(state.found() < k)
-            if missing.size == 0:
-                break
-            for target in state.conjugate(missing):
-                counts[target].conjugated += 1
             missing = np.flatnonzero(state.found() < k)
             if missing.size == 0:
                 break
@@ -419,6 +418,8 @@ class Monodromy(Solver):
             for target in missing:
                 counts[target].retried += len(points)
             state.add(missing, origin, points, _CAREFUL, counts)
+            for target in state.conjugate(missing):
+                counts[target].conjugated += 1
         found = state.found()
         if (found > k).any():
             completed = self._completed(start, state, int(np.argmax(found)))
@@ -504,13 +505,17 @@ class _Ends:
 
     def conjugate(self, which: NDArray[np.int64]) -> NDArray[np.int64]:
         """Add complex conjugates of solutions of real members; return the members that gained one each."""
-        here = np.isin(self.target, which)
-        z, member = self.points[here].conj(), self.target[here]
-        p = self.targets[member]
-        real = ~np.iscomplexobj(p) or not np.any(p.imag)
-        if not real or z.size == 0:
+        real = ~np.any(self.targets.imag, axis=1) & np.isin(np.arange(len(self.targets)), which)
+        z, member = self.points[real[self.target]].conj(), self.target[real[self.target]]
+        invariants = self.start.group.invariants
+        new = _distinct(
+            np.concatenate([self.target, member]), invariants(np.concatenate([self.points, z])), 10 * _SAME
+        )[len(self.target) :]
+        z, member = z[new], member[new]
+        if z.size == 0:
             return np.zeros(0, dtype=np.int64)
-        refined, residuals, _ = polish(self.start.family, z, p.astype(np.complex128))
+        # Not so where the family itself has complex coefficients: Newton's method tells.
+        refined, residuals, _ = polish(self.start.family, z, self.targets[member].astype(np.complex128))
         size = np.abs(z).max(axis=1)
         good = (residuals < 1e-9) & (np.abs(refined - z).max(axis=1) < 1e-6 * size)
         before = self.found()

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import numpy as np
 from attrs import frozen
-from landscape.systems import ParametricFamily
 from numpy.typing import NDArray
+
+from landscape.systems import ParametricFamily
 
 __all__ = ["LOST", "REGULAR", "Settings", "Tracked", "polish", "solve_batched", "track"]
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from functools import cached_property
-from itertools import combinations, product
-from typing import Any, ClassVar
+from itertools import combinations, pairwise, product
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from attrs import evolve, field, frozen
+from numpy.typing import NDArray
+
 from landscape.errors import ConfigurationError, DataError, PolynomialError, nearest
 from landscape.interfaces import PolynomialModel
 from landscape.systems import (
@@ -20,10 +22,12 @@ from landscape.systems import (
     SignGroup,
     Subfamily,
 )
-from numpy.typing import NDArray
-from torch import nn
 
-__all__ = ["DeepLinear", "DeepLinearFamily", "DeepLinearNetwork"]
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+__all__ = ["DeepLinear", "DeepLinearFamily"]
 
 _GROUPS = ("regularisation", "inputs", "targets")
 _THESIS = "Critical Points of Deep Linear Networks in C^N, arXiv:2301.12651 (2022)"
@@ -70,33 +74,6 @@ def _check_groups(instance: object, attribute: object, groups: tuple[str, ...]) 
             )
 
 
-class DeepLinearNetwork(nn.Module):
-    """x -> W_{H+1} ... W_1 x, without biases; weights are zero until someone sets them.
-
-    Parameters
-    ----------
-    widths
-        Input, hidden and output widths.
-    """
-
-    def __init__(self, widths: tuple[int, ...]) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            *(
-                # Without nn.Linear's own initialisation, which would draw from the global random state.
-                nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=False)
-                for fan_in, fan_out in zip(widths, widths[1:], strict=False)
-            )
-        )
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.zero_()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map examples in rows, (B, widths[0]), to (B, widths[-1])."""
-        return self.layers(x)
-
-
 @frozen
 class DeepLinear(PolynomialModel):
     r"""A bias-free linear network of any depth.
@@ -137,26 +114,31 @@ class DeepLinear(PolynomialModel):
     once: tuple[str, ...] = field(default=(), converter=tuple, validator=_check_groups)
 
     def build(self, example: Any, generator: torch.Generator) -> nn.Module:
-        """Build the network; weights are normal with variance 1 / fan-in.
+        """Build the network for batches (x, y); weights are normal with variance 1 / fan-in.
+
+        Weights are named ``layer1.weight``, ``layer2.weight`` and so on.
 
         Raises
         ------
         landscape.errors.DataError
-            When the first element of `example` does not hold rows of length ``widths[0]``.
+            When x does not consist of rows of length ``widths[0]``.
         """
-        inputs = example[0] if isinstance(example, (tuple, list)) else None
-        if isinstance(inputs, torch.Tensor) and inputs.shape[1:] != (self.widths[0],):
+        import torch
+        from torch import nn
+
+        inputs = example[0] if isinstance(example, tuple | list) and len(example) else None
+        if isinstance(inputs, torch.Tensor) and tuple(inputs.shape[1:]) != (self.widths[0],):
             raise DataError(
                 f"DeepLinear(widths={self.widths}) takes rows of length {self.widths[0]}, the data has inputs "
                 f"of shape {tuple(inputs.shape[1:])} per example; set widths[0] or flatten the data."
             )
-        network = DeepLinearNetwork(self.widths)
-        with torch.no_grad():
-            for parameter in network.parameters():
-                parameter.copy_(
-                    torch.randn(parameter.shape, generator=generator) / max(parameter.shape[1], 1) ** 0.5
-                )
-        return network
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        for number, (fan_in, fan_out) in enumerate(pairwise(self.widths), 1):
+            # skip_init: the constructor would draw from the global random state.
+            linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=False, device=generator.device)
+            nn.init.normal_(linear.weight, std=fan_in**-0.5, generator=generator)
+            layers[f"layer{number}"] = linear
+        return nn.Sequential(layers)
 
     def family(self) -> DeepLinearFamily:
         """Return the gradient system as a family over lambda, X and Y.
@@ -221,7 +203,7 @@ class DeepLinearFamily(ParametricFamily):
         """Shapes of W_1, ..., W_{H+1}."""
         if 0 in self.widths:
             return ()
-        return tuple((rows, columns) for columns, rows in zip(self.widths, self.widths[1:], strict=False))
+        return tuple((rows, columns) for columns, rows in pairwise(self.widths))
 
     @cached_property
     def _starts(self) -> tuple[int, ...]:
@@ -513,7 +495,7 @@ def _expanded(family: DeepLinearFamily) -> PolynomialFamily:
         for out in range(1, widths[-1] + 1):
             paths = [
                 "*".join(
-                    [f"w{layer}_{b}_{a}" for layer, (a, b) in enumerate(zip(path, path[1:], strict=False), 1)]
+                    [f"w{layer}_{b}_{a}" for layer, (a, b) in enumerate(pairwise(path), 1)]
                     + [f"x_{path[0]}_{example}"]
                 )
                 for path in product(*(range(1, width + 1) for width in widths[:-1]), (out,))
