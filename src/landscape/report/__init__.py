@@ -1,0 +1,26 @@
+"""Figures and pages: what a run looks like to its reader.
+
+`write` makes the one self-contained page of a run, `write_study` one of several runs; `Section`, `Table` and
+`Page` are what pages consist of. `style` gives figures the look of the core's own.
+"""
+
+from __future__ import annotations
+
+from landscape.report import curves, style
+from landscape.report.content import page_of, sections_of
+from landscape.report.page import Page, Raw, Section, Table, render
+from landscape.report.writing import write, write_study
+
+__all__ = [
+    "Page",
+    "Raw",
+    "Section",
+    "Table",
+    "curves",
+    "page_of",
+    "render",
+    "sections_of",
+    "style",
+    "write",
+    "write_study",
+]

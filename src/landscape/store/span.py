@@ -390,26 +390,26 @@ class SnapshotSpan:
             If a snapshot has weights that are not finite, naming the first such snapshot.
         """
         if 8 * len(self) ** 2 * len(self._entries) <= GRAM_BYTES:
-            gram = np.sum(list(self.parameter_grams().values()), axis=0)
+            gram = np.asarray(sum(self.parameter_grams().values()))
         else:
             gram = np.zeros((len(self), len(self)))
             for _, _, centred, _ in self._chunks():
                 gram += _outer(centred)
         if not np.isfinite(gram).all():
-            self._refuse_infinite()
+            raise self._not_finite()
         gram.setflags(write=False)
         return gram
 
-    def _refuse_infinite(self) -> None:
+    def _not_finite(self) -> RunError:
         for row in range(len(self)):
             for _, start, stop in self._runs:
                 if not torch.isfinite(self._source.read(self._taken[row : row + 1], start, stop)).all():
                     step, worker = self.rows.loc[row, ["step", "worker"]]
-                    raise RunError(
+                    return RunError(
                         f"The snapshot of worker {worker!r} at step {step} has weights that are not finite; "
                         "leave it out with select()."
                     )
-        raise RunError("The weights are so large that their squares overflow; nothing can be spanned.")
+        return RunError("The weights are so large that their squares overflow; nothing can be spanned.")
 
     @cached_property
     def _eigen(self) -> tuple[np.ndarray, np.ndarray]:
@@ -449,7 +449,7 @@ class SnapshotSpan:
         Column i belongs to the i-th principal direction; distances between rows are those between snapshots.
         """
         values, vectors = self._eigen
-        coordinates = vectors * np.sqrt(values)
+        coordinates = np.asarray(vectors * np.sqrt(values))
         coordinates.setflags(write=False)
         return coordinates
 

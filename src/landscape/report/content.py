@@ -1,0 +1,274 @@
+"""What stands on the page of a run."""
+
+# ruff: noqa: RUF001 - signs of print, such as the minus
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from landscape.plugins import RunHooks
+from landscape.report import curves, numbers, style
+from landscape.report.page import Page, Raw, Section, Table, drawable
+from landscape.store.directory import file_name
+
+__all__ = ["page_of", "sections_of"]
+
+#: Tables that say what came out, shown first; the others are listed behind the figures.
+_RESULTS = ("summary", "members", "stages")
+#: Rows of the table of last values; the rest is in the metrics.
+_QUANTITIES = 40
+
+
+def page_of(run: Any) -> Page:
+    """Return the page of a run."""
+    state = run.directory.state
+    facts = {"Run": run.path.name, "Kind": run.kind.replace("-", " "), "Status": state["status"]}
+    facts["Started"] = state["started"].replace("T", " ").replace("Z", " UTC")
+    took = numbers.duration(state["started"], state["ended"])
+    if took is not None:
+        facts["Took"] = took
+    if len(state["attempts"]) > 1:
+        facts["Resumed"] = f"{len(state['attempts']) - 1} times" if len(state["attempts"]) > 2 else "once"
+    notice = ""
+    if state["status"] not in ("complete", "running"):
+        reason = f": {state['reason']}" if state["reason"] else ""
+        notice = f"This run is not complete. It {_ENDS[state['status']]}{reason}."
+    return Page(run.directory.name or _title(run), lead(run), sections_of(run), facts, notice)
+
+
+_ENDS = {
+    "stopped": "was stopped early",
+    "failed": "failed",
+    "interrupted": "was interrupted",
+    "crashed": "ended in a crash",
+}
+
+
+def sections_of(run: Any) -> list[Section]:
+    """Return the sections of a run's page: results, figures, tables, and how it was made."""
+    if run.kind == "study":
+        return _sections_of_study(run)
+    return [*_findings(run), *_making(run)]
+
+
+def _sections_of_study(run: Any) -> list[Section]:
+    recipe = _recipe(run.configuration)
+    told = {stage.get("name"): stage for stage in recipe.get("stages", ()) if isinstance(stage, Mapping)}
+    sections = _findings(run)
+    for name, stage in run.stages.items():
+        words = told.get(name, {})
+        text = "\n\n".join(filter(None, [words.get("text"), lead(stage)]))
+        title = words.get("title") or stage.directory.name or name
+        sections.append(Section(title, text, sections=_findings(stage)))
+    return [*sections, *_making(run)]
+
+
+def _findings(run: Any) -> list[Section]:
+    metrics, tables = run.metrics, dict(run.tables)
+    sections = []
+    results = [_table(name, tables[name]) for name in _RESULTS if name in tables]
+    if len(metrics):
+        results.insert(0, last_values(metrics))
+    if results:
+        sections.append(Section("Results", tables=results))
+    figures, problems = drawable([*curves.figures(metrics), *RunHooks(run).figures()])
+    if figures or problems:
+        sections.append(Section("Figures", figures=figures, items=problems))
+    further = [_table(name, frame) for name, frame in tables.items() if name not in _RESULTS]
+    if further:
+        sections.append(Section("Tables", tables=further))
+    noted = _warnings(metrics)
+    if noted:
+        sections.append(
+            Section("Warnings", "What the probes said about their own numbers while measuring.", items=noted)
+        )
+    return sections
+
+
+def _making(run: Any) -> list[Section]:
+    configuration, provenance = dict(run.configuration), dict(run.provenance)
+    references = provenance.pop("references", [])
+    obstacles = provenance.pop("obstacles", [])
+    sections = [
+        Section(
+            "Configuration",
+            settings=_recipe(configuration),
+            raw=[Raw.json("config.json", run.configuration)],
+        )
+    ]
+    if references:
+        sections.append(Section("References", "The papers to cite for what was used.", items=references))
+    text = f"This run cannot be replicated from its own files: {' '.join(obstacles)}" if obstacles else ""
+    sections.append(
+        Section(
+            "Provenance",
+            text,
+            settings=_ordered(provenance),
+            raw=[Raw.json("provenance.json", run.provenance)],
+        )
+    )
+    return sections
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Words
+# ---------------------------------------------------------------------------------------------------------
+
+
+def _recipe(configuration: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the fields of the recipe; it stands alone in a configuration, under the key of its kind."""
+    if len(configuration) == 1:
+        (only,) = configuration.values()
+        if isinstance(only, Mapping):
+            return only
+    return configuration
+
+
+def _title(run: Any) -> str:
+    recipe = _recipe(run.configuration)
+    walker, dataset, model = (_component(recipe.get(key)) for key in ("walker", "dataset", "model"))
+    if walker and dataset:
+        return f"{walker} on {dataset}"
+    if run.kind == "critical-points":
+        return f"Critical points of {model or _component(recipe.get('family')) or 'a polynomial family'}"
+    return f"{run.kind.replace('-', ' ').capitalize()} {run.path.name}"
+
+
+def _component(value: Any) -> str:
+    """Return the name of a component in a configuration, or an empty string."""
+    return (
+        str(value["component"]).rpartition(":")[2]
+        if isinstance(value, Mapping) and "component" in value
+        else ""
+    )
+
+
+def phrase(value: Any) -> str:
+    """Return a part of a configuration on one line, as one would write it in Python."""
+    if isinstance(value, Mapping):
+        hidden = ("component", "distribution", "version", "schema")
+        fields = [
+            f"{key}={phrase(item)}" for key, item in value.items() if key not in hidden and item is not None
+        ]
+        return f"{_component(value)}({', '.join(fields)})"
+    if isinstance(value, list | tuple):
+        return f"({', '.join(map(phrase, value))})"
+    if isinstance(value, str):
+        return repr(value)
+    return str(value) if value is None or isinstance(value, bool) else f"{value:g}"
+
+
+def lead(run: Any) -> str:
+    """Return one paragraph that says what was run."""
+    recipe = _recipe(run.configuration)
+    if recipe.get("text"):
+        return str(recipe["text"])
+    metrics = run.metrics
+    sentences = []
+    if run.kind == "experiment" and _component(recipe.get("walker")):
+        sentences.append(
+            f"{phrase(recipe['walker'])} walked the loss landscape of {phrase(recipe.get('model'))} on "
+            f"{phrase(recipe.get('dataset'))}"
+            + (f" for {numbers.number(recipe['steps'])} steps" if "steps" in recipe else "")
+            + (f", from seed {recipe['seed']}" if "seed" in recipe else "")
+            + "."
+        )
+    elif run.kind == "critical-points":
+        family = next((recipe[key] for key in ("model", "family") if key in recipe), None)
+        sentences.append(
+            f"{phrase(recipe.get('solver'))} looked for every critical point of {phrase(family)}"
+            + (f" on {numbers.number(recipe['samples'])} samples of the data" if "samples" in recipe else "")
+            + (f", from seed {recipe['seed']}" if "seed" in recipe else "")
+            + "."
+        )
+    elif run.kind == "sweep" and isinstance(recipe.get("vary"), Mapping):
+        varied = ", ".join(f"{path} over {phrase(values)}" for path, values in recipe["vary"].items())
+        sentences.append(f"A sweep of {varied}.")
+    elif run.kind == "study":
+        sentences.append(f"A study of {len(run.stages)} stages.")
+    else:
+        sentences.append(f"A run of kind {run.kind.replace('-', ' ')}.")
+    if len(metrics):
+        workers = sorted(metrics["worker"].unique(), key=style.order_of)
+        numbered = [worker for worker in workers if worker.isdecimal()]
+        others = [worker for worker in workers if not worker.isdecimal()]
+        who = [f"{len(numbered)} worker{'s' if len(numbered) != 1 else ''}"] if numbered else []
+        who += [f"the {worker}" for worker in others]
+        steps = metrics["step"]
+        quantities = len(curves.quantities(metrics))
+        sentences.append(
+            f"{quantities} quantities were measured at {steps.nunique()} steps between {steps.min()} and "
+            f"{steps.max()}, on {' and '.join(who)}."
+        )
+    return " ".join(sentences)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Tables
+# ---------------------------------------------------------------------------------------------------------
+
+
+def _table(name: str, frame: pd.DataFrame) -> Table:
+    if not isinstance(frame.index, pd.RangeIndex) or frame.index.name is not None:
+        frame = frame.reset_index()
+    title = name.replace("_", " ")
+    return Table(title[:1].upper() + title[1:], frame, file=f"tables/{file_name(name)}.csv")
+
+
+def last_values(metrics: pd.DataFrame) -> Table:
+    """Return the last value of every quantity for every worker, with its error where one is known."""
+    workers = sorted(metrics["worker"].unique(), key=style.order_of)
+    rows = []
+    names = curves.quantities(metrics)
+    for name in names[:_QUANTITIES]:
+        row: dict[str, Any] = {"quantity": numbers.name_of(name), "step": None}
+        for worker in workers:
+            known = metrics[(metrics["worker"] == worker) & metrics[name].notna()]
+            text = "–"
+            if len(known):
+                last = known.loc[known["step"].idxmax()]
+                error = last.get(f"{name}_error", float("nan"))
+                value = float(last[name])
+                text = numbers.number(value) if pd.isna(error) else numbers.with_error(value, float(error))
+                row["step"] = max(row["step"] or 0, int(last["step"]))
+            row[worker if not worker.isdecimal() else f"worker {worker}"] = text
+        rows.append(row)
+    frame = pd.DataFrame(rows).astype({"step": "Int64"})
+    caption = "The last value of every quantity, with the reported error where there is one."
+    if len(names) > _QUANTITIES:
+        caption += f" {len(names) - _QUANTITIES} further quantities stand in metrics.jsonl only."
+    return Table("Last values", frame, caption, rows=_QUANTITIES)
+
+
+def _warnings(metrics: pd.DataFrame) -> list[str]:
+    """Return every distinct warning with the steps and workers it was given at."""
+    if "warnings" not in metrics:
+        return []
+    given: dict[str, list[tuple[int, str]]] = {}
+    for step, worker, texts in metrics[["step", "worker", "warnings"]].itertuples(index=False, name=None):
+        if isinstance(texts, str):
+            for text in filter(None, texts.split("; ")):
+                given.setdefault(text, []).append((step, worker))
+    sentences = []
+    for text, places in given.items():
+        steps = [step for step, _ in places]
+        who = sorted({worker for _, worker in places}, key=style.order_of)
+        when = f"step {steps[0]}" if len(set(steps)) == 1 else f"steps {min(steps)} to {max(steps)}"
+        often = "" if len(places) == 1 else f", {len(places)} times"
+        sentences.append(f"{text} ({when}{often}; {', '.join(who)})")
+    return sentences
+
+
+_FIRST = ("landscape", "commit", "command", "python", "platform", "processor", "device", "threads", "engine")
+
+
+def _ordered(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the provenance with what people look for first in front."""
+    first = {key: provenance[key] for key in _FIRST if key in provenance}
+    rest = {key: value for key, value in provenance.items() if key not in first}
+    if isinstance(first.get("command"), list | tuple):
+        first["command"] = " ".join(map(str, first["command"]))
+    return first | rest

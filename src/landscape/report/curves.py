@@ -1,0 +1,324 @@
+"""Curves of what was measured along a run, one panel per kind of quantity."""
+
+# ruff: noqa: RUF001 - signs of print, such as the minus
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from attrs import frozen
+
+from landscape.interfaces import Figure
+from landscape.report import style
+from landscape.report.numbers import name_of, subscript
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["figures", "quantities"]
+
+#: Curves of more points than this are drawn without a mark at each.
+MARKED = 25
+#: A spectrum has a panel per worker, for at most so many workers.
+PANELS = 6
+
+
+@frozen
+class _Panel:
+    """What one panel shows.
+
+    Attributes
+    ----------
+    title, y
+        Its title and the label of its vertical axis.
+    columns
+        The columns it draws: the first solid, the second dashed.
+    limits
+        Where the quantity lives by definition, or None.
+    """
+
+    title: str
+    y: str
+    columns: tuple[str, ...]
+    limits: tuple[float, float] | None = None
+
+
+_TRAINING = (
+    _Panel("Loss", "loss L", ("loss", "loss_test")),
+    _Panel("Score", "score", ("score", "score_test")),
+)
+_PATH = (
+    _Panel("Gradient norm", "‖∇L‖", ("gradient_norm",)),
+    _Panel("Weight norm", "‖θ‖", ("weight_norm",)),
+    _Panel("Distance from the start", "‖θ − θ₀‖", ("distance_from_start",)),
+    _Panel("Cosine with the start", "⟨θ, θ₀⟩ / ‖θ‖‖θ₀‖", ("cosine_with_start",)),
+)
+
+
+@frozen
+class _Family:
+    """Numbered quantities that belong into one panel, such as eigenvalues."""
+
+    stem: str
+    name: str
+    title: str
+    y: str
+    item: str
+    caption: str
+
+
+_FAMILIES = (
+    _Family(
+        "hessian_eigenvalue",
+        "hessian-eigenvalues",
+        "Largest Hessian eigenvalues",
+        "eigenvalue",
+        "λ",
+        "Largest eigenvalues of the Hessian of the training loss, λ₁ ≥ λ₂ ≥ …",
+    ),
+    _Family(
+        "covariance_eigenvalue",
+        "covariance-eigenvalues",
+        "Largest eigenvalues of the gradient covariance",
+        "eigenvalue",
+        "σ",
+        "Largest eigenvalues of the covariance of the mini-batch gradients, σ₁ ≥ σ₂ ≥ …",
+    ),
+    _Family(
+        "gradient_hessian_overlap",
+        "gradient-hessian-overlap",
+        "Overlap of the gradient with the Hessian's eigenvectors",
+        "overlap",
+        "v",
+        "Overlap of the gradient with the leading eigenvectors v₁, v₂, … of the Hessian.",
+    ),
+)
+
+
+def quantities(metrics: pd.DataFrame) -> list[str]:
+    """Return the columns that hold measured numbers: not steps, workers, errors or words."""
+    names = []
+    for name in metrics.columns:
+        is_error = name.endswith("_error") and name.removesuffix("_error") in metrics.columns
+        if name in ("step", "worker", "attempt") or is_error:
+            continue
+        if pd.api.types.is_numeric_dtype(metrics[name]) and metrics[name].notna().any():
+            names.append(str(name))
+    return names
+
+
+def figures(metrics: pd.DataFrame) -> Iterator[Figure]:
+    """Yield the curves of everything in the metrics.
+
+    Parameters
+    ----------
+    metrics
+        Columns ``step``, ``worker`` and quantities; ``<quantity>_error`` where an error is known.
+    """
+    names = quantities(metrics)
+    if not names or metrics["step"].nunique() < 2:
+        return  # a curve of one point says less than the table of last values
+    taken: set[str] = set()
+
+    def present(panels: Sequence[_Panel]) -> list[_Panel]:
+        found = [panel for panel in panels if any(name in names for name in panel.columns)]
+        taken.update(name for panel in found for name in panel.columns)
+        return found
+
+    training, path = present(_TRAINING), present(_PATH)
+    if training:
+        yield _curves(
+            metrics,
+            training,
+            name="training",
+            title="Loss and score",
+            caption="Recorded before the update of each step.",
+        )
+    if path:
+        yield _curves(
+            metrics,
+            path,
+            name="path",
+            title="Gradient, weights and distance",
+            caption="Euclidean norms of the gradient of the training loss and of the weights, and how far the "
+            "weights are from where they started.",
+        )
+    for family in _FAMILIES:
+        members = _members(names, family.stem)
+        if members:
+            taken.update(members)
+            yield _spectrum(metrics, family, members)
+    further = [name for name in names if name not in taken]
+    for start in range(0, len(further), 8):
+        panels = [_Panel(name_of(name), "", (name,)) for name in further[start : start + 8]]
+        yield _curves(
+            metrics,
+            panels,
+            name=f"further-{start // 8 + 1}",
+            title="Further quantities" if start == 0 else "Further quantities, continued",
+            caption="Everything else that the probes measured, by its name.",
+        )
+
+
+def _members(names: Sequence[str], stem: str) -> list[str]:
+    found = [name for name in names if re.fullmatch(rf"{stem}_\d+", name)]
+    return sorted(found, key=lambda name: int(name.rpartition("_")[2]))
+
+
+def _series(metrics: pd.DataFrame, worker: str, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return steps, values and errors (NaN where unknown) of one curve, without what was not measured."""
+    rows = metrics[(metrics["worker"] == worker) & metrics[column].notna()]
+    error = f"{column}_error"
+    errors = rows[error].to_numpy(np.float64) if error in rows else np.full(len(rows), np.nan)
+    return rows["step"].to_numpy(np.float64), rows[column].to_numpy(np.float64), errors
+
+
+def _draw(axes: Axes, metrics: pd.DataFrame, worker: str, column: str, **keywords: Any) -> np.ndarray:
+    steps, values, errors = _series(metrics, worker, column)
+    if 0 < len(steps) <= MARKED:
+        keywords |= {"marker": "o", "markersize": 2.5 * keywords.get("linewidth", 1.0) ** 0.5}
+    if len(steps):
+        axes.plot(steps, values, **keywords)
+    known = np.isfinite(errors)
+    if known.any():
+        axes.fill_between(
+            steps[known],
+            (values - errors)[known],
+            (values + errors)[known],
+            color=keywords["color"],
+            alpha=0.2,
+            linewidth=0,
+        )
+    return values
+
+
+def _curves(
+    metrics: pd.DataFrame, panels: Sequence[_Panel], *, name: str, title: str, caption: str
+) -> Figure:
+    from matplotlib.lines import Line2D
+
+    styles = style.worker_styles(list(metrics["worker"].unique()))
+    columns = min(2, len(panels))
+    canvas, grid = style.figure(-(-len(panels) // columns), columns)
+    dashed = False
+    logarithmic = []
+    banded = False
+    for axes, panel in zip(grid.flat, panels, strict=False):
+        style.dress(axes, title=panel.title, x="step", y=panel.y)
+        drawn: list[float] = []
+        for index, column in enumerate(panel.columns):
+            if column not in metrics:
+                continue
+            for worker, line in styles.items():
+                keywords = line.keywords() | {"linestyle": "-" if index == 0 else (0, (3, 1.5))}
+                values = _draw(axes, metrics, worker, column, **keywords)
+                dashed |= index > 0 and len(values) > 0
+                drawn += values.tolist()
+            banded |= f"{column}_error" in metrics
+        if style.scale(axes, drawn) == "log":
+            logarithmic.append(panel.title)
+        _whole_steps(axes)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    handles, labels = _worker_handles(styles)
+    if dashed:
+        grey = "#555555"
+        handles += [Line2D([], [], color=grey), Line2D([], [], color=grey, linestyle=(0, (3, 1.5)))]
+        labels += ["training data", "test data"]
+    if len(handles) > 1:
+        style.legend_below(canvas, handles, labels)
+    sentences = [caption]
+    if dashed:
+        sentences.append("Solid: training data; dashed: test data.")
+    sentences += _remarks(styles, logarithmic, len(panels), banded)
+    return Figure(name, title, " ".join(sentences), canvas, order=10)
+
+
+def _spectrum(metrics: pd.DataFrame, family: _Family, members: Sequence[str]) -> Figure:
+    from matplotlib.lines import Line2D
+
+    measured = metrics[metrics[list(members)].notna().any(axis=1)]
+    workers = sorted(measured["worker"].unique(), key=style.order_of)
+    # The centre and the like are what the run is about: they are never the ones left out.
+    shown = sorted(workers, key=lambda worker: (worker.isdecimal(), style.order_of(worker)))[:PANELS]
+    shown = sorted(shown, key=style.order_of)
+    columns = min(2, len(shown))
+    canvas, grid = style.figure(-(-len(shown) // columns), columns)
+    colours = style.sequence(len(members))
+    values: list[float] = []
+    banded = False
+    for axes, worker in zip(grid.flat, shown, strict=False):
+        style.dress(axes, x="step", y=family.y)
+        if len(workers) > 1:
+            style.dress(axes, title=_who(worker))
+        for colour, column in zip(colours, members, strict=True):
+            drawn = _draw(axes, metrics, worker, column, color=colour, linewidth=1.3)
+            values += drawn.tolist()
+            banded |= f"{column}_error" in metrics
+        _whole_steps(axes)
+    logarithmic = False
+    for axes in grid.flat[: len(shown)]:  # one scale for all panels, so that they can be compared
+        logarithmic = style.scale(axes, values) == "log"
+    if values and len(shown) > 1:
+        low = min(axes.get_ylim()[0] for axes in grid.flat[: len(shown)])
+        high = max(axes.get_ylim()[1] for axes in grid.flat[: len(shown)])
+        for axes in grid.flat[: len(shown)]:
+            axes.set_ylim(low, high)
+    for axes in grid.flat[len(shown) :]:
+        axes.set_axis_off()
+    labels = [family.item + subscript(name.rpartition("_")[2]) for name in members]
+    style.legend_below(canvas, [Line2D([], [], color=colour, linewidth=2) for colour in colours], labels)
+    sentences = [family.caption]
+    if len(shown) < len(workers):
+        sentences.append(f"Shown for {len(shown)} of {len(workers)} workers.")
+    if logarithmic:
+        sentences.append("Logarithmic vertical axis.")
+    if banded:
+        sentences.append("Bands: the reported error.")
+    return Figure(family.name, family.title, " ".join(sentences), canvas, order=30)
+
+
+def _whole_steps(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+
+
+def _who(worker: str) -> str:
+    return f"Worker {worker}" if worker.isdecimal() else worker.capitalize()
+
+
+def _worker_handles(styles: dict[str, style.LineStyle]) -> tuple[list[Any], list[str]]:
+    from matplotlib.lines import Line2D
+
+    numbered = [worker for worker in styles if worker.isdecimal()]
+    merged = len({styles[worker].color for worker in numbered}) < len(numbered)
+    handles, labels = [], []
+    for worker, line in styles.items():
+        if merged and worker.isdecimal():
+            if worker != numbered[0]:
+                continue
+            labels.append(f"workers {numbered[0]} to {numbered[-1]}")
+        else:
+            labels.append(_who(worker).lower())
+        handles.append(Line2D([], [], color=line.color, linewidth=max(1.5, line.linewidth)))
+    return handles, labels
+
+
+def _remarks(
+    styles: dict[str, style.LineStyle], logarithmic: Sequence[str], panels: int, banded: bool
+) -> list[str]:
+    sentences = []
+    special = [worker for worker in styles if not worker.isdecimal()]
+    if special and len(special) < len(styles):
+        sentences.append(f"Thick: {' and '.join(special)}.")
+    if logarithmic:
+        which = "" if len(logarithmic) == panels else f" for {' and '.join(map(str.lower, logarithmic))}"
+        sentences.append(f"Logarithmic vertical axis{which}.")
+    if banded:
+        sentences.append("Bands: the reported error.")
+    return sentences

@@ -1,0 +1,98 @@
+"""Numbers and names as people read them."""
+
+# ruff: noqa: RUF001 - signs of print, such as the minus
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import datetime
+from typing import Any
+
+__all__ = ["duration", "name_of", "number", "subscript", "with_error"]
+
+_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+#: Groups digits and does not break.
+_THIN = "\N{NARROW NO-BREAK SPACE}"
+
+_NAMES = {
+    "loss": "Loss (training)",
+    "loss_test": "Loss (test)",
+    "score": "Score (training)",
+    "score_test": "Score (test)",
+    "gradient_norm": "Gradient norm ‖∇L‖",
+    "weight_norm": "Weight norm ‖θ‖",
+    "cosine_with_start": "Cosine with the start",
+    "distance_from_start": "Distance from the start",
+}
+_FAMILIES = {
+    "hessian_eigenvalue": "Hessian eigenvalue λ",
+    "covariance_eigenvalue": "Gradient covariance eigenvalue σ",
+    "gradient_hessian_overlap": "Overlap of the gradient with Hessian eigenvector ",
+}
+
+
+def subscript(digits: str) -> str:
+    """Return digits as an index."""
+    return digits.translate(_SUBSCRIPTS)
+
+
+def name_of(column: str) -> str:
+    """Return what a column of the metrics is called in print."""
+    if column in _NAMES:
+        return _NAMES[column]
+    found = re.fullmatch(r"(.+)_(\d+)", column)
+    if found and found[1] in _FAMILIES:
+        family = _FAMILIES[found[1]]
+        return family + (found[2] if family.endswith(" ") else subscript(found[2]))
+    text = column.replace("_", " ")
+    return text[:1].upper() + text[1:]
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """Return a number with `digits` significant digits, powers of ten where it is very large or small."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        text = f"{abs(value):,}".replace(",", _THIN) if abs(value) >= 10_000 else str(abs(value))
+        return f"−{text}" if value < 0 else text
+    value = float(value)
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value == int(value) and abs(value) < 10_000:
+        return number(int(value))
+    text = f"{value:.{digits - 1}e}"
+    mantissa, exponent = text.split("e")
+    if -4 <= int(exponent) < digits + 2:
+        text = f"{value:.{max(0, digits - 1 - int(exponent))}f}"
+        return text.replace("-", "−")
+    return f"{mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPTS)}".replace("-", "−")
+
+
+def with_error(value: float, error: float) -> str:
+    """Return ``value ± error``, the error with two significant digits and the value to the same place."""
+    if not (math.isfinite(value) and math.isfinite(error)) or error <= 0:
+        return number(value)
+    place = 1 - math.floor(math.log10(error))
+    if 0 <= place <= 6 and abs(value) < 1e6:
+        return f"{value:.{place}f} ± {error:.{place}f}".replace("-", "−")
+    # Far from one: enough digits that the error shows in the value.
+    digits = 2 if value == 0 else max(2, min(12, place + math.floor(math.log10(abs(value))) + 1))
+    return f"{number(value, digits)} ± {number(error, 2)}"
+
+
+def duration(start: str | None, end: str | None) -> str | None:
+    """Return the time between two ISO times in words, or None if one is missing."""
+    if not start or not end:
+        return None
+    seconds = int((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())
+    if seconds < 120:
+        return f"{seconds} s"
+    minutes, seconds = divmod(seconds, 60)
+    if minutes < 120:
+        return f"{minutes} min {seconds} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
