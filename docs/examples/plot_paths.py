@@ -16,19 +16,21 @@ import landscape as ls
 run = ls.Experiment(
     model=ls.models.MLP(hidden=(16,)),
     dataset=ls.datasets.Digits(),
-    walker=ls.walkers.EASGD(ls.walkers.SGD(lr=0.3, batch_size=16), workers=4, moving_rate=0.2),
+    walker=ls.walkers.EASGD(ls.walkers.SGD(lr=0.5, batch_size=16), workers=4, moving_rate=0.05),
     start=ls.Fresh(identical=False),
     probes=("Loss",),
     projectors=(ls.projectors.PCA(),),
-    steps=300,
-    snapshots=6,
+    steps=200,
+    snapshots=4,
     seed=1,
 ).run(store=tempfile.mkdtemp())
 
 run.summary()
 
 # %%
-# PCA has an inverse: a point of the plane leads back to weights, so that the loss can be computed there.
+# The springs are weak: the workers, each from a start of its own, go their own ways, and the centre goes
+# down between them. PCA has an inverse: a point of the plane leads back to weights, so that the loss can be
+# computed there.
 
 projector = run.projectors[0]
 projection, path = run.project(projector), run.path_table(projector)
