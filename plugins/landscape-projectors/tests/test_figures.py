@@ -13,6 +13,7 @@ from landscape.errors import ConfigurationError
 from landscape.interfaces import Projection
 from landscape.objective import Landscape
 from landscape.plugins import PluginWarning
+from landscape.report.style import worker_styles
 from landscape_projectors import figures
 from landscape_projectors.pca import PCA
 from landscape_projectors.som import SOM
@@ -172,6 +173,20 @@ def test_each_path_runs_through_its_snapshots_in_the_order_of_the_steps(walked):
     assert legend == ["worker 0", "worker 1", "centre", "start", "end"]
 
 
+def test_coordinates_are_drawn_against_the_step(walked):
+    projection = PCA(dimensions=3).fit(walked, GENERATOR)
+    figure, axes = figures.draw_coordinates(projection, walked.rows)
+    assert [ax.get_ylabel() for ax in axes] == list(projection.axis_labels)
+    for axis, ax in enumerate(axes):
+        for line, worker in zip(ax.get_lines(), ["0", "1", "centre"], strict=True):
+            chosen = (walked.rows["worker"] == worker).to_numpy()
+            np.testing.assert_array_equal(line.get_xdata(), walked.rows["step"][chosen])
+            np.testing.assert_array_equal(line.get_ydata(), projection.coordinates[chosen, axis])
+    mine = list(Canvas().subplots(3))
+    assert figures.draw_coordinates(projection, walked.rows, mine)[1] is mine
+    figure.savefig("/dev/null", format="png")
+
+
 def test_leaps_are_not_drawn_as_part_of_the_path():
     coordinates = np.array([[0.0, 0.0], [1.0, 0.0], [9.0, 0.0], [10.0, 0.0]])
     rows = pd.DataFrame({"step": range(4), "worker": "0"})
@@ -182,22 +197,20 @@ def test_leaps_are_not_drawn_as_part_of_the_path():
     assert [list(line.get_xdata()) for line in dotted] == [[1, 9]]
 
 
-def test_workers_beyond_the_colours_differ_by_dashes_and_beyond_those_share_one_name():
-    def names(workers):
+def test_workers_have_the_colours_of_the_curves_and_share_one_when_they_are_too_many():
+    def lines(workers):
         rows = pd.DataFrame(
             {"step": [0, 1] * workers, "worker": np.repeat(np.arange(workers), 2).astype(str)}
         )
         coordinates = np.random.default_rng(0).normal(size=(2 * workers, 2))
         _, ax = figures.draw_paths(coordinates, rows)
-        lines = [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
-        return [line.get_label() for line in lines], {
-            (line.get_color(), line.get_linestyle()) for line in lines
-        }
+        return [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
 
-    labels, styles = names(12)
-    assert labels == [f"worker {k}" for k in range(12)]
-    assert len({(colour, str(style)) for colour, style in styles}) == 12
-    assert names(40)[0] == ["40 workers"]
+    styles = worker_styles([str(k) for k in range(5)])
+    few = lines(5)
+    assert [line.get_label() for line in few] == [f"worker {k}" for k in range(5)]
+    assert [line.get_color() for line in few] == [styles[str(k)].color for k in range(5)]
+    assert [line.get_label() for line in lines(40)] == ["40 workers"]
 
 
 def test_a_loss_that_is_not_finite_is_hatched_and_named(walked):
