@@ -49,6 +49,17 @@ if TYPE_CHECKING:
     from landscape.interfaces import StopRule as StopRule
     from landscape.interfaces import Uncertainty as Uncertainty
     from landscape.interfaces import Walker as Walker
+    from landscape.namespaces import backends as backends
+    from landscape.namespaces import datasets as datasets
+    from landscape.namespaces import models as models
+    from landscape.namespaces import probes as probes
+    from landscape.namespaces import projectors as projectors
+    from landscape.namespaces import schedules as schedules
+    from landscape.namespaces import solvers as solvers
+    from landscape.namespaces import starts as starts
+    from landscape.namespaces import stops as stops
+    from landscape.namespaces import studies as studies
+    from landscape.namespaces import walkers as walkers
     from landscape.objective import BatchLoss as BatchLoss
     from landscape.objective import CurvatureOperator as CurvatureOperator
     from landscape.objective import Data as Data

@@ -1,0 +1,74 @@
+"""``landscape.probes`` and its like as type checkers see them; there is no such module when Python runs.
+
+The names of this project's own components have their types here. All other names are looked up when the program
+runs, and are ``Any`` to a type checker (see ``Namespace.__getattr__``), as are those of plugins that are not
+installed. A test compares this file with the entry points.
+"""
+
+import landscape.composition.in_process
+import landscape.composition.schedules
+import landscape.composition.starts
+import landscape_covariance.covariance
+import landscape_hessian.overlap
+import landscape_hessian.spectrum
+import landscape_homotopy.monodromy
+import landscape_networks.deep_linear
+import landscape_networks.digits
+import landscape_networks.mlp
+import landscape_projectors.pca
+import landscape_projectors.som
+import landscape_walkers.easgd
+import landscape_walkers.path
+import landscape_walkers.sgd
+from landscape.plugins.registry import Namespace
+
+class _Models(Namespace):
+    DeepLinear: type[landscape_networks.deep_linear.DeepLinear]
+    MLP: type[landscape_networks.mlp.MLP]
+
+class _Datasets(Namespace):
+    Digits: type[landscape_networks.digits.Digits]
+
+class _Probes(Namespace):
+    CosineWithStart: type[landscape_walkers.path.CosineWithStart]
+    DistanceFromStart: type[landscape_walkers.path.DistanceFromStart]
+    GradientCovariance: type[landscape_covariance.covariance.GradientCovariance]
+    GradientHessianOverlap: type[landscape_hessian.overlap.GradientHessianOverlap]
+    GradientNorm: type[landscape_walkers.path.GradientNorm]
+    HessianSpectrum: type[landscape_hessian.spectrum.HessianSpectrum]
+    Loss: type[landscape_walkers.path.Loss]
+    Score: type[landscape_walkers.path.Score]
+    WeightNorm: type[landscape_walkers.path.WeightNorm]
+
+class _Walkers(Namespace):
+    EASGD: type[landscape_walkers.easgd.EASGD]
+    SGD: type[landscape_walkers.sgd.SGD]
+
+class _Projectors(Namespace):
+    PCA: type[landscape_projectors.pca.PCA]
+    SOM: type[landscape_projectors.som.SOM]
+
+class _Solvers(Namespace):
+    Monodromy: type[landscape_homotopy.monodromy.Monodromy]
+
+class _Backends(Namespace):
+    InProcess: type[landscape.composition.in_process.InProcess]
+
+class _Starts(Namespace):
+    Fresh: type[landscape.composition.starts.Fresh]
+    FromFile: type[landscape.composition.starts.FromFile]
+
+class _Schedules(Namespace):
+    At: type[landscape.composition.schedules.At]
+
+models: _Models
+datasets: _Datasets
+probes: _Probes
+walkers: _Walkers
+projectors: _Projectors
+solvers: _Solvers
+backends: _Backends
+starts: _Starts
+stops: Namespace
+schedules: _Schedules
+studies: Namespace
