@@ -17,6 +17,7 @@ from typing import Any, Union, get_args, get_origin
 
 import attrs
 import cattrs
+from cattrs import IterableValidationNote
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
 from cattrs.gen import make_dict_structure_fn
 
@@ -119,7 +120,7 @@ def _find_component(name: str, wanted: type, trust: bool) -> type[Component]:
             raise ConfigurationError(f"{name!r} cannot be imported: {error}.") from error
     else:
         found = plugins.get(kind, name)
-    if not (isinstance(found, type) and issubclass(found, wanted)):
+    if not (isinstance(found, type) and issubclass(found, wanted) and issubclass(found, Component)):
         raise ConfigurationError(f"{name!r} is not a {wanted.__name__}.")
     return found
 
@@ -283,7 +284,7 @@ def _converter(trust: bool) -> cattrs.Converter:
             try:
                 members.append(converter.structure(entry, kind))
             except Exception as problem:
-                problem.add_note(cattrs.IterableValidationNote("", index, kind))
+                problem.add_note(IterableValidationNote("", index, kind))
                 problems.append(problem)
         if problems:
             raise IterableValidationError("", problems, tuple)
@@ -333,15 +334,10 @@ def _problems(error: BaseException, path: str) -> list[tuple[str, str]]:
     """Flatten cattrs' tree of exceptions into (path, sentence) pairs."""
     if isinstance(error, ClassValidationError | IterableValidationError):
         found: list[tuple[str, str]] = []
-        with_notes: list[tuple[Any, Any]]
         with_notes, without = error.group_exceptions()
         for problem, note in with_notes:
-            below = (
-                f"{path}[{note.index}]"
-                if isinstance(error, IterableValidationError)
-                else f"{path}.{note.name}"
-            )
-            found += _problems(problem, below)
+            place = f"[{note.index}]" if isinstance(note, IterableValidationNote) else f".{note.name}"
+            found += _problems(problem, path + place)
         for problem in without:
             found += _problems(problem, path)
         return found
