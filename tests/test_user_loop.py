@@ -24,7 +24,7 @@ def _probes():
         *PATH_PROBES,
         ls.probes.HessianSpectrum(k=3),
         ls.probes.GradientHessianOverlap(k=3),
-        ls.probes.GradientCovariance(batches=4),
+        ls.probes.GradientCovariance(batches=4, batch_size=8),
     ]
 
 
@@ -180,7 +180,7 @@ def test_what_a_recorder_measures_belongs_to_the_weights_and_buffers_of_that_ste
         theta = torch.cat([p.detach().flatten() for p in judge.parameters()]).double()
         expected.append(
             [
-                float(loss),
+                loss.item(),
                 float((judge(x).argmax(1) == y).double().mean()),
                 float(gradient.norm()),
                 float(theta.norm()),

@@ -5,10 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from landscape_networks.digits import Digits
 from sklearn.datasets import load_digits
 
 from landscape.errors import ConfigurationError
+from landscape.testing import check_component
+from landscape_networks.digits import Digits
 
 
 def _generator(seed=0):
@@ -102,3 +103,8 @@ def test_images_can_keep_their_shape():
 def test_impossible_fields_are_refused_by_value(fields, message):
     with pytest.raises(ConfigurationError, match=message):
         Digits(**fields)
+
+
+def test_the_dataset_keeps_the_rules_of_a_component():
+    check_component(Digits)
+    check_component(Digits(test_fraction=0.5, examples=100, centre=True, flatten=False))

@@ -1,16 +1,18 @@
 """MLP against nn.Linear, formulas for variances, and bad input."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from landscape_networks.mlp import MLP
 from torch import nn
 
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Model
+from landscape.testing import check_component
+from landscape_networks.mlp import MLP
 
 
 def _generator(seed=0):
@@ -110,7 +112,7 @@ def test_outputs_have_the_shape_of_floating_point_targets(hidden, shape, target,
     assert module(x).shape == y.shape
     assert module(x[:1]).shape == y[:1].shape
     widths = (math.prod(shape), *hidden, math.prod(target))
-    expected = sum(n * (m + bias) for m, n in zip(widths, widths[1:], strict=False))
+    expected = sum(n * (m + bias) for m, n in pairwise(widths))
     assert sum(parameter.numel() for parameter in module.parameters()) == expected
 
 
@@ -168,3 +170,8 @@ def test_batches_that_fit_no_mlp_are_refused_with_a_cure(batch, message):
 def test_outputs_that_contradict_floating_point_targets_are_refused():
     with pytest.raises(ConfigurationError, match="outputs=3"):
         MLP(outputs=3).build((torch.rand(2, 3), torch.rand(2, 2)), _generator())
+
+
+def test_the_model_keeps_the_rules_of_a_component():
+    check_component(MLP)
+    check_component(MLP(hidden=(), outputs=3, activation="relu", initialisation="xavier_normal", scale=0.5))

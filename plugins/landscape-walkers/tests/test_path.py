@@ -123,3 +123,14 @@ def test_probes_are_found_by_name_and_measured_as_such(classifier):
         "cosine_with_start",
         "distance_from_start",
     ]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_not_finite_comes_with_a_warning(classifier, bad):
+    landscape = classifier()
+    theta = torch.full((landscape.size,), bad)
+    point = _point(landscape, theta, landscape.initial())
+    for probe in (Loss(), GradientNorm(), WeightNorm(), CosineWithStart(), DistanceFromStart()):
+        measurement = point.measure(probe)
+        assert not any(map(math.isfinite, measurement.scalars.values()))
+        assert "left the finite numbers" in measurement.warnings[0]

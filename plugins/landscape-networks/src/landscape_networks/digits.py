@@ -31,7 +31,7 @@ def _check_fraction(instance: Digits, attribute: Attribute[float], value: float)
         )
 
 
-def _check_examples(instance: Digits, attribute: Attribute[Any], value: int | None) -> None:
+def _check_examples(instance: Digits, attribute: Attribute[Any], value: Any) -> None:
     if value is not None and not (isinstance(value, int) and _CLASSES <= value <= _IMAGES):
         raise ConfigurationError(
             f"Digits: examples={value!r} is not possible; there are {_IMAGES} images, and at least "

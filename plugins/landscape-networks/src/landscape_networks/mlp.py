@@ -54,7 +54,7 @@ def _one_of(known: Sequence[str]) -> Callable[[Any, Attribute[str], str], None]:
 
 
 def _widths(value: Sequence[int]) -> tuple[int, ...]:
-    widths = tuple(value)
+    widths: tuple[Any, ...] = tuple(value)
     if not all(isinstance(width, int) and not isinstance(width, bool) and width >= 1 for width in widths):
         raise ConfigurationError(
             f"MLP: hidden={value!r} is not possible; give the widths of the hidden layers, each at least 1, "
@@ -63,7 +63,7 @@ def _widths(value: Sequence[int]) -> tuple[int, ...]:
     return widths
 
 
-def _check_outputs(instance: MLP, attribute: Attribute[Any], value: int | None) -> None:
+def _check_outputs(instance: MLP, attribute: Attribute[Any], value: Any) -> None:
     if value is not None and (not isinstance(value, int) or value < 1):
         raise ConfigurationError(
             f"MLP: outputs={value!r} is not possible; give a number of at least 1, or None to read it from "
@@ -152,7 +152,9 @@ class MLP(Model):
         widths = (inputs, *self.hidden, outputs)
         for number, (fan_in, fan_out) in enumerate(pairwise(widths), start=1):
             # skip_init: the constructor would draw from the global random state.
-            linear = skip_init(nn.Linear, fan_in, fan_out, bias=self.bias, device=generator.device)
+            linear: nn.Linear = skip_init(  # type: ignore[no-untyped-call]
+                nn.Linear, fan_in, fan_out, bias=self.bias, device=generator.device
+            )
             self._initialise(linear, generator)
             layers[f"layer{number}"] = linear
             if number < len(widths) - 1:

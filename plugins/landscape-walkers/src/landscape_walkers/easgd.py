@@ -210,7 +210,12 @@ class EASGD(Walker[EASGDState]):
         if "moving_rate" in own and "elasticity" not in own and self.elasticity is None:
             own["elasticity"] = self._elasticity(own["moving_rate"], len(self.positions(state)))
         base = self.base.adjust(state.base, **changes) if changes else state.base
-        return attrs.evolve(state, base=base, **own)
+        return attrs.evolve(
+            state,
+            base=base,
+            moving_rate=own.get("moving_rate", state.moving_rate),
+            elasticity=own.get("elasticity", state.elasticity),
+        )
 
     def _elasticity(self, moving_rate: float, workers: int) -> float:
         return moving_rate / workers if self.elasticity is None else self.elasticity

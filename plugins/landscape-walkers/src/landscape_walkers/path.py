@@ -38,7 +38,7 @@ class Loss(Probe):
     def measure(self, point: Point, generator: torch.Generator) -> Measurement:
         """Return the column ``loss``."""
         value = point.value() if self.split == "train" else point.on(self.split).value(point.theta)
-        return Measurement(scalars={_named("loss", self.split): float(value)})
+        return _found(_named("loss", self.split), float(value))
 
 
 @frozen
@@ -69,7 +69,8 @@ class Score(Probe):
                 "class targets; elsewhere give Landscape(..., score=function of (output, target)), or leave "
                 "the probe out."
             )
-        return Measurement(scalars={_named("score", self.split): float(landscape.score(point.theta))})
+        score = landscape.score(point.theta)
+        return _found(_named("score", self.split), math.nan if score is None else float(score))
 
 
 @frozen
@@ -90,7 +91,7 @@ class GradientNorm(Probe):
     def measure(self, point: Point, generator: torch.Generator) -> Measurement:
         """Return the column ``gradient_norm``."""
         gradient = point.gradient() if self.split == "train" else point.on(self.split).gradient(point.theta)
-        return Measurement(scalars={_named("gradient_norm", self.split): _norm(gradient)})
+        return _found(_named("gradient_norm", self.split), _norm(gradient))
 
 
 @frozen
@@ -102,7 +103,7 @@ class WeightNorm(Probe):
 
     def measure(self, point: Point, generator: torch.Generator) -> Measurement:
         """Return the column ``weight_norm``."""
-        return Measurement(scalars={"weight_norm": _norm(point.theta)})
+        return _found("weight_norm", _norm(point.theta))
 
 
 @frozen
@@ -123,7 +124,7 @@ class CosineWithStart(Probe):
             return _unknown(name, f"the {'present' if here == 0 else 'initial'} weights are all zero")
         cosine = _dot(point.theta, point.initial) / here / start
         # Rounding may lead an ulp beyond 1, where acos would fail. NaN compares false and stays.
-        return Measurement(scalars={name: math.copysign(1.0, cosine) if abs(cosine) > 1 else cosine})
+        return _found(name, math.copysign(1.0, cosine) if abs(cosine) > 1 else cosine)
 
 
 @frozen
@@ -139,11 +140,16 @@ class DistanceFromStart(Probe):
         if point.initial is None:
             return _unknown(name, "the point does not know where its path started")
         squares = sum(float((a - b).square().sum()) for a, b in _pieces(point.theta, point.initial))
-        return Measurement(scalars={name: math.sqrt(squares)})
+        return _found(name, math.sqrt(squares))
 
 
 def _named(name: str, split: str) -> str:
     return name if split == "train" else f"{name}_{split}"
+
+
+def _found(name: str, value: float) -> Measurement:
+    warnings = () if math.isfinite(value) else (f"{name} is {value}: the path has left the finite numbers.",)
+    return Measurement(scalars={name: value}, warnings=warnings)
 
 
 def _unknown(name: str, why: str) -> Measurement:
@@ -155,8 +161,9 @@ _PIECE = 2**20
 
 
 def _pieces(a: Tensor, b: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    for first, second in zip(a.split(_PIECE), b.split(_PIECE), strict=True):
-        yield first.double(), second.to(first.device).double()
+    for begin in range(0, len(a), _PIECE):
+        piece = slice(begin, begin + _PIECE)
+        yield a[piece].double(), b[piece].to(a.device).double()
 
 
 def _dot(a: Tensor, b: Tensor) -> float:

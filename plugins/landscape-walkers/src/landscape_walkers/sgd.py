@@ -248,12 +248,16 @@ class SGD(Walker[SGDState]):
             For other names, values outside of their range, and tuples of another length than K.
         """
         check_names("SGD", list(changes), list(_RANGES))
-        values = {name: given(value) for name, value in changes.items()}
-        for name, value in values.items():
+        workers, values = len(state.positions), {}
+        for name, change in changes.items():
+            value = given(change)
             check_number("SGD", name, value, *_RANGES[name])
-        workers = len(state.positions)
+            values[name] = spread("SGD", name, value, workers)
         return attrs.evolve(
-            state, **{name: spread("SGD", name, value, workers) for name, value in values.items()}
+            state,
+            lr=values.get("lr", state.lr),
+            momentum=values.get("momentum", state.momentum),
+            weight_decay=values.get("weight_decay", state.weight_decay),
         )
 
 

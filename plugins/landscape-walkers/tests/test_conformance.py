@@ -1,0 +1,62 @@
+"""What landscape asks of every walker and probe."""
+
+import pytest
+
+from landscape.testing import check_probe, check_walker
+from landscape_walkers.easgd import EASGD
+from landscape_walkers.path import (
+    CosineWithStart,
+    DistanceFromStart,
+    GradientNorm,
+    Loss,
+    Score,
+    WeightNorm,
+)
+from landscape_walkers.sgd import SGD
+
+BASES = [
+    SGD(lr=0.1),
+    SGD(lr=0.1, batch_size=8),
+    SGD(lr=(0.1, 0.05, 0.2), batch_size=5, momentum=0.9, weight_decay=(0.0, 0.1, 0.0), nesterov=False),
+    SGD(lr=0.05, batch_size=7, momentum=0.9, nesterov=True, workers=2),
+]
+
+
+@pytest.mark.parametrize("walker", BASES, ids=str)
+def test_sgd_keeps_the_rules_of_a_walker(walker):
+    check_walker(walker)
+
+
+@pytest.mark.parametrize(
+    "walker",
+    [
+        EASGD(SGD(lr=0.1, batch_size=8)),
+        EASGD(SGD(lr=0.1, batch_size=8, momentum=0.9), workers=3, moving_rate=0.5, elasticity=0.1, period=2),
+        EASGD(BASES[2], workers=3),
+    ],
+    ids=str,
+)
+def test_easgd_keeps_the_rules_of_a_walker(walker):
+    check_walker(walker)
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [
+        Loss(),
+        Loss("test"),
+        GradientNorm(),
+        GradientNorm("test"),
+        WeightNorm(),
+        CosineWithStart(),
+        DistanceFromStart(),
+    ],
+    ids=str,
+)
+def test_path_probes_keep_the_rules_of_a_probe(probe):
+    check_probe(probe)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_the_score_keeps_the_rules_of_a_probe(classifier, split):
+    check_probe(Score(split), classifier())
