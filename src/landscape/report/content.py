@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -34,8 +36,8 @@ def page_of(run: Any) -> Page:
         facts["Resumed"] = f"{len(state['attempts']) - 1} times" if len(state["attempts"]) > 2 else "once"
     notice = ""
     if state["status"] not in ("complete", "running"):
-        reason = f": {state['reason']}" if state["reason"] else ""
-        notice = f"This run is not complete. It {_ENDS[state['status']]}{reason}."
+        reason = f" ({state['reason']})" if state["reason"] else ""
+        notice = f"This run is not complete: it {_ENDS[state['status']]}{reason}."
     return Page(run.directory.name or _title(run), lead(run), sections_of(run), facts, notice)
 
 
@@ -95,7 +97,7 @@ def _making(run: Any) -> list[Section]:
     sections = [
         Section(
             "Configuration",
-            settings=_recipe(configuration),
+            settings=_ordered(_recipe(configuration), _RECIPE),
             raw=[Raw.json("config.json", run.configuration)],
         )
     ]
@@ -106,7 +108,7 @@ def _making(run: Any) -> list[Section]:
         Section(
             "Provenance",
             text,
-            settings=_ordered(provenance),
+            settings=_ordered(provenance, _MACHINE),
             raw=[Raw.json("provenance.json", run.provenance)],
         )
     )
@@ -215,60 +217,92 @@ def _table(name: str, frame: pd.DataFrame) -> Table:
     if not isinstance(frame.index, pd.RangeIndex) or frame.index.name is not None:
         frame = frame.reset_index()
     title = name.replace("_", " ")
-    return Table(title[:1].upper() + title[1:], frame, file=f"tables/{file_name(name)}.csv")
+    return Table(f"{title[:1].upper()}{title[1:]}.", frame, file=f"tables/{file_name(name)}.csv")
 
 
 def last_values(metrics: pd.DataFrame) -> Table:
     """Return the last value of every quantity for every worker, with its error where one is known."""
-    workers = sorted(metrics["worker"].unique(), key=style.order_of)
-    rows = []
+    workers = sorted(
+        metrics["worker"].unique(), key=lambda worker: (worker.isdecimal(), style.order_of(worker))
+    )
+    titles = {worker: f"worker {worker}" if worker.isdecimal() else worker for worker in workers}
+    rows: list[dict[str, Any]] = []
     names = curves.quantities(metrics)
     for name in names[:_QUANTITIES]:
-        row: dict[str, Any] = {"quantity": numbers.name_of(name), "step": None}
-        for worker in workers:
+        row: dict[str, Any] = {"quantity": numbers.name_of(name), "step": 0}
+        for worker, title in titles.items():
             known = metrics[(metrics["worker"] == worker) & metrics[name].notna()]
-            text = "–"
+            row[title] = "–"
             if len(known):
                 last = known.loc[known["step"].idxmax()]
-                error = last.get(f"{name}_error", float("nan"))
-                value = float(last[name])
-                text = numbers.number(value) if pd.isna(error) else numbers.with_error(value, float(error))
-                row["step"] = max(row["step"] or 0, int(last["step"]))
-            row[worker if not worker.isdecimal() else f"worker {worker}"] = text
+                value, error = float(last[name]), float(last.get(f"{name}_error", float("nan")))
+                row[title] = numbers.number(value) if math.isnan(error) else numbers.with_error(value, error)
+                row["step"] = max(row["step"], int(last["step"]))
         rows.append(row)
-    frame = pd.DataFrame(rows).astype({"step": "Int64"})
-    caption = "The last value of every quantity, with the reported error where there is one."
+    frame = pd.DataFrame(rows)
+    caption = "The last value of every quantity"
+    if frame["step"].nunique() == 1:
+        caption += f", at step {frame['step'].iloc[0]}"
+        frame = frame.drop(columns="step")
+    if any("±" in row[title] for row in rows for title in titles.values()):
+        caption += ", with the error that its probe reports"
     if len(names) > _QUANTITIES:
-        caption += f" {len(names) - _QUANTITIES} further quantities stand in metrics.jsonl only."
-    return Table("Last values", frame, caption, rows=_QUANTITIES)
+        caption += f". {len(names) - _QUANTITIES} further quantities stand in metrics.jsonl only"
+    return Table("Last values.", frame, f"{caption}.", rows=_QUANTITIES, right=tuple(titles.values()))
 
 
 def _warnings(metrics: pd.DataFrame) -> list[str]:
-    """Return every distinct warning with the steps and workers it was given at."""
+    """Return every distinct warning, with where it was given."""
     if "warnings" not in metrics:
         return []
     given: dict[str, list[tuple[int, str]]] = {}
     for step, worker, texts in metrics[["step", "worker", "warnings"]].itertuples(index=False, name=None):
         if isinstance(texts, str):
-            for text in filter(None, texts.split("; ")):
+            # One cell holds all warnings of its row, each behind the name of its probe.
+            for text in re.split(r"; (?=\w+: )", texts):
                 given.setdefault(text, []).append((step, worker))
     sentences = []
     for text, places in given.items():
-        steps = [step for step, _ in places]
+        steps = sorted({step for step, _ in places})
         who = sorted({worker for _, worker in places}, key=style.order_of)
-        when = f"step {steps[0]}" if len(set(steps)) == 1 else f"steps {min(steps)} to {max(steps)}"
-        often = "" if len(places) == 1 else f", {len(places)} times"
-        sentences.append(f"{text} ({when}{often}; {', '.join(who)})")
+        when = f"step {steps[0]}" if len(steps) == 1 else f"{len(steps)} steps from {steps[0]} to {steps[-1]}"
+        whose = f"worker {who[0]}" if len(who) == 1 else f"workers {', '.join(who[:-1])} and {who[-1]}"
+        sentences.append(f"{text.rstrip('.')}: at {when}, {whose}.")
     return sentences
 
 
-_FIRST = ("landscape", "commit", "command", "python", "platform", "processor", "device", "threads", "engine")
+_RECIPE = (
+    *(
+        "name",
+        "text",
+        "model",
+        "family",
+        "dataset",
+        "loss",
+        "penalty",
+        "start",
+        "walker",
+        "solver",
+        "samples",
+    ),
+    *("steps", "schedule", "stop", "probes", "snapshots", "projectors", "seed"),
+)
+_MACHINE = (
+    "landscape",
+    "commit",
+    "command",
+    "python",
+    "platform",
+    "processor",
+    "device",
+    "threads",
+    "engine",
+)
 
 
-def _ordered(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the provenance with what people look for first in front."""
-    first = {key: provenance[key] for key in _FIRST if key in provenance}
-    rest = {key: value for key, value in provenance.items() if key not in first}
-    if isinstance(first.get("command"), list | tuple):
-        first["command"] = " ".join(map(str, first["command"]))
-    return first | rest
+def _ordered(settings: Mapping[str, Any], first: Sequence[str]) -> dict[str, Any]:
+    """Return settings with what people look for first in front; on disk they are sorted by name."""
+    ordered = {key: settings[key] for key in (*first, *settings) if key in settings}
+    if isinstance(ordered.get("command"), list | tuple):
+        ordered["command"] = " ".join(map(str, ordered["command"]))
+    return ordered

@@ -37,14 +37,11 @@ class _Panel:
         Its title and the label of its vertical axis.
     columns
         The columns it draws: the first solid, the second dashed.
-    limits
-        Where the quantity lives by definition, or None.
     """
 
     title: str
     y: str
     columns: tuple[str, ...]
-    limits: tuple[float, float] | None = None
 
 
 _TRAINING = (
@@ -69,6 +66,7 @@ class _Family:
     y: str
     item: str
     caption: str
+    limits: tuple[float, float] | None = None
 
 
 _FAMILIES = (
@@ -95,20 +93,27 @@ _FAMILIES = (
         "overlap",
         "v",
         "Overlap of the gradient with the leading eigenvectors v₁, v₂, … of the Hessian.",
+        limits=(0.0, 1.0),
     ),
 )
 
 
 def quantities(metrics: pd.DataFrame) -> list[str]:
-    """Return the columns that hold measured numbers: not steps, workers, errors or words."""
-    names = []
+    """Return the columns that hold measured numbers: not steps, workers, errors or words.
+
+    The well-known ones come first, then spectra, then the others as they first appeared.
+    """
+    names: list[str] = []
     for name in metrics.columns:
         is_error = name.endswith("_error") and name.removesuffix("_error") in metrics.columns
         if name in ("step", "worker", "attempt") or is_error:
             continue
         if pd.api.types.is_numeric_dtype(metrics[name]) and metrics[name].notna().any():
             names.append(str(name))
-    return names
+    known = [name for panel in (*_TRAINING, *_PATH) for name in panel.columns if name in names]
+    spectra = [name for family in _FAMILIES for name in _members(names, family.stem)]
+    first = [*known, *spectra]
+    return [*first, *(name for name in names if name not in first)]
 
 
 def figures(metrics: pd.DataFrame) -> Iterator[Figure]:
@@ -203,7 +208,8 @@ def _curves(
 
     styles = style.worker_styles(list(metrics["worker"].unique()))
     columns = min(2, len(panels))
-    canvas, grid = style.figure(-(-len(panels) // columns), columns)
+    rows = -(-len(panels) // columns)
+    canvas, grid = style.figure(rows, columns, height=(3.0 if columns == 1 else 2.2) * rows + 0.5)
     dashed = False
     logarithmic = []
     banded = False
@@ -246,13 +252,15 @@ def _spectrum(metrics: pd.DataFrame, family: _Family, members: Sequence[str]) ->
     # The centre and the like are what the run is about: they are never the ones left out.
     shown = sorted(workers, key=lambda worker: (worker.isdecimal(), style.order_of(worker)))[:PANELS]
     shown = sorted(shown, key=style.order_of)
-    columns = min(2, len(shown))
-    canvas, grid = style.figure(-(-len(shown) // columns), columns)
+    # Panels share both axes, so that workers can be compared.
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    height = 3.6 if len(shown) == 1 else 2.0 * rows + 0.5
+    canvas, grid = style.figure(rows, columns, height=height, share_x=True, share_y=True)
     colours = style.sequence(len(members))
     values: list[float] = []
     banded = False
     for axes, worker in zip(grid.flat, shown, strict=False):
-        style.dress(axes, x="step", y=family.y)
         if len(workers) > 1:
             style.dress(axes, title=_who(worker))
         for colour, column in zip(colours, members, strict=True):
@@ -261,15 +269,19 @@ def _spectrum(metrics: pd.DataFrame, family: _Family, members: Sequence[str]) ->
             banded |= f"{column}_error" in metrics
         _whole_steps(axes)
     logarithmic = False
-    for axes in grid.flat[: len(shown)]:  # one scale for all panels, so that they can be compared
-        logarithmic = style.scale(axes, values) == "log"
-    if values and len(shown) > 1:
-        low = min(axes.get_ylim()[0] for axes in grid.flat[: len(shown)])
-        high = max(axes.get_ylim()[1] for axes in grid.flat[: len(shown)])
-        for axes in grid.flat[: len(shown)]:
-            axes.set_ylim(low, high)
-    for axes in grid.flat[len(shown) :]:
-        axes.set_axis_off()
+    if family.limits is not None and min(values) >= family.limits[0] and max(values) <= family.limits[1]:
+        room = 0.03 * (family.limits[1] - family.limits[0])
+        grid.flat[0].set_ylim(family.limits[0] - room, family.limits[1] + room)
+    else:
+        logarithmic = style.scale(grid.flat[0], values) == "log"
+    for axes in grid[:, 0]:
+        style.dress(axes, y=family.y)
+    for index, axes in enumerate(grid.flat):
+        if index >= len(shown):
+            axes.set_axis_off()
+        elif index + columns >= len(shown):  # nothing below it
+            axes.tick_params(labelbottom=True)
+    canvas.supxlabel("step", fontsize=style.TEXT, color=style.INK)
     labels = [family.item + subscript(name.rpartition("_")[2]) for name in members]
     style.legend_below(canvas, [Line2D([], [], color=colour, linewidth=2) for colour in colours], labels)
     sentences = [family.caption]
@@ -315,7 +327,7 @@ def _remarks(
     sentences = []
     special = [worker for worker in styles if not worker.isdecimal()]
     if special and len(special) < len(styles):
-        sentences.append(f"Thick: {' and '.join(special)}.")
+        sentences.append(f"Thick lines: {' and '.join(special)}.")
     if logarithmic:
         which = "" if len(logarithmic) == panels else f" for {' and '.join(map(str.lower, logarithmic))}"
         sentences.append(f"Logarithmic vertical axis{which}.")

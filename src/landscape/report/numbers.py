@@ -28,8 +28,8 @@ _NAMES = {
 }
 _FAMILIES = {
     "hessian_eigenvalue": "Hessian eigenvalue λ",
-    "covariance_eigenvalue": "Gradient covariance eigenvalue σ",
-    "gradient_hessian_overlap": "Overlap of the gradient with Hessian eigenvector ",
+    "covariance_eigenvalue": "Covariance eigenvalue σ",
+    "gradient_hessian_overlap": "Gradient–Hessian overlap ",
 }
 
 
@@ -62,8 +62,8 @@ def number(value: Any, digits: int = 4) -> str:
         return "NaN"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    if value == int(value) and abs(value) < 10_000:
-        return number(int(value))
+    if value == 0:
+        return "0"
     text = f"{value:.{digits - 1}e}"
     mantissa, exponent = text.split("e")
     if -4 <= int(exponent) < digits + 2:

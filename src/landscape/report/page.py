@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -67,6 +68,8 @@ class Table:
         A file that holds the whole table, relative to the page, or None.
     rows
         At most so many rows are shown.
+    right
+        Columns of words that are aligned like numbers; numbers are anyway.
     """
 
     title: str
@@ -74,6 +77,7 @@ class Table:
     caption: str = ""
     file: str | None = None
     rows: int = ROWS
+    right: tuple[str, ...] = ()
 
 
 @frozen
@@ -239,10 +243,15 @@ def _cells(table: Table) -> dict[str, Any]:
     tail = min(4, table.rows // 4)
     shown = pd.concat([frame.head(table.rows - tail), frame.tail(tail)]) if cut else frame
     numeric = [
-        pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name])
+        name in table.right
+        or (pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name]))
         for name in frame.columns
     ]
-    rows = [[_cell(value) for value in row] for row in shown.itertuples(index=False, name=None)]
+    whole = [_is_whole(frame.iloc[:, index]) for index in range(frame.shape[1])]
+    rows = [
+        [_cell(value, counts) for value, counts in zip(row, whole, strict=True)]
+        for row in shown.itertuples(index=False, name=None)
+    ]
     return {
         "columns": [(str(name), right) for name, right in zip(frame.columns, numeric, strict=True)],
         "rows": rows,
@@ -252,7 +261,15 @@ def _cells(table: Table) -> dict[str, Any]:
     }
 
 
-def _cell(value: Any) -> str:
+def _is_whole(column: pd.Series[Any]) -> bool:
+    """Whether a column counts something, though a missing value made its numbers floats."""
+    if not pd.api.types.is_float_dtype(column):
+        return False
+    known = column.dropna()
+    return bool(len(known) and ((known == known.round()) & (known.abs() < 1e15)).all())
+
+
+def _cell(value: Any, counts: bool = False) -> str:
     if value is None or value is pd.NA or value is pd.NaT:
         return "–"
     if isinstance(value, str):
@@ -262,7 +279,9 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool | int):
         return numbers.number(value)
     if isinstance(value, float):
-        return "–" if value != value else numbers.number(value)
+        if math.isnan(value):
+            return "–"
+        return numbers.number(int(value) if counts else value)
     if isinstance(value, complex):
         sign = "−" if value.imag < 0 else "+"
         return f"{numbers.number(value.real)} {sign} {numbers.number(abs(value.imag))}i"
@@ -287,9 +306,9 @@ def _tree(value: Any) -> dict[str, Any]:
 def _leaf(value: Any) -> str:
     if value is None:
         return "none"
-    if isinstance(value, bool | int | float):
-        return numbers.number(value, 12).rstrip()
-    return str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)  # numbers too: a setting is shown with every digit it was given with
 
 
 @cache

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DOTS_PER_INCH",
+    "INK",
     "PALETTE",
+    "TEXT",
     "WIDTH",
     "LineStyle",
     "dress",
@@ -39,9 +41,10 @@ WIDTH = 6.5
 #: Resolution of saved pictures; 200 is sharp on a screen of twice the usual density at this width.
 DOTS_PER_INCH = 200
 
-_INK = "#222222"
+#: Colour of words, and their size in points.
+INK = "#222222"
+TEXT = 8.5
 _FAINT = "#D9D9D9"
-_TEXT = 8.5
 
 
 def figure(
@@ -51,6 +54,7 @@ def figure(
     width: float = WIDTH,
     height: float | None = None,
     share_x: bool = False,
+    share_y: bool = False,
 ) -> tuple[Figure, np.ndarray]:
     """Make a figure with a grid of axes, laid out so that nothing overlaps.
 
@@ -60,8 +64,8 @@ def figure(
         The grid.
     width, height
         In inches. By default the panels are two thirds as high as wide, and at most 3.2 inches high.
-    share_x
-        Whether the panels share one horizontal axis.
+    share_x, share_y
+        Whether all panels share their horizontal, their vertical axis.
 
     Returns
     -------
@@ -73,7 +77,7 @@ def figure(
     if height is None:
         height = rows * min(3.2, width / columns * 2 / 3)
     made = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    axes = made.subplots(rows, columns, squeeze=False, sharex=share_x)
+    axes = made.subplots(rows, columns, squeeze=False, sharex=share_x, sharey=share_y)
     for panel in axes.flat:
         dress(panel)
     return made, axes
@@ -92,15 +96,15 @@ def dress(
     for side in ("left", "bottom"):
         axes.spines[side].set_color("#888888")
         axes.spines[side].set_linewidth(0.8)
-    axes.tick_params(which="both", labelsize=_TEXT - 0.5, colors=_INK, color="#888888", width=0.8)
+    axes.tick_params(which="both", labelsize=TEXT - 0.5, colors=INK, color="#888888", width=0.8)
     axes.grid(True, color=_FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     if title is not None:
-        axes.set_title(title, fontsize=_TEXT + 0.5, color=_INK, loc="left")
+        axes.set_title(title, fontsize=TEXT + 0.5, color=INK, loc="left")
     if x is not None:
-        axes.set_xlabel(x, fontsize=_TEXT, color=_INK)
+        axes.set_xlabel(x, fontsize=TEXT, color=INK)
     if y is not None:
-        axes.set_ylabel(y, fontsize=_TEXT, color=_INK)
+        axes.set_ylabel(y, fontsize=TEXT, color=INK)
 
 
 def scale(axes: Axes, values: Iterable[float]) -> str:
@@ -185,15 +189,20 @@ def sequence(count: int) -> list[str]:
 
 def legend_below(target: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
     """Put one legend for all panels below them, where it covers nothing."""
-    if handles:
-        longest = max(len(label) for label in labels)
-        columns = max(1, min(len(handles), int(target.get_figwidth() * 15 / (longest + 6))))
-        target.legend(
-            handles,
-            labels,
-            loc="outside lower center",
-            ncols=columns,
-            frameon=False,
-            fontsize=_TEXT,
-            labelcolor=_INK,
-        )
+    if not handles:
+        return
+    # About 15 characters of this size fit into an inch; a handle takes as much room as six.
+    room = max(1, int(target.get_figwidth() * 15 / (max(map(len, labels)) + 6)))
+    rows = -(-len(handles) // room)
+    columns = -(-len(handles) // rows)
+    # matplotlib fills column by column; people read row by row.
+    order = [index for column in range(columns) for index in range(column, len(handles), columns)]
+    target.legend(
+        [handles[index] for index in order],
+        [labels[index] for index in order],
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=TEXT,
+        labelcolor=INK,
+    )
