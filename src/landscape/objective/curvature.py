@@ -1,8 +1,8 @@
-"""The Hessian as an operator: linearised once, then many products.
+r"""The Hessian as an operator: linearised once, then many products.
 
 A product with the Hessian of one batch is a backward pass through the graph of its gradient,
 
-.. math:: H v = \\nabla_\\theta \\bigl( \\nabla_\\theta \\ell(\\theta)^\\top v \\bigr)
+.. math:: H v = \nabla_\theta \bigl( \nabla_\theta \ell(\theta)^\top v \bigr)
 
 (Pearlmutter 1994, "Fast exact multiplication by the Hessian"). The graph is built once and kept. Counting
 floating-point operations, a product then costs 1.7 gradients for perceptrons and 2.0 for convolutional
@@ -26,7 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from landscape.errors import ConfigurationError, NonFiniteLossError
 from landscape.objective.batch import Batch, leaves
-from landscape.objective.differentiability import not_twice_differentiable
+from landscape.objective.differentiability import not_twice_differentiable, why_not_twice
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -124,9 +124,9 @@ class CurvatureOperator:
         if memory < 0:
             raise ConfigurationError(f"memory={memory}: give a number of bytes, 0 to keep nothing.")
         self._landscape = landscape
-        self._theta = theta
+        self._theta = theta.clone()  # the graphs must outlive an update of `theta` in place
         self._batch = batch
-        self._leaves = landscape._leaves(theta)
+        self._leaves = landscape._leaves(self._theta)
         self._kept: list[_Linearised] = []
         self.products = 0
         totals, gradient = self._linearise_all(memory)
@@ -274,31 +274,33 @@ class CurvatureOperator:
         return _Linearised(loss, gradients, self._leaves, weight), flat
 
     def _linearise_first(self, session: Session, batch: Batch) -> tuple[_Linearised, Tensor, int]:
-        """Linearise the first batch, measure the bytes it holds, and make sure that a product works.
+        """Make sure that products are possible, then linearise the first batch and measure what it holds."""
+        self._require_second_derivative(session, batch)
+        exempt = [self._theta, *self._landscape._constants(), *(leaf for _, leaf in leaves(batch))]
+        with _measured_graph(exempt) as held:
+            piece, flat = self._linearise(session, batch, graph=True)
+        # Beside the graph, the gradient itself is held, as its root.
+        return piece, flat, held.bytes + flat.nbytes
+
+    def _require_second_derivative(self, session: Session, batch: Batch) -> None:
+        """Try a product on one batch, once for each selection of parameters.
 
         Raises
         ------
         NotTwiceDifferentiableError
-            When autograd cannot differentiate the gradient.
+            When autograd cannot differentiate the gradient; names the submodule.
         """
         landscape = self._landscape
         evaluator = landscape._evaluator
-        exempt = [self._theta, *landscape._constants(), *(leaf for _, leaf in leaves(batch))]
+        if landscape.layout.names in evaluator.twice_differentiable:
+            return
         loss = landscape._loss(session, self._leaves, batch)
-        self._landscape._flat_gradient(loss, self._leaves)  # whatever fails here fails without a Hessian too
-        del loss
-        try:
-            with _measured_graph(exempt) as held:
-                piece, flat = self._linearise(session, batch, graph=True)
-            if landscape.layout.names not in evaluator.twice_differentiable:
-                piece.product([torch.ones_like(leaf) for leaf in self._leaves])
-                evaluator.twice_differentiable.add(landscape.layout.names)
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, NotImplementedError) as error:
-            raise not_twice_differentiable(evaluator.module, landscape._criterion, batch, error) from error
-        # Beside the graph, the gradient itself is held, as its root.
-        return piece, flat, held.bytes + flat.nbytes
+        landscape._flat_gradient(loss, self._leaves)  # what fails here fails without a Hessian too
+        loss = landscape._loss(session, self._leaves, batch)
+        reason = why_not_twice(loss, self._leaves)
+        if reason is not None:
+            raise not_twice_differentiable(evaluator.module, landscape._criterion, batch, reason)
+        evaluator.twice_differentiable.add(landscape.layout.names)
 
     def _linearised_penalty(self) -> _Linearised | None:
         landscape = self._landscape
@@ -356,10 +358,11 @@ class CurvatureOperator:
                 if product is not None:
                     row += piece.weight * landscape.layout.join(product)
 
-        for piece in self._kept:
-            add(piece)
-        if self._cost.batches_recomputed:
-            with self._session() as session:
+        with self._session() as session:
+            session.place(landscape._all_parts(self._leaves))
+            for piece in self._kept:
+                add(piece)
+            if self._cost.batches_recomputed:
                 for batch in landscape._batches(self._batch, first=len(self._kept)):
                     add(self._linearise(session, batch, graph=True)[0])
         landscape._reduce(sums)

@@ -1,8 +1,8 @@
-"""Finding the submodule that has no second derivative."""
+"""Whether a loss has a second derivative, and which submodule to blame when it has none."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,13 +13,43 @@ from landscape.errors import NotTwiceDifferentiableError
 from landscape.objective.batch import Batch, leaves, map_leaves
 from landscape.objective.losses import Criterion
 
-__all__ = ["not_twice_differentiable"]
+__all__ = ["not_twice_differentiable", "why_not_twice"]
+
+
+def why_not_twice(loss: Tensor, inputs: Sequence[Tensor]) -> str | None:
+    """Return why autograd cannot differentiate `loss` twice with respect to `inputs`; None when it can.
+
+    A missing second derivative shows itself in two ways. Some functions raise when their backward pass is
+    differentiated. Functions marked with ``once_differentiable`` put a node into the graph that raises when it
+    is reached, but ``torch.autograd.grad`` passes it by, because no input lies behind it, and returns a product
+    in which the function's part is silently zero. So the graph is searched for such nodes.
+    """
+    if not loss.requires_grad:
+        return None
+    # A factor that requires a gradient makes the incoming gradient of every function depend on something.
+    # Otherwise a function right before a linear loss would hide that it can be differentiated only once.
+    factor = torch.ones_like(loss, requires_grad=True)
+    try:
+        first = torch.autograd.grad(loss * factor, inputs, create_graph=True, allow_unused=True)
+        curved = [gradient for gradient in _present(first) if gradient.requires_grad]
+        if _has_error_node(curved):
+            return "trying to differentiate twice a function that was marked with @once_differentiable."
+        if curved:
+            torch.autograd.grad(
+                curved, inputs, [torch.ones_like(gradient) for gradient in curved], allow_unused=True
+            )
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, NotImplementedError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return lines[0] if lines[0].endswith(".") else f"{lines[0]}."
+    return None
 
 
 def not_twice_differentiable(
-    module: nn.Module, criterion: Criterion, batch: Batch, cause: Exception
+    module: nn.Module, criterion: Criterion, batch: Batch, reason: str
 ) -> NotTwiceDifferentiableError:
-    """Return the error that names the submodule to blame for `cause`.
+    """Return the error that names the submodule to blame.
 
     The loss is evaluated once while every submodule's inputs are recorded; then each submodule is
     differentiated twice on its own, those without children first. Parameters must be in place in `module`, as
@@ -29,13 +59,13 @@ def not_twice_differentiable(
     ----------
     module, criterion, batch
         What failed to be differentiated twice.
-    cause
+    reason
         What autograd said.
     """
     recorded: dict[nn.Module, tuple[tuple[Any, ...], Mapping[str, Any]]] = {}
 
-    def record(owner: nn.Module, inputs: tuple[Any, ...], named_inputs: dict[str, Any], output: Any) -> None:
-        recorded.setdefault(owner, (inputs, named_inputs))
+    def record(owner: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+        recorded.setdefault(owner, (inputs, named))
 
     with ExitStack() as stack:
         for submodule in module.modules():
@@ -44,67 +74,60 @@ def not_twice_differentiable(
         criterion.fn(module, batch)
 
     names = {submodule: name for name, submodule in module.named_modules()}
-    # Deepest first, so that a container is blamed only for what it does itself.
+    # Smallest first, so that a container is blamed only for what it does itself.
     for submodule in sorted(recorded, key=lambda owner: sum(1 for _ in owner.modules())):
-        said = _what_fails(submodule, *recorded[submodule])
+        said = _alone(submodule, *recorded[submodule])
         if said is not None:
+            kind = type(submodule).__name__
             name = names[submodule]
-            where = (
-                f"Submodule {name!r} ({type(submodule).__name__})"
-                if name
-                else (f"The module's own forward ({type(submodule).__name__})")
-            )
             return NotTwiceDifferentiableError(
-                f"{where} has no second derivative, so the loss has no Hessian by automatic differentiation. "
-                f"Autograd says: {said} Write its backward with differentiable operations (without "
-                "once_differentiable), replace it, or switch off the fused kernel it uses "
-                "(torch.backends.cudnn.flags(enabled=False) for recurrent layers on a GPU)."
+                f"{f'Submodule {name!r} ({kind})' if name else f'The module itself ({kind})'} has no second "
+                f"derivative, so there is no Hessian by automatic differentiation. Autograd says: {said} "
+                "Write its backward with differentiable operations (without once_differentiable), replace it, "
+                "or switch off the fused kernel it uses (torch.backends.cudnn.flags(enabled=False) for "
+                "recurrent layers on a GPU)."
             )
     return NotTwiceDifferentiableError(
         f"The loss {criterion.name!r} has no second derivative, while every submodule has. Autograd says: "
-        f"{_first_line(cause)} Write the loss with differentiable operations."
+        f"{reason} Write the loss with differentiable operations."
     )
 
 
-def _what_fails(module: nn.Module, inputs: tuple[Any, ...], named_inputs: Mapping[str, Any]) -> str | None:
-    """Differentiate half the squared output twice; return what autograd says when that fails."""
-    sources: list[Tensor] = [
-        p for p in module._parameters.values() if isinstance(p, Tensor) and p.requires_grad
-    ]
+def _alone(module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> str | None:
+    """Return why a submodule's outputs cannot be differentiated twice; None when they can."""
+    sources: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
 
     def fresh(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
             return leaf
         source = leaf.detach().clone().requires_grad_()
         sources.append(source)
-        return source.clone()  # modules that work in place may not be given a leaf
+        return source.clone()  # a module that works in place may not be given a leaf
 
-    inputs = map_leaves(fresh, inputs)
-    named_inputs = map_leaves(fresh, named_inputs)
     try:
-        # The square makes the incoming gradient depend on the weights, as any curved loss does.
-        outputs = [
-            leaf
-            for _, leaf in leaves(module(*inputs, **named_inputs))
-            if isinstance(leaf, Tensor) and leaf.requires_grad
-        ]
-    except Exception:  # a module that cannot be called alone is not the one that autograd complained about
+        output = module(*map_leaves(fresh, inputs), **map_leaves(fresh, named))
+        curved = [out for _, out in leaves(output) if isinstance(out, Tensor) and out.requires_grad]
+        if not curved or not sources:
+            return None
+        half_square = torch.stack([out.square().sum() / 2 for out in curved]).sum()
+    except Exception:  # what cannot be called alone is not what autograd complained about
         return None
-    if not outputs or not sources:
-        return None
-    try:
-        half_square = torch.stack([output.square().sum() / 2 for output in outputs]).sum()
-        first = torch.autograd.grad(half_square, sources, create_graph=True, allow_unused=True)
-        curved = [gradient for gradient in first if gradient is not None and gradient.requires_grad]
-        if curved:
-            torch.autograd.grad(
-                torch.stack([gradient.sum() for gradient in curved]).sum(), sources, allow_unused=True
-            )
-    except (RuntimeError, NotImplementedError) as error:
-        return _first_line(error)
-    return None
+    return why_not_twice(half_square, sources)
 
 
-def _first_line(error: Exception) -> str:
-    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return line if line.endswith(".") else f"{line}."
+def _present(gradients: Sequence[Tensor | None]) -> list[Tensor]:
+    return [gradient for gradient in gradients if gradient is not None]
+
+
+def _has_error_node(tensors: Sequence[Tensor]) -> bool:
+    seen: set[Any] = set()
+    pending = [tensor.grad_fn for tensor in tensors]
+    while pending:
+        node = pending.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node.name() == "torch::autograd::Error":
+            return True
+        pending.extend(function for function, _ in node.next_functions)
+    return False

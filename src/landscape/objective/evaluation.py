@@ -180,8 +180,7 @@ class Session:
             On the evaluator's device and in its dtype.
         """
         evaluator = self._evaluator
-        for owner, key, index in evaluator._trained:
-            owner._parameters[key] = parts[index]  # type: ignore[assignment]
+        self.place(parts)
         if any(owner._buffers[key] is not t or t._version != v for owner, key, t, v in self._scratch):
             self._fill_scratch()
         _seed(evaluator)
@@ -194,6 +193,15 @@ class Session:
         else:
             result = criterion.fn(evaluator.module, batch)
         return scalar(result, criterion.name).to(evaluator.device)
+
+    def place(self, parts: Sequence[Tensor]) -> None:
+        """Put the weights `parts` in the places of the parameters.
+
+        A graph in which activations are checkpointed runs parts of the module again when it is differentiated,
+        and must find the same weights there.
+        """
+        for owner, key, index in self._evaluator._trained:
+            owner._parameters[key] = parts[index]  # type: ignore[assignment]
 
     def _fill_scratch(self) -> None:
         self._scratch = []
@@ -208,8 +216,10 @@ def _generators(device: torch.device) -> list[torch.Generator]:
     """Return torch's global generators that a forward pass on `device` may draw from."""
     generators = [torch.default_generator]
     if device.type == "cuda":
-        torch.cuda.init()
-        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        index: int | None = device.index
+        if index is None:
+            index = torch.cuda.current_device()
         generators.append(torch.cuda.default_generators[index])
     return generators
 
@@ -235,7 +245,7 @@ def _seed(evaluator: Evaluator) -> None:
         generator.manual_seed(_DRAW_SEED)
     if evaluator._draws_elsewhere is not False:
         random.seed(_DRAW_SEED)
-        np.random.seed(_DRAW_SEED)  # noqa: NPY002 - the global generator is the one a module may draw from
+        np.random.seed(_DRAW_SEED)  # the global generator is the one a module may draw from
 
 
 def _same(first: Any, second: Any) -> bool:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from landscape.errors import ConfigurationError, LandscapeError, UnstableDataError
+from landscape.errors import ConfigurationError, DataError, LandscapeError, UnstableDataError
 from landscape.objective.batch import Batch, PerRow, examples_in, leaves, map_leaves, move
 from landscape.objective.curvature import DEFAULT_MEMORY, CurvatureOperator
 from landscape.objective.data import Data, as_data
 from landscape.objective.evaluation import Evaluator, Session
 from landscape.objective.layout import Layout
-from landscape.objective.losses import Criterion, Reduction, has_class_targets, resolve_loss, resolve_score
+from landscape.objective.losses import (
+    Criterion,
+    Reduction,
+    has_class_targets,
+    resolve_loss,
+    resolve_score,
+    scalar,
+)
 from landscape.objective.stream import BatchStream
 
 __all__ = ["Landscape"]
 
-Penalty = Callable[[Tensor], Tensor]
+Penalty = Callable[[Tensor], Tensor | float]
 
 
 class Landscape:
@@ -103,7 +110,7 @@ class Landscape:
         self.layout = full
         self._full = full
         self._rest: Tensor | None = None
-        self._chosen: Tensor | None = None
+        self._chosen = torch.arange(0)
         self._override: Mapping[str, Tensor] = {}
         self._criterion = resolve_loss(loss, reduction)
         self._score = resolve_score(score, loss)
@@ -111,6 +118,8 @@ class Landscape:
         extra = self._criterion.modules + (self._score.modules if self._score else ())
         self._evaluator = Evaluator(module, full, self.device, self.dtype, extra)
         self._has_score: bool | None = None
+        self._stream: BatchStream | None = None
+        self._stable: bool | None = None
 
     # -- relatives ----------------------------------------------------------------------------------------
 
@@ -124,7 +133,7 @@ class Landscape:
         other = self._copy()
         other.data = as_data(data)
         other.split = split
-        other._has_score = None
+        other._has_score = other._stable = None
         return other
 
     def restrict(self, patterns: str | Iterable[str], at: Tensor | None = None) -> Landscape:
@@ -200,7 +209,7 @@ class Landscape:
     def embed(self, theta: Tensor) -> Tensor:
         """Return the vector of all trainable weights that belongs to `theta`, shape (..., P)."""
         theta = self._converted(theta)
-        if self._rest is None or self._chosen is None:
+        if self._rest is None:
             return theta
         full = self._rest.expand(*theta.shape[:-1], -1).clone()
         full[..., self._chosen] = theta
@@ -210,7 +219,7 @@ class Landscape:
         """Return the entries of a vector of all trainable weights that vary here; undoes :meth:`embed`."""
         self._full._check(weights)
         weights = weights.detach().to(self.device, self.dtype)
-        return weights if self._chosen is None else weights[..., self._chosen]
+        return weights if self._rest is None else weights[..., self._chosen]
 
     # -- values and derivatives ---------------------------------------------------------------------------
 
@@ -327,8 +336,9 @@ class Landscape:
         UnstableDataError
             Naming the split.
         """
-        stable = self._agreed(self.data.deterministic)
-        if not stable:
+        if self._stable is None:
+            self._stable = self._agreed(self.data.deterministic)
+        if not self._stable:
             raise UnstableDataError(
                 f"The data of split {self.split!r} differs between two passes over it (random augmentation?), "
                 f"and {purpose} needs the same data every time. Draw it once: "
@@ -363,7 +373,11 @@ class Landscape:
 
     def stream(self, batch_size: int | None, seed: int) -> BatchStream:
         """Return mini-batches in an order that `seed` decides; None gives all data as one batch."""
-        return BatchStream(self._held(), batch_size, seed)
+        held, last = self._held(), self._stream
+        if last is None or last.data is not held or (last.batch_size, last.seed) != (batch_size, seed):
+            # Kept for the next step, with the permutations it has drawn: a walker asks at every one.
+            self._stream = last = BatchStream(held, batch_size, seed)
+        return last
 
     def _held(self) -> Data:
         return self.data.moved(self.device, self.dtype)
@@ -393,54 +407,26 @@ class Landscape:
             return self._mean(self._score, "mean", theta, batch)
 
     def _mean(self, criterion: Criterion, reduction: Reduction, theta: Tensor, batch: Batch | None) -> Tensor:
-        totals = self._accumulator(2)
+        sums = _Sums(self, criterion, reduction)
         with self._session() as session:
             parts = self._all_parts(self.layout.parts(theta))
             for one in self._batches(batch):
-                value = session.evaluate(criterion, parts, one)
-                weight = self._weight(criterion, reduction, one)
-                totals[0] += weight * value.to(totals.dtype)
-                totals[1] += weight
-        self._reduce(totals)
-        return totals[0] / totals[1] if reduction == "mean" else totals[0].clone()
+                sums.add(one, session.evaluate(criterion, parts, one))
+        return sums.result()[0]
 
     def _value_and_gradient(self, theta: Tensor, batch: Batch | None) -> tuple[Tensor, Tensor]:
-        totals = self._accumulator(2)
-        sums: Tensor | None = None
-        count = 0
+        sums = _Sums(self, self._criterion, self.reduction)
         with torch.enable_grad(), self._session() as session:
             parts = self._leaves(theta)
-            held: Tensor | None = None
             for one in self._batches(batch):
                 loss = self._loss(session, parts, one)
-                gradient = self._flat_gradient(loss, parts)
-                weight = self._weight(self._criterion, self.reduction, one)
-                totals[0] += weight * loss.detach().to(totals.dtype)
-                totals[1] += weight
-                count += 1
-                if count == 1 and self.group is None:
-                    # One batch is the common case in a walk: its mean gradient needs no sum.
-                    held, first_weight = gradient, weight
-                    continue
-                if sums is None:
-                    sums = self._accumulator(self.size)
-                    if held is not None:
-                        sums += first_weight * held
-                sums += weight * gradient
-        if self.group is not None:
-            packed = torch.cat([totals, self._accumulator(self.size) if sums is None else sums])
-            self._reduce(packed)
-            totals, sums = packed[:2], packed[2:]
-        value = totals[0] / totals[1] if self.reduction == "mean" else totals[0].clone()
-        if sums is None:
-            assert held is not None
-            result = held
-        else:
-            result = (sums / totals[1] if self.reduction == "mean" else sums).to(self.dtype)
+                sums.add(one, loss.detach(), self._flat_gradient(loss, parts))
+        value, gradient = sums.result()
+        assert gradient is not None
         if self.penalty is not None:
             extra, slope = self._penalty_gradient(theta)
-            value, result = value + extra.to(value), result + slope
-        return value, result
+            value, gradient = value + extra.to(value), gradient + slope
+        return value, gradient
 
     def _local_gradient(self, theta: Tensor, batch: Batch) -> Tensor:
         """Return the gradient on one batch of this process alone, penalty included."""
@@ -488,7 +474,7 @@ class Landscape:
         return [] if self._rest is None else [self._rest]
 
     def _leaves(self, theta: Tensor) -> list[Tensor]:
-        return [part.detach().requires_grad_() for part in self.layout.parts(theta)]
+        return [part.requires_grad_() for part in self.layout.parts(theta.detach())]
 
     def _all_parts(self, parts: list[Tensor]) -> list[Tensor]:
         """Return a tensor for every trainable parameter: those that vary, and the rest of a restriction."""
@@ -525,10 +511,9 @@ class Landscape:
     def _penalty(self, theta: Tensor) -> Tensor:
         """Return the penalty at the weights that belong to `theta`, with their graph."""
         assert self.penalty is not None
-        if self._rest is not None and self._chosen is not None:
+        if self._rest is not None:
             theta = self._rest.index_copy(0, self._chosen, theta)
-        penalty = self.penalty(theta)
-        return penalty if isinstance(penalty, Tensor) else torch.as_tensor(penalty, device=self.device)
+        return scalar(self.penalty(theta), "penalty").to(self.device)
 
     def _penalty_gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
@@ -611,13 +596,66 @@ class Landscape:
         )
 
 
+class _Sums:
+    """Sums a criterion and its gradient over batches, in float64 and over the processes of a group.
+
+    A single batch of a mean, the common case in a walk, is its own result and needs neither weight nor sum.
+    """
+
+    def __init__(self, landscape: Landscape, criterion: Criterion, reduction: Reduction) -> None:
+        self._landscape = landscape
+        self._criterion = criterion
+        self._reduction = reduction
+        self._alone = reduction == "mean" and landscape.group is None
+        self._pending: tuple[Batch, Tensor, Tensor | None] | None = None
+        self._totals: Tensor | None = None
+        self._gradient: Tensor | None = None
+
+    def add(self, batch: Batch, value: Tensor, gradient: Tensor | None = None) -> None:
+        """Add what a batch gave."""
+        if self._alone and self._pending is None and self._totals is None:
+            self._pending = (batch, value, gradient)
+            return
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            self._add(*pending)
+        self._add(batch, value, gradient)
+
+    def _add(self, batch: Batch, value: Tensor, gradient: Tensor | None) -> None:
+        if self._totals is None:
+            self._totals = self._landscape._accumulator(2)
+        weight = self._landscape._weight(self._criterion, self._reduction, batch)
+        self._totals[0] += weight * value.to(self._totals.dtype)
+        self._totals[1] += weight
+        if gradient is not None:
+            if self._gradient is None:
+                self._gradient = self._landscape._accumulator(gradient.numel())
+            self._gradient += weight * gradient
+
+    def result(self) -> tuple[Tensor, Tensor | None]:
+        """Return the value, float64, and the gradient in the landscape's dtype."""
+        landscape = self._landscape
+        if self._pending is not None:
+            _, value, gradient = self._pending
+            return value.to(landscape._accumulator(0).dtype), gradient
+        if self._totals is None:
+            raise DataError(f"The data of split {landscape.split!r} gave no batch.")
+        totals, gradient = self._totals, self._gradient
+        if gradient is None:
+            landscape._reduce(totals)
+        else:
+            # One message instead of two.
+            packed = torch.cat([totals, gradient]) if landscape.group is not None else None
+            if packed is not None:
+                landscape._reduce(packed)
+                totals, gradient = packed[:2], packed[2:]
+        scale = totals[1] if self._reduction == "mean" else torch.ones_like(totals[1])
+        return totals[0] / scale, None if gradient is None else (gradient / scale).to(landscape.dtype)
+
+
 def _common_dtype(module: nn.Module) -> torch.dtype:
-    dtype: torch.dtype | None = None
-    for parameter in module.parameters():
-        if parameter.requires_grad:
-            dtype = parameter.dtype if dtype is None else torch.promote_types(dtype, parameter.dtype)
-    assert dtype is not None
-    return dtype
+    dtypes = [parameter.dtype for parameter in module.parameters() if parameter.requires_grad]
+    return reduce(torch.promote_types, dtypes)
 
 
 def _single(leaf: Any, index: int, count: int) -> Any:

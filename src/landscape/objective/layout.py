@@ -22,6 +22,14 @@ def _shapes(shapes: Iterable[Iterable[int]]) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(int(n) for n in shape) for shape in shapes)
 
 
+def _names(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(names)
+
+
+def _pairs(pairs: Iterable[Iterable[str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((alias, name) for alias, name in pairs)
+
+
 @define(frozen=True, slots=False)
 class Layout:
     """Names, shapes and places of a module's trainable parameters in one flat vector of shape (P,).
@@ -40,11 +48,9 @@ class Layout:
         Further names of tied parameters, with the name under which each stands.
     """
 
-    names: tuple[str, ...] = field(converter=tuple)
+    names: tuple[str, ...] = field(converter=_names)
     shapes: tuple[tuple[int, ...], ...] = field(converter=_shapes)
-    aliases: tuple[tuple[str, str], ...] = field(
-        default=(), converter=lambda pairs: tuple((str(alias), str(name)) for alias, name in pairs)
-    )
+    aliases: tuple[tuple[str, str], ...] = field(default=(), converter=_pairs)
 
     def __attrs_post_init__(self) -> None:
         if len(self.names) != len(self.shapes):
@@ -90,7 +96,7 @@ class Layout:
                 f"{type(module).__name__} has no parameter with requires_grad=True, so its loss is no "
                 "function of weights. Call module.requires_grad_(True), or give the module that has them."
             )
-        return cls(tuple(shapes), tuple(shapes.values()), tuple(aliases))
+        return cls(shapes.keys(), shapes.values(), aliases)
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -168,7 +174,7 @@ class Layout:
         """Return views of `theta`, shape (..., P), one per parameter, each of shape ``(..., *shape)``."""
         self._check(theta)
         leading = theta.shape[:-1]
-        pieces = theta.split(self.sizes, dim=-1)
+        pieces = torch.split(theta, list(self.sizes), dim=-1)
         return [piece.view(*leading, *shape) for piece, shape in zip(pieces, self.shapes, strict=True)]
 
     def split(self, theta: Tensor) -> dict[str, Tensor]:

@@ -188,7 +188,8 @@ def _mean_squared_error(reduction: Reduction) -> LossFunction:
 def _class_targets(batch: Batch) -> float | Tensor:
     """Weigh a batch by the class targets that count, as the mean inside ``cross_entropy`` does."""
     if has_class_targets(batch):
-        return (batch[1] != IGNORED_TARGET).sum()
+        target: Tensor = batch[1]
+        return (target != IGNORED_TARGET).sum()
     return examples_in(batch)
 
 
@@ -210,6 +211,6 @@ def scalar(value: Any, name: str) -> Tensor:
         return torch.tensor(float(value))
     shape = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
     raise ConfigurationError(
-        f"The loss {name!r} returned {shape}; it must return one number per batch: its mean, or its sum in a "
-        "landscape with reduction='sum'."
+        f"{name!r} returned {shape}; it must return one number: the mean over a batch, or the sum in a landscape "
+        "with reduction='sum'."
     )
