@@ -287,6 +287,14 @@ def test_a_run_gets_a_map_for_each_projector_and_captions_say_what_is_left_out(r
         figure.figure.savefig("/dev/null", format="svg")
 
 
+def test_captions_say_when_paths_cannot_be_told_apart(regression, span_of):
+    path = np.linspace([0.0] * 6, [3.0, 1.0, 0.0, 2.0, 0.0, 1.0], 8) + np.sin(np.arange(8))[:, None]
+    weights = np.repeat(path, 2, axis=0) + 1e-3 * np.random.default_rng(0).normal(size=(16, 6))
+    rows = pd.DataFrame({"step": np.repeat(np.arange(8), 2), "worker": ["0", "1"] * 8})
+    (figure,) = figures.figures(run_of(span_of(weights, rows), regression[0], PCA()))
+    assert "The paths lie on top of each other" in figure.caption
+
+
 def test_a_projector_that_cannot_be_fitted_is_left_out_with_a_warning(regression, span_of):
     landscape, _ = regression
     span = span_of(np.random.default_rng(0).normal(size=(2, 6)))

@@ -10,6 +10,7 @@ from sklearn.manifold import trustworthiness
 from landscape.errors import ConfigurationError
 from landscape.interfaces import InvertibleProjection
 from landscape.testing import check_projector
+from landscape_projectors import _quality
 from landscape_projectors.pca import PCA
 
 GENERATOR = torch.Generator()
@@ -83,6 +84,13 @@ def test_trustworthiness_and_continuity_equal_those_of_an_independent_package(sp
     assert projection.quality["continuity"] == pytest.approx(
         trustworthiness(picture, curved, n_neighbors=10), abs=1e-12
     )
+
+
+def test_of_very_many_snapshots_an_even_selection_is_compared(monkeypatch):
+    monkeypatch.setattr(_quality, "POINTS", 50)
+    truth = np.random.default_rng(0).normal(size=(99, 4))
+    expected = trustworthiness(truth[::2], truth[::2, :2], n_neighbors=10)
+    assert _quality.neighbourhood_preservation(truth, truth[:, :2])[0] == pytest.approx(expected, abs=1e-12)
 
 
 def test_signs_do_not_depend_on_the_signs_of_the_basis(span_of, curved):

@@ -316,7 +316,8 @@ def draw_paths(
 
     A ring marks where a path starts, a star where it ends, arrow heads its direction. Workers have the
     colours that they have in the curves of the report; labelled points such as the centre of a coupling are
-    drawn in black, over the others. More workers than can be told apart share one colour.
+    drawn broad and black, under the workers, so that workers close to it are seen on it. More workers than
+    can be told apart share one colour.
 
     Parameters
     ----------
@@ -342,8 +343,8 @@ def draw_paths(
     for place, (name, path) in enumerate(paths.items()):
         numbered = name in workers
         colour = _MANY if many and numbered else styles[name].color
-        width = 0.8 if many and numbered else 1.4 if numbered else 2.2
-        above = (3.0 if numbered else 4.0) + 0.9 * place / len(paths)
+        width = 0.8 if many and numbered else 1.2 if numbered else 3.0
+        above = (4.0 if numbered else 3.0) + 0.9 * place / len(paths)
         leaps = np.flatnonzero(np.linalg.norm(np.diff(path, axis=0), axis=1) > jump)
         for leap in leaps:
             ax.plot(*path[leap : leap + 2].T, color=colour, linestyle=":", linewidth=1.2, zorder=2.5)
@@ -355,7 +356,7 @@ def draw_paths(
             linewidth=width,
             solid_joinstyle="round",
             solid_capstyle="round",
-            path_effects=[Stroke(linewidth=width + 1.4, foreground=_PAPER), Normal()],
+            path_effects=[Stroke(linewidth=width + 1.0, foreground=_PAPER), Normal()],
             zorder=above,
         )
         if not many or not numbered:
@@ -364,11 +365,11 @@ def draw_paths(
         elif name == workers[0]:
             line.set_label(f"{len(workers)} workers")
             handles.append(line)
-        _arrow_heads(ax, path, leaps, colour, 6.5 + 2.0 * width, extent, above)
+        _arrow_heads(ax, path, leaps, colour, 7.0 + 1.5 * width, extent, above)
         mark: dict[str, Any] = {"color": colour, "markeredgecolor": _PAPER, "markeredgewidth": 0.8}
         ring: dict[str, Any] = {"color": _PAPER, "markeredgecolor": colour, "markeredgewidth": 1.3}
-        ax.plot(*path[0], marker="o", markersize=4.5, zorder=5 + above / 10, **ring)
-        ax.plot(*path[-1], marker="*", markersize=10 if numbered else 12, zorder=6 + above / 10, **mark)
+        ax.plot(*path[0], marker="o", markersize=4 if numbered else 7, zorder=2 + above, **ring)
+        ax.plot(*path[-1], marker="*", markersize=8 if numbered else 15, zorder=4 + above, **mark)
     ax.set_aspect("equal")  # the projection's lengths mean the same along both axes
     dress(ax)
     ax.grid(False)
@@ -731,7 +732,7 @@ def _plane_figure(
             f"{len(grid.y)}) of the map{steps}."
         )
         sentences.append(_not_finite(grid.loss))
-    sentences.append(_kept(projection))
+    sentences += [_coinciding(projection.coordinates, span.rows), _kept(projection)]
     if isinstance(projection, InvertibleProjection):
         sentences += [_behind(projection, span, landscape), _buffers(landscape)]
     canvas, _ = draw_path_over_loss(projection, span.rows, grid)
@@ -806,6 +807,20 @@ def _kept(projection: Projection) -> str:
             f"distances between weights.{both}"
         )
     return ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in quality.items()) + "."
+
+
+def _coinciding(coordinates: np.ndarray, rows: pd.DataFrame) -> str:
+    """Say so when paths of several points cannot be told apart in the picture."""
+    steps = rows["step"].to_numpy()
+    together = [coordinates[steps == step] for step in np.unique(steps)]
+    apart = max(float(np.ptp(points, axis=0).max()) for points in together)
+    extent = float(np.ptp(coordinates, axis=0).max())
+    if max(map(len, together)) < 2 or apart > 0.02 * extent:
+        return ""
+    return (
+        f"The paths lie on top of each other: at no step are they more than {apart:.2g} apart along an axis, "
+        f"{100 * apart / extent:.1g} % of what the paths span."
+    )
 
 
 def _buffers(landscape: Landscape) -> str:
