@@ -27,7 +27,8 @@ class At(Schedule):
     """
 
     step: int = field(validator=ge(0))
-    values: Mapping[str, float | tuple[float, ...]] = field(factory=dict)
+    # A dictionary has no hash; equal schedules hash alike without it.
+    values: Mapping[str, float | tuple[float, ...]] = field(factory=dict, hash=False)
 
     def changes(self, step: int) -> Mapping[str, float | tuple[float, ...]]:
         """Return the new values at `step`, empty elsewhere."""

@@ -70,7 +70,7 @@ def _bits(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _bits(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_bits(entry) for entry in value]
+        return [isinstance(value, tuple), *(_bits(entry) for entry in value)]
     if attrs.has(type(value)):
         return {a.name: _bits(getattr(value, a.name)) for a in attrs.fields(type(value))}
     return value
