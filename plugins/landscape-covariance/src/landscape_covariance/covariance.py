@@ -62,8 +62,9 @@ class GradientCovariance(Probe):
         L, how many gradients. 25 is what the seed study used. With ``per_example=True``, how many examples:
         a second-order quantity of them, not of batches.
     batch_size
-        Examples per batch. The covariance scales as 1/batch_size for small batches, so take the walker's for
-        its noise. 64 is the walkers' default in the examples of this library.
+        Examples per batch. The covariance falls like 1/batch_size for small batches, so take the walker's for
+        its noise. None takes 64, or a quarter of the data where that is less (a batch of all the data has no
+        noise).
     centred
         Whether the mean gradient is subtracted.
     k
@@ -92,7 +93,7 @@ class GradientCovariance(Probe):
     """
 
     batches: int = field(default=25, validator=_at_least(1))
-    batch_size: int = field(default=64, validator=_at_least(1))
+    batch_size: int | None = field(default=None, validator=_at_least(1))
     centred: bool = True
     k: int = field(default=5, validator=_at_least(0))
     per_example: bool = False
@@ -121,7 +122,7 @@ class GradientCovariance(Probe):
             )
         # Non-negative by definition; rounding may say -1e-20.
         values = np.maximum(np.linalg.eigvalsh(gram)[::-1][: self._rank(landscape.size)], 0.0)
-        warnings = ()
+        warnings: tuple[str, ...] = ()
         if self.k > len(values):
             warnings = (
                 f"covariance_eigenvalue_i beyond i={len(values)} are zero whatever the landscape: "
@@ -138,7 +139,7 @@ class GradientCovariance(Probe):
         return min(self.batches - self.centred, size)
 
     def _check(self, data: Data) -> None:
-        needed = self.batches if self.per_example else self.batch_size
+        needed = self.batches if self.per_example else self._batch_size(data)
         if needed > data.examples:
             name = "batches" if self.per_example else "batch_size"
             raise ConfigurationError(
@@ -146,11 +147,15 @@ class GradientCovariance(Probe):
                 f"has {data.examples}; give {name}={data.examples} or less."
             )
 
+    def _batch_size(self, data: Data) -> int:
+        return self.batch_size or max(1, min(64, data.examples // 4))
+
     def _gradients(self, landscape: Landscape, theta: Tensor, generator: torch.Generator) -> Tensor:
         """Return the gradients as rows, shape (L, P), in the landscape's dtype."""
         import torch
 
         data, total = landscape.data, landscape.data.examples
+        size = self._batch_size(data)
         rows = torch.empty(self.batches, landscape.size, dtype=theta.dtype, device=theta.device)
 
         def draw(count: int) -> Tensor:
@@ -166,20 +171,22 @@ class GradientCovariance(Probe):
 
         if self.per_example:
             done = 0
-            for part in draw(self.batches).split(self.batch_size):
+            for part in torch.split(draw(self.batches), size):
                 rows[done : done + len(part)] = landscape.example_gradients(theta, take(part))
                 done += len(part)
         else:
             for row in rows:
-                row.copy_(landscape.gradient(theta, take(draw(self.batch_size))))
+                row.copy_(landscape.gradient(theta, take(draw(size))))
         return rows
 
 
 def _gram(gradients: Tensor, *, centred: bool) -> np.ndarray:
     """Return G, shape (L, L), float64, from gradients of shape (L, P), a few columns at a time."""
+    import torch
+
     count = len(gradients)
     gram = gradients.new_zeros(count, count, dtype=_float64(gradients))
-    for part in gradients.split(_CHUNK, dim=1):
+    for part in torch.split(gradients, _CHUNK, dim=1):
         block = part.to(gram.dtype)
         if centred:
             block = block - block.mean(dim=0)

@@ -156,8 +156,8 @@ def extreme_eigenpairs(
         Vectors held before a restart, by default 2 (top + bottom) + 30. Memory is this times P.
     risk
         Accepted probability that an eigenvalue beyond the reported ones (by more than the tolerance) was
-        missed, as copies of a multiple eigenvalue would be. None does not look for them, which saves about
-        a third of the products. The search never does more than double the products.
+        missed, as copies of a multiple eigenvalue would be. None does not look for them. Unless something is
+        found, the search at most doubles the products.
     start
         Approximate eigenvectors as rows, shape (s, P), to start from.
     generator
@@ -551,7 +551,7 @@ def _search(krylov: _Krylov, top: int, bottom: int, threshold: float, budget: in
     log_needed = math.log(risk / (1 + bool(top and bottom))) - 0.5 * math.log(
         2 * (krylov.size - base) / math.pi
     )
-    chain: Floats = np.zeros(0)
+    chain: Floats = np.zeros(0)  # its Ritz values
     log_beta, found, complete = 0.0, False, False
     parked = 0 if krylov.parked is None else len(krylov.parked[0])
     alive = krylov.inject()
@@ -560,7 +560,7 @@ def _search(krylov: _Krylov, top: int, bottom: int, threshold: float, budget: in
             break
         beta = krylov.expand()
         alive = beta > 0
-        chain = np.linalg.eigvalsh(krylov.H[base:, base:])
+        chain = np.asarray(np.linalg.eigvalsh(krylov.H[base:, base:]), dtype=np.float64)
         log_beta += math.log(beta) if alive else -math.inf
         found = bool(chain[-1] > ceiling or chain[0] < floor)
         complete = (top == 0 or _excluded(ceiling, chain, log_beta, log_needed)) and (

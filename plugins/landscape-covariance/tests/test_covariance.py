@@ -1,0 +1,250 @@
+"""Covariances of gradients against dense matrices and closed forms."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import landscape as ls
+from landscape.errors import ConfigurationError
+from landscape.objective import fixed
+from landscape.testing import check_component, check_probe, quadratic
+from landscape_covariance.covariance import GradientCovariance, _gram
+
+
+def network(dtype=torch.float64, n=40):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3)).to(dtype)
+    x, y = torch.randn(n, 5, dtype=dtype), torch.randint(3, (n,))
+    return net, x, y, ls.Landscape(net, "cross_entropy", (x, y))
+
+
+def gradients_one_by_one(net, x, y, batches):
+    """Return the gradients by plain backward passes, shape (L, P), float64."""
+    rows = []
+    for batch in batches:
+        net.zero_grad()
+        nn.functional.cross_entropy(net(x[batch]), y[batch]).backward()
+        rows.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
+    return torch.stack(rows).double().numpy()
+
+
+def dense_eigenvalues(rows, centred):
+    deviations = rows - rows.mean(axis=0) if centred else rows
+    return np.linalg.eigvalsh(deviations.T @ deviations / len(rows))[::-1]
+
+
+def drawn(generator, total, batch_size, count):
+    return [torch.randperm(total, generator=generator)[:batch_size] for _ in range(count)]
+
+
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_eigenvalues_are_those_of_the_dense_covariance_of_the_same_batches(centred, dtype):
+    net, x, y, landscape = network(dtype)
+    probe = GradientCovariance(batches=7, batch_size=10, centred=centred, k=3)
+    point = ls.Point(landscape, landscape.initial())
+    found = probe.measure(point, torch.Generator().manual_seed(5))
+    batches = drawn(torch.Generator().manual_seed(5), 40, 10, 7)
+    expected = dense_eigenvalues(gradients_one_by_one(net, x, y, batches), centred)
+    values = found.arrays["covariance_eigenvalues"]
+    assert values.shape == (6 if centred else 7,)
+    tolerance = 1e-10 if dtype == torch.float64 else 1e-4
+    np.testing.assert_allclose(values, expected[: len(values)], rtol=tolerance, atol=tolerance * expected[0])
+    assert found.scalars["covariance_trace"] == pytest.approx(expected.sum(), rel=tolerance)
+    assert [found.scalars[f"covariance_eigenvalue_{i + 1}"] for i in range(3)] == values[:3].tolist()
+
+
+def test_per_example_eigenvalues_are_those_of_the_dense_covariance_over_all_examples():
+    net, x, y, landscape = network()
+    found = ls.Point(landscape, landscape.initial()).measure(
+        "GradientCovariance", batches=40, batch_size=7, per_example=True
+    )
+    expected = dense_eigenvalues(gradients_one_by_one(net, x, y, torch.arange(40)[:, None]), centred=True)
+    np.testing.assert_allclose(found.arrays["covariance_eigenvalues"], expected[:39], atol=1e-12)
+
+
+def test_a_linear_regression_gives_the_closed_form():
+    # L = mean (w.x - y)^2 has example gradients 2 r_i x_i; at the optimum of y = noise they average to zero.
+    torch.manual_seed(0)
+    x, y = torch.randn(30, 4, dtype=torch.float64), torch.randn(30, 1, dtype=torch.float64)
+    w = torch.linalg.lstsq(x, y).solution[:, 0]
+    landscape = ls.Landscape(nn.Linear(4, 1, bias=False).double(), "mse", (x, y))
+    rows = (2 * (x @ w[:, None] - y) * x).numpy()
+    expected = np.linalg.eigvalsh(rows.T @ rows / 30)[::-1]
+    for centred in (True, False):
+        found = ls.Point(landscape, w).measure(
+            "GradientCovariance", batches=30, per_example=True, centred=centred, k=4
+        )
+        np.testing.assert_allclose(found.arrays["covariance_eigenvalues"], expected, rtol=1e-10)
+
+
+def test_a_quadratic_with_scattered_examples_has_the_covariance_h_c_h():
+    hessian = np.diag([3.0, 2.0, 1.0]) + 0.5
+    known = quadratic(hessian, noise=0.3, examples=20)
+    x = known.landscape.data.everything()[0].numpy()
+    found = ls.Point(known.landscape, known.landscape.initial()).measure(
+        "GradientCovariance", batches=20, per_example=True, k=3
+    )
+    expected = np.linalg.eigvalsh(hessian @ np.cov(x.T, bias=True) @ hessian)[::-1]
+    np.testing.assert_allclose(found.arrays["covariance_eigenvalues"], expected, rtol=1e-10)
+
+
+def test_batches_of_one_example_have_the_covariance_of_examples_on_average():
+    # Independent batches: the expectation of the estimate is (L - 1)/L of the covariance of examples.
+    _, _, _, landscape = network()
+    point = ls.Point(landscape, landscape.initial())
+    exact = point.measure("GradientCovariance", batches=40, per_example=True).scalars["covariance_trace"]
+    probe = GradientCovariance(batches=20, batch_size=1)
+    estimates = [
+        probe.measure(point, torch.Generator().manual_seed(seed)).scalars["covariance_trace"]
+        for seed in range(30)
+    ]
+    spread = np.std(estimates) / len(estimates) ** 0.5
+    assert abs(np.mean(estimates) - 19 / 20 * exact) < 5 * spread
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(2, 8), st.integers(1, 12), st.booleans(), st.floats(1e-6, 1e6), st.integers(0, 99))
+def test_the_gram_matrix_has_the_eigenvalues_of_the_covariance(count, size, centred, scale, seed):
+    rows = scale * np.random.default_rng(seed).standard_normal((count, size))
+    gram = np.linalg.eigvalsh(_gram(torch.from_numpy(rows), centred=centred))[::-1]
+    dense = dense_eigenvalues(rows, centred)
+    shared = min(count, size)
+    np.testing.assert_allclose(gram[:shared], dense[:shared], atol=1e-10 * dense[0])
+
+
+def test_many_columns_are_summed_in_pieces(monkeypatch):
+    rows = torch.randn(5, 1000, dtype=torch.float64)
+    whole = _gram(rows, centred=True)
+    monkeypatch.setattr("landscape_covariance.covariance._CHUNK", 64)
+    np.testing.assert_allclose(_gram(rows, centred=True), whole, rtol=1e-12)
+
+
+def test_the_penalty_moves_every_gradient_alike_and_so_changes_no_centred_eigenvalue():
+    net, x, y, landscape = network()
+    pulled = ls.Landscape(net, "cross_entropy", (x, y), penalty=lambda theta: 3 * theta.square().sum())
+    first, second = (
+        ls.Point(where, where.initial()).measure("GradientCovariance", batches=5, batch_size=8)
+        for where in (landscape, pulled)
+    )
+    np.testing.assert_allclose(
+        first.arrays["covariance_eigenvalues"], second.arrays["covariance_eigenvalues"], rtol=1e-8
+    )
+
+
+def test_a_batch_of_all_the_data_has_no_noise():
+    _, _, _, landscape = network()
+    found = ls.Point(landscape, landscape.initial()).measure("GradientCovariance", batches=4, batch_size=40)
+    assert found.scalars["covariance_eigenvalue_1"] < 1e-25
+
+
+def test_the_default_batch_is_small_where_the_data_is_small():
+    assert GradientCovariance()._batch_size(network(n=40)[3].data) == 10
+    assert GradientCovariance()._batch_size(network(n=1000)[3].data) == 64
+
+
+def test_columns_beyond_the_rank_are_zero_with_a_warning():
+    _, _, _, landscape = network()
+    found = ls.Point(landscape, landscape.initial()).measure("GradientCovariance", batches=3, batch_size=4)
+    assert [found.scalars[f"covariance_eigenvalue_{i}"] == 0 for i in range(1, 6)] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
+    assert "beyond i=2 are zero" in found.warnings[0]
+
+
+def test_gradients_that_are_not_finite_give_nan_with_a_warning():
+    _, _, _, landscape = network()
+    theta = torch.full((landscape.size,), torch.inf, dtype=torch.float64)
+    found = ls.Point(landscape, theta).measure("GradientCovariance", batches=3, batch_size=4)
+    assert np.isnan(found.scalars["covariance_trace"])
+    assert np.isnan(found.arrays["covariance_eigenvalues"]).all()
+    assert "NaN or infinite" in found.warnings[0]
+
+
+def test_a_loss_inside_a_module_with_dict_batches_is_left_untouched():
+    torch.manual_seed(0)
+    module = (
+        nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 3)).double().train()
+    )
+    data = {"x": torch.randn(40, 5, dtype=torch.float64), "y": torch.randint(3, (40,))}
+    loss = ls.BatchLoss(lambda m, batch: nn.functional.cross_entropy(m(batch["x"]), batch["y"]))
+    landscape = ls.Landscape(module, loss, data)
+    before, random_state = copy.deepcopy(module.state_dict()), torch.get_rng_state()
+    point = ls.Point(landscape, landscape.initial())
+    batched = GradientCovariance(batches=6, batch_size=10).measure(point, torch.Generator().manual_seed(1))
+    single = GradientCovariance(batches=40, per_example=True).measure(point, torch.Generator())
+    assert module.training
+    assert torch.equal(random_state, torch.get_rng_state())
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+
+    quiet = copy.deepcopy(module).eval()
+    batches = drawn(torch.Generator().manual_seed(1), 40, 10, 6)
+    expected = dense_eigenvalues(gradients_one_by_one(quiet, data["x"], data["y"], batches), centred=True)
+    np.testing.assert_allclose(batched.arrays["covariance_eigenvalues"], expected[:5], rtol=1e-8)
+    expected = dense_eigenvalues(
+        gradients_one_by_one(quiet, data["x"], data["y"], torch.arange(40)[:, None]), centred=True
+    )
+    np.testing.assert_allclose(single.arrays["covariance_eigenvalues"], expected[:39], atol=1e-10)
+
+
+class Jittered(torch.utils.data.Dataset):
+    """Random augmentation from the global generator."""
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, index):
+        return torch.full((3,), float(index)) + torch.randn(3), index % 2
+
+
+def test_random_augmentation_is_drawn_from_the_measurements_own_generator():
+    landscape = ls.Landscape(nn.Linear(3, 2), "cross_entropy", Jittered())
+    point = ls.Point(landscape, landscape.initial())
+    probe = GradientCovariance(batches=3, batch_size=5)
+    state = torch.get_rng_state()
+    first = probe.measure(point, torch.Generator().manual_seed(0))
+    assert torch.equal(state, torch.get_rng_state())
+    torch.randn(10)
+    second = probe.measure(point, torch.Generator().manual_seed(0))
+    assert first.scalars == second.scalars
+    assert fixed(Jittered()).examples == 20
+
+
+@pytest.mark.parametrize(
+    "probe", [GradientCovariance(batches=3), GradientCovariance(batches=4, per_example=True)]
+)
+def test_the_probe_keeps_the_rules(probe):
+    check_component(probe)
+    check_probe(probe)
+
+
+def test_data_with_too_few_examples_is_refused_with_both_numbers():
+    _, _, _, landscape = network()
+    point = ls.Point(landscape, landscape.initial())
+    with pytest.raises(ConfigurationError, match=r"batch_size=41.*has 40; give batch_size=40 or less"):
+        point.measure("GradientCovariance", batch_size=41)
+    with pytest.raises(ConfigurationError, match=r"batches=50.*has 40; give batches=40 or less"):
+        point.measure("GradientCovariance", batches=50, per_example=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batches": 1}, "2 batches or more"),
+        ({"batches": 0, "centred": False}, r"batches=0\): give 1 or more"),
+        ({"batch_size": 0}, "1 or more"),
+        ({"k": -1}, "0 or more"),
+    ],
+)
+def test_impossible_configurations_are_refused_with_the_cure(options, message):
+    with pytest.raises(ConfigurationError, match=message):
+        GradientCovariance(**options)

@@ -1,0 +1,233 @@
+"""The probe on landscapes whose dense Hessian is known."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, jacrev
+
+import landscape as ls
+from landscape.errors import ConfigurationError, NonFiniteLossError
+from landscape.testing import check_component, check_probe, quadratic
+from landscape_hessian.spectrum import HessianSpectrum
+
+
+def tanh_mlp(dtype=torch.float64):
+    """Return a network of 1,449 weights whose Hessian has many negative eigenvalues, and its data."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(20, 30), nn.Tanh(), nn.Linear(30, 24), nn.Tanh(), nn.Linear(24, 3))
+    x, y = torch.randn(400, 20), torch.randint(3, (400,))
+    return net.to(dtype), x.to(dtype), y
+
+
+def dense_hessian(net, x, y):
+    """Return the Hessian in float64, by reverse differentiation of the whole network, twice."""
+    net, x = copy.deepcopy(net).double(), x.double()
+    layout = ls.Landscape(net, "cross_entropy", (x, y)).layout
+    theta = layout.vector(net)
+
+    def loss(flat):
+        return nn.functional.cross_entropy(functional_call(net, layout.state_dict(flat), (x,)), y)
+
+    return jacrev(jacrev(loss), chunk_size=256)(theta).detach()
+
+
+@pytest.fixture(scope="module")
+def truth():
+    net, x, y = tanh_mlp()
+    values = torch.linalg.eigvalsh(dense_hessian(net, x, y)).numpy()
+    assert (values < -1e-3).sum() > 100
+    return values
+
+
+def spectrum_at_start(dtype, **options):
+    net, x, y = tanh_mlp(dtype)
+    landscape = ls.Landscape(net, "cross_entropy", (x, y))
+    return ls.Point(landscape, landscape.initial()).measure("HessianSpectrum", **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-3, 1e-6])
+def test_both_ends_are_within_their_bounds_of_the_dense_hessian(truth, dtype, tolerance):
+    found = spectrum_at_start(dtype, k=5, bottom=5, tolerance=tolerance)
+    # The lower edge is so flat that the search may confess that it could not look far enough.
+    assert all("not enough to exclude" in line for line in found.warnings)
+    for suffix, expected in (("", truth[::-1]), ("_bottom", truth)):
+        for i, value in enumerate(found.arrays[f"hessian_eigenvalues{suffix}"]):
+            name = f"hessian_eigenvalue{suffix}_{i + 1}"
+            assert found.scalars[name] == value
+            assert found.errors[name].kind == "bound"
+            assert abs(value - expected[i]) <= found.errors[name].value
+            assert found.errors[name].value <= 1.1 * tolerance * np.abs(truth).max() + 1e-5
+
+
+def test_the_largest_five_are_complete_and_known_far_better_than_the_tolerance(truth):
+    found = spectrum_at_start(torch.float64, k=5)
+    assert not found.warnings
+    for i, value in enumerate(found.arrays["hessian_eigenvalues"]):
+        bound = found.errors[f"hessian_eigenvalue_{i + 1}"].value
+        assert abs(value - truth[::-1][i]) <= bound < 1e-4 * truth[-1]
+
+
+def test_eigenvectors_are_those_of_the_dense_hessian():
+    net, x, y = tanh_mlp()
+    found = spectrum_at_start(torch.float64, k=3, bottom=1, tolerance=1e-8)
+    hessian = dense_hessian(net, x, y)
+    for name, values in (
+        ("eigenvectors", "hessian_eigenvalues"),
+        ("eigenvectors_bottom", "hessian_eigenvalues_bottom"),
+    ):
+        for vector, value in zip(found.carry[name], found.arrays[values], strict=True):
+            assert torch.linalg.vector_norm(hessian @ vector - value * vector) < 1e-7
+
+
+def test_a_known_quadratic_is_found():
+    diagonal = [7.0, -3.0, 5.0, *np.linspace(-1, 1, 40)]
+    known = quadratic(diagonal)
+    found = ls.Point(known.landscape, known.landscape.initial()).measure("HessianSpectrum", k=2, bottom=1)
+    np.testing.assert_allclose(found.arrays["hessian_eigenvalues"], [7.0, 5.0], atol=1e-4)
+    np.testing.assert_allclose(found.arrays["hessian_eigenvalues_bottom"], [-3.0], atol=1e-4)
+
+
+def test_a_linear_regression_with_ten_outputs_has_every_eigenvalue_ten_times():
+    torch.manual_seed(0)
+    x = torch.randn(50, 8, dtype=torch.float64)
+    net = nn.Linear(8, 10, bias=False).double()
+    landscape = ls.Landscape(net, "mse", (x, torch.randn(50, 10, dtype=torch.float64)))
+    found = ls.Point(landscape, landscape.initial()).measure("HessianSpectrum", k=12)
+    single = torch.linalg.eigvalsh(2 / (50 * 10) * x.T @ x).flip(0)  # the mean is over outputs as well
+    expected = single.repeat_interleave(10)[:12].numpy()
+    for i, value in enumerate(expected):
+        error = abs(found.arrays["hessian_eigenvalues"][i] - value)
+        assert error <= found.errors[f"hessian_eigenvalue_{i + 1}"].value
+        assert error < 1e-3 * expected[0]
+
+
+def test_the_next_measurement_on_a_path_starts_from_the_last_one():
+    net, x, y = tanh_mlp()
+    landscape = ls.Landscape(net, "cross_entropy", (x, y))
+    probe = HessianSpectrum(k=5, risk=None)
+    first = ls.Point(landscape, landscape.initial(), step=0)
+    theta = first.theta - 1e-3 * first.gradient()
+    before = first.measure(probe)
+    warm = ls.Point(landscape, theta, step=1, previous=first).measure(probe)
+    cold = ls.Point(landscape, theta, step=1).measure(probe)
+    assert warm.scalars["hessian_products"] < cold.scalars["hessian_products"]
+    assert before.scalars["hessian_products"] > warm.scalars["hessian_products"]
+    np.testing.assert_allclose(
+        warm.arrays["hessian_eigenvalues"], cold.arrays["hessian_eigenvalues"], rtol=1e-4
+    )
+
+
+def test_what_did_not_converge_is_nan_with_a_warning():
+    found = spectrum_at_start(torch.float64, k=5, max_products=6)
+    assert all(math.isnan(found.scalars[f"hessian_eigenvalue_{i}"]) for i in range(2, 6))
+    assert any("did not converge" in line for line in found.warnings)
+    assert not {f"hessian_eigenvalue_{i}" for i in range(2, 6)} & set(found.errors)
+    assert found.scalars["hessian_products"] == 6
+
+
+def test_products_too_few_for_the_search_are_confessed():
+    enough = spectrum_at_start(torch.float64, k=5, risk=None).scalars["hessian_products"]
+    found = spectrum_at_start(torch.float64, k=5, max_products=int(enough))
+    assert any("not enough to exclude" in line for line in found.warnings)
+    assert not np.isnan(found.arrays["hessian_eigenvalues"]).any()
+
+
+def test_more_eigenvalues_than_weights_are_nan_with_a_warning():
+    landscape = ls.Landscape(nn.Linear(1, 1), "mse", (torch.randn(5, 1), torch.randn(5, 1)))
+    found = ls.Point(landscape, landscape.initial()).measure("HessianSpectrum", k=4)
+    assert np.isnan(found.arrays["hessian_eigenvalues"]).tolist() == [False, False, True, True]
+    assert any("2 weights" in line for line in found.warnings)
+
+
+def test_examples_takes_one_subset_for_the_whole_run():
+    net, x, y = tanh_mlp()
+    landscape = ls.Landscape(net, "cross_entropy", (x, y))
+    theta = landscape.initial()
+    probe = HessianSpectrum(k=1, tolerance=1e-8, examples=40)
+    first, later, other = (
+        ls.Point(landscape, theta, step=step, seed=seed).measure(probe).scalars["hessian_eigenvalue_1"]
+        for step, seed in ((0, 0), (9, 0), (0, 1))
+    )
+    assert first == pytest.approx(later, rel=1e-9)
+    assert first != pytest.approx(other, rel=1e-3)
+    all_of_them = ls.Point(landscape, theta).measure(HessianSpectrum(k=1, tolerance=1e-8, examples=400))
+    full = ls.Point(landscape, theta).measure(HessianSpectrum(k=1, tolerance=1e-8))
+    assert all_of_them.scalars["hessian_eigenvalue_1"] == pytest.approx(full.scalars["hessian_eigenvalue_1"])
+    with pytest.raises(ConfigurationError, match="the data has 400 examples"):
+        ls.Point(landscape, theta).measure("HessianSpectrum", examples=401)
+
+
+class Inside(nn.Module):
+    """A loss that lives inside the model, BatchNorm and dropout: what users bring."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Linear(6, 12), nn.BatchNorm1d(12), nn.Tanh(), nn.Dropout(0.5), nn.Linear(12, 3)
+        )
+
+    def forward(self, inputs, labels):
+        return nn.functional.cross_entropy(self.body(inputs), labels)
+
+
+def inside_landscape():
+    torch.manual_seed(0)
+    module = Inside().double().train()
+    data = {"inputs": torch.randn(60, 6, dtype=torch.float64), "labels": torch.randint(3, (60,))}
+    return module, data, ls.Landscape(module, ls.BatchLoss(lambda m, batch: m(**batch)), data)
+
+
+def test_a_loss_inside_a_module_in_train_mode_is_measured_in_eval_mode_and_left_untouched():
+    module, data, landscape = inside_landscape()
+    before, random_state = copy.deepcopy(module.state_dict()), torch.get_rng_state()
+    point = ls.Point(landscape, landscape.initial())
+    found = point.measure("HessianSpectrum", k=3, bottom=2, tolerance=1e-8)
+    point.measure("GradientHessianOverlap", k=3)
+    assert module.training
+    assert torch.equal(random_state, torch.get_rng_state())
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+    assert all(parameter.grad is None for parameter in module.parameters())
+
+    quiet = copy.deepcopy(module).eval()
+    layout = landscape.layout
+
+    def loss(flat):
+        return functional_call(quiet, layout.state_dict(flat), (data["inputs"], data["labels"]))
+
+    truth = torch.linalg.eigvalsh(jacrev(jacrev(loss))(layout.vector(quiet))).detach().numpy()
+    np.testing.assert_allclose(found.arrays["hessian_eigenvalues"], truth[::-1][:3], rtol=1e-9)
+    np.testing.assert_allclose(found.arrays["hessian_eigenvalues_bottom"], truth[:2], rtol=1e-9)
+
+
+def test_a_point_without_a_finite_loss_is_an_error():
+    landscape = ls.Landscape(nn.Linear(3, 1), "mse", (torch.randn(5, 3), torch.randn(5, 1)))
+    with pytest.raises(NonFiniteLossError):
+        ls.Point(landscape, torch.full((4,), torch.inf)).measure("HessianSpectrum", k=1)
+
+
+@pytest.mark.parametrize("probe", [HessianSpectrum(k=2), HessianSpectrum(k=0, bottom=3, examples=4)])
+def test_the_probe_keeps_the_rules(probe):
+    check_component(probe)
+    check_probe(probe)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k": -1}, r"k=-1\): give 0 or more"),
+        ({"k": 0}, "asks for nothing"),
+        ({"tolerance": 0.0}, "positive"),
+        ({"max_products": 0}, "1 or more"),
+        ({"basis": 8}, "need a basis of 9"),
+        ({"risk": 1.0}, "probability between 0 and 1"),
+        ({"examples": 0}, "1 or more"),
+    ],
+)
+def test_impossible_configurations_are_refused_with_the_cure(options, message):
+    with pytest.raises(ConfigurationError, match=message):
+        HessianSpectrum(**options)
