@@ -454,7 +454,8 @@ class PolynomialFamily(ParametricFamily):
         """Return the zero patterns that leave as many equations as unknowns, by trying all of them.
 
         A pattern that leaves more equations than unknowns has no solutions for generic parameters, unless
-        the equations depend on each other; one that leaves fewer has none that is isolated.
+        the equations depend on each other; one that leaves fewer has none that is isolated; one that leaves
+        an equation of a single monomial has none.
 
         Raises
         ------
@@ -478,18 +479,19 @@ class PolynomialFamily(ParametricFamily):
 
     def _restricted(self, kept: tuple[int, ...]) -> Subfamily | None:
         n = len(self.unknowns)
-        if len(kept) == n:
-            return Subfamily(self, kept, tuple(range(len(self.parameters))))
         zero = [v for v in range(n) if v not in kept]
         remaining: list[Monomials] = []
         for polynomial in self.monomials:
             restricted = {e: c for e, c in polynomial.items() if not any(e[v] for v in zero)}
             if restricted:
                 remaining.append(restricted)
-                if len(remaining) > len(kept):
+                # A single monomial, whatever its coefficient, is not zero where no unknown is.
+                if len(remaining) > len(kept) or len({e[:n] for e in restricted}) == 1:
                     return None
         if len(remaining) < len(kept):
             return None
+        if not zero:
+            return Subfamily(self, kept, tuple(range(len(self.parameters))))
         parameters = [k for k in range(len(self.parameters)) if any(e[n + k] for f in remaining for e in f)]
         columns = [*kept, *(n + k for k in parameters)]
         family = PolynomialFamily.from_monomials(

@@ -116,9 +116,9 @@ class Solutions:
     def __repr__(self) -> str:
         lost = self.statistics.get("lost", 0)
         return (
-            f"Solutions({len(self)} of {self.points.shape[1]} unknowns, {len(self.real())} real, "
+            f"Solutions({len(self)} in {self.points.shape[1]} unknowns, {len(self.real())} real, "
             f"{len(self.torus())} without zero coordinate; completeness: {self.completeness}"
-            + (f", {lost} paths lost" if lost else "")
+            + (f"; {lost} lost" if lost else "")
             + ")"
         )
 

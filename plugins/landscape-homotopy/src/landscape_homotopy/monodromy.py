@@ -350,7 +350,12 @@ class Monodromy(Solver):
             # Two parts can only share a solution where parameters are special; then it counts once.
             keep = _distinct(np.zeros(len(together), dtype=np.int64), together)
             count = counts[row]
-            missing = f" {count.lost} solutions are missing." if count.lost else ""
+            missing = (
+                f" Of the solutions of a generic member {count.lost} did not arrive: they are missing, or, for "
+                f"special parameters, at infinity or not regular."
+                if count.lost
+                else ""
+            )
             solved.append(
                 Solutions(
                     together[keep],
@@ -375,11 +380,17 @@ class Monodromy(Solver):
         tried = [start for start in starts.values() if start.points.shape[1]]
         loops = min((start.loops for start in tried), default=0)
         seeds = min((start.seeds for start in tried), default=0)
-        return (
+        text = (
             f"Monodromy from {seeds} independent start pairs ended with {loops} loops in a row that brought "
-            f"nothing new, for each of {len(tried)} kinds of zero pattern; {len(parts) - len(starts)} kinds "
-            f"have a singular Jacobian at generic start pairs, that is, no isolated solutions."
+            f"nothing new, for each kind of zero pattern ({len(tried)})."
         )
+        singular = len(parts) - len(starts)
+        if singular:
+            text += (
+                f" Other kinds ({singular}) have a singular Jacobian at generic start pairs, that is, no "
+                f"isolated solutions."
+            )
+        return text
 
     def _all_targets(
         self,

@@ -1,0 +1,207 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from landscape.errors import ConfigurationError, DataError, PolynomialError
+from landscape_networks.deep_linear import DeepLinear, DeepLinearFamily
+
+SHAPES = [((2, 2, 2), 1), ((1, 1, 1), 1), ((3, 2, 1, 2), 2), ((2, 1, 2, 1, 1), 1), ((1, 3, 2), 3)]
+
+
+def random_points(family, seed, rows=3):
+    rng = np.random.default_rng(seed)
+    sizes = [len(family.unknown_names), *[len(family.parameter_names)] * 2]
+    return [rng.normal(size=(rows, n)) + 1j * rng.normal(size=(rows, n)) for n in sizes]
+
+
+def torch_loss(family, z, p):
+    """The loss of the docstring, written down a second time with torch."""
+    widths, m, n = family.widths, family.examples, z.shape[-1]
+    weights, start = [], 0
+    for columns, rows in zip(widths, widths[1:], strict=False):
+        weights.append(z[start : start + rows * columns].reshape(rows, columns))
+        start += rows * columns
+    x = p[n : n + widths[0] * m].reshape(widths[0], m)
+    y = p[n + widths[0] * m :].reshape(widths[-1], m)
+    output = x
+    for w in weights:
+        output = w @ output
+    return 0.5 * ((output - y) ** 2).sum() + 0.5 * (p[:n] * z**2).sum()
+
+
+@pytest.mark.parametrize(("widths", "examples"), SHAPES)
+def test_structured_evaluation_agrees_with_expanded_monomials(widths, examples):
+    family = DeepLinear(widths=widths, examples=examples).family()
+    expanded = family.expanded()
+    assert (expanded.unknown_names, expanded.parameter_names) == (
+        family.unknown_names,
+        family.parameter_names,
+    )
+    z, p, dp = random_points(family, 0)
+    np.testing.assert_allclose(family.value(z, p), expanded.value(z, p), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(family.jacobian(z, p), expanded.jacobian(z, p), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        family.parameter_derivative(z, p, dp), expanded.parameter_derivative(z, p, dp), rtol=1e-12, atol=1e-11
+    )
+    np.testing.assert_allclose(
+        family.objective_value(z.real, p.real), expanded.objective_value(z.real, p.real), rtol=1e-12
+    )
+    system = family.system(p[0])
+    np.testing.assert_allclose(system.value(z[:1]), family.value(z[:1], p[:1]), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("widths", "examples"), SHAPES)
+def test_gradient_and_hessian_are_those_of_the_very_loss_by_autograd(widths, examples):
+    family = DeepLinear(widths=widths, examples=examples).family()
+    z, p, _ = (part.real for part in random_points(family, 1))
+    for row in range(len(z)):
+        point, parameters = torch.tensor(z[row]), torch.tensor(p[row])
+
+        def loss(w, parameters=parameters):
+            return torch_loss(family, w, parameters)
+
+        value = family.objective_value(z[row : row + 1], p[row : row + 1])[0]
+        gradient, hessian = family.value_and_jacobian(z[row : row + 1], p[row : row + 1])
+        assert value == pytest.approx(loss(point).item(), rel=1e-12)
+        scale = max(1.0, abs(value))
+        by_torch = torch.func.grad(loss)(point), torch.autograd.functional.hessian(loss, point)
+        np.testing.assert_allclose(gradient[0], by_torch[0], atol=1e-12 * scale, rtol=1e-12)
+        np.testing.assert_allclose(hessian[0], by_torch[1], atol=1e-12 * scale, rtol=1e-12)
+
+
+def test_the_loss_of_the_family_is_the_loss_of_the_module_that_is_trained():
+    model = DeepLinear(widths=(2, 3, 2), examples=4)
+    family = model.family()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, 2, generator=generator, dtype=torch.float64)
+    y = torch.randn(4, 2, generator=generator, dtype=torch.float64)
+    module = model.build((x, y), generator).double()
+    z = torch.cat([parameter.detach().reshape(-1) for parameter in module.parameters()])
+    lam = torch.rand(len(z), generator=generator, dtype=torch.float64)
+    expected = 0.5 * ((module(x) - y) ** 2).sum() + 0.5 * (lam * z**2).sum()
+    p = torch.cat([lam, x.T.reshape(-1), y.T.reshape(-1)])
+    value = family.objective_value(z.numpy()[None], p.numpy()[None])
+    assert value[0] == pytest.approx(expected.item(), rel=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from(SHAPES), st.integers(0, 2**32 - 1))
+def test_start_pairs_are_critical_and_generic(shape, seed):
+    family = DeepLinearFamily(widths=shape[0], examples=shape[1])
+    z, p = family.start_pair(np.random.default_rng(seed))
+    assert np.abs(family.value(z[None], p[None])).max() < 1e-11 * max(1, np.abs(p).max())
+    assert np.abs(z).min() >= 0.5
+
+
+@pytest.mark.parametrize(("widths", "examples"), SHAPES)
+def test_the_sign_changes_are_all_that_the_monomials_have(widths, examples):
+    family = DeepLinear(widths=widths, examples=examples).family()
+    ours, theirs = family.sign_group(), family.expanded().sign_group()
+    assert ours.order == 2 ** sum(widths[1:-1])
+    assert {tuple(row) for row in ours.elements()} == {tuple(row) for row in theirs.elements()}
+
+
+@pytest.mark.parametrize(("widths", "examples"), [((2, 2, 2), 1), ((1, 2, 1, 2), 1), ((2, 3, 1), 2)])
+def test_the_zero_patterns_are_those_that_trying_all_of_them_finds(widths, examples):
+    family = DeepLinear(widths=widths, examples=examples).family()
+    by_structure = {part.unknowns: part for part in family.subfamilies()}
+    by_trial = {part.unknowns: part for part in family.expanded().subfamilies()}
+    assert by_structure.keys() == by_trial.keys()
+
+
+def test_a_sub_network_has_the_equations_that_remain():
+    family = DeepLinear(widths=(2, 2, 1, 2), examples=1).family()
+    z, p, _ = random_points(family, 4)
+    for part in family.subfamilies():
+        kept, parameters = list(part.unknowns), list(part.parameters)
+        whole = np.zeros_like(z)
+        whole[:, kept] = z[:, kept]
+        value = family.value(whole, p)
+        np.testing.assert_allclose(
+            value[:, kept], part.family.value(z[:, kept], p[:, parameters]), rtol=1e-12
+        )
+        others = [k for k in range(z.shape[1]) if k not in kept]
+        assert not value[:, others].any()
+
+
+def test_equal_sub_networks_are_one_family():
+    families = [part.family for part in DeepLinear(widths=(2, 3, 2)).family().subfamilies()]
+    assert len(families) == 8
+    assert len(set(families)) == 4
+
+
+def test_bounds_are_those_of_the_literature():
+    bounds = DeepLinear(widths=(2, 2, 2)).family().bounds()
+    assert bounds["CBB"] == 3**8 == DeepLinear(widths=(2, 2, 2)).family().expanded().bezout_number()
+    assert (bounds["B_C"], bounds["B_C_torus"]) == (81, 64)
+    assert bounds["dedieu_malajovich"] == pytest.approx(2**0.5 * 3**4.5)
+    deeper = DeepLinear(widths=(1, 2, 2, 1)).family().bounds()
+    assert deeper["CBB"] == 5**8
+    assert "B_C" not in deeper
+    assert "B_C" not in DeepLinear(widths=(2, 2, 2), examples=2).family().bounds()
+
+
+def test_samples_follow_their_distributions_and_what_is_drawn_once_stays():
+    family = DeepLinear(
+        widths=(1, 1, 1), regularisation="values(1, 2)", targets="uniform(5, 6)", once=("inputs",)
+    ).family()
+    sample = family.sample(50, 3)
+    assert (sample[:, :2] == [1, 2]).all()
+    assert np.unique(sample[:, 2]).size == 1
+    assert np.unique(sample[:, 3]).size == 50
+    assert ((sample[:, 3] >= 5) & (sample[:, 3] <= 6)).all()
+    assert (family.sample(7, 3) == sample[:7]).all()
+    assert (family.sample(50, 4)[:, 3] != sample[:, 3]).all()
+
+
+def test_patterns_are_written_as_matrices():
+    family = DeepLinear(widths=(2, 2, 1)).family()
+    flags = np.array([True, False, True, True, False, True])
+    assert family.zero_pattern(flags) == "W1 *0/** W2 0*"
+
+
+def test_the_module_draws_from_its_generator_only():
+    before = torch.get_rng_state()
+    batch = torch.zeros(3, 4), torch.zeros(3, 2)
+    first, second = (
+        DeepLinear(widths=(4, 5, 2)).build(batch, torch.Generator().manual_seed(1)) for _ in range(2)
+    )
+    assert torch.equal(before, torch.get_rng_state())
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert first(batch[0]).shape == (3, 2)
+    assert [name for name, _ in first.named_parameters()] == ["layer1.weight", "layer2.weight"]
+
+
+def test_data_of_another_length_is_refused():
+    with pytest.raises(DataError, match=r"rows of length 2.*\(64,\)"):
+        DeepLinear().build((torch.zeros(3, 64), torch.zeros(3)), torch.Generator())
+
+
+def test_without_regularisation_there_is_a_module_but_no_family():
+    model = DeepLinear(regularisation="off")
+    assert model.build((torch.zeros(1, 2), torch.zeros(1, 2)), torch.Generator())
+    with pytest.raises(PolynomialError, match="not isolated"):
+        model.family()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"widths": (2, 2)}, "at least one hidden layer"),
+        ({"widths": (2, 0, 2)}, "empty layer"),
+        ({"examples": 0}, "examples=0"),
+        ({"regularisation": "gaussian(0, 1)"}, "forms are"),
+        ({"once": ("input",)}, "Did you mean 'inputs'"),
+    ],
+)
+def test_wrong_fields_are_refused(fields, message):
+    with pytest.raises(ConfigurationError, match=message):
+        DeepLinear(**fields)
+
+
+def test_values_must_be_as_many_as_parameters():
+    with pytest.raises(ConfigurationError, match="inputs are 2 numbers"):
+        DeepLinear(inputs="values(1, 2, 3)").family().sample(1, 0)

@@ -1,0 +1,196 @@
+import numpy as np
+import pytest
+import sympy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from landscape.errors import ConfigurationError, PolynomialError
+from landscape.systems import PolynomialFamily, PolynomialSystem
+
+EQUATIONS = ("x^3*y - 2*y + I", "(x + y)^2 - 3")
+
+
+def test_values_and_jacobians_agree_with_sympy():
+    x, y = sympy.symbols("x y")
+    expressions = [x**3 * y - 2 * y + sympy.I, (x + y) ** 2 - 3]
+    system = PolynomialSystem(EQUATIONS, ["x", "y"])
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(7, 2)) + 1j * rng.normal(size=(7, 2))
+    value = sympy.lambdify((x, y), expressions)
+    jacobian = sympy.lambdify((x, y), sympy.Matrix(expressions).jacobian([x, y]).tolist())
+    np.testing.assert_allclose(system.value(z), np.array(value(*z.T)).T, rtol=1e-13)
+    np.testing.assert_allclose(system.jacobian(z), [np.array(jacobian(*row)) for row in z], rtol=1e-13)
+
+
+def test_sympy_and_text_give_the_same_system():
+    x, y = sympy.symbols("x y")
+    by_sympy = PolynomialSystem([x**3 * y - 2 * y + sympy.I, (x + y) ** 2 - 3], [x, y])
+    by_text = PolynomialSystem(EQUATIONS, ["x", "y"])
+    assert by_sympy.monomials == by_text.monomials
+
+
+def test_degrees_multiply_to_the_bezout_number():
+    system = PolynomialSystem(EQUATIONS, ["x", "y"])
+    assert system.degrees == (4, 2)
+    assert system.bezout_number == 8
+
+
+def test_the_gradient_system_of_a_loss_vanishes_at_its_critical_points():
+    system = PolynomialSystem.gradient("(x^2 - 1)^2 + y^2", ["x", "y"])
+    np.testing.assert_allclose(system.value([[1, 0], [-1, 0], [0, 0]]), 0, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("equations", "unknowns", "message"),
+    [
+        (["x + y"], ["x", "y"], "not square: 1 equations in 2 unknowns"),
+        (["x + yy", "x"], ["x", "y"], "unknown variable 'yy'.*Did you mean 'y'"),
+        (["x - x"], ["x"], "identically zero"),
+        ("x", ["x"], "sequence"),
+        (["x"], "x", "sequence of names"),
+        (["I"], ["I"], "imaginary unit"),
+        (["x", "x"], ["x", "x"], "repeat"),
+        (["x"], ["2x"], "cannot name"),
+    ],
+)
+def test_malformed_systems_are_refused(equations, unknowns, message):
+    with pytest.raises(PolynomialError, match=message):
+        PolynomialSystem(equations, unknowns)
+
+
+def test_points_of_the_wrong_shape_are_refused():
+    with pytest.raises(PolynomialError, match=r"shape \(S, 2\)"):
+        PolynomialSystem(EQUATIONS, ["x", "y"]).value([1, 2])
+
+
+def test_three_formats_are_written():
+    system = PolynomialSystem(["x^2 + (1 - 2*I)*y", "y - 1/3"], ["x", "y"])
+    assert "@var x y" in system.to_text("hc")
+    assert "x^2 + (1 - 2*im)*y" in system.to_text("hc")
+    assert system.to_text("phc") == "2\nx^2 + (1 - 2*i)*y;\ny - 0.3333333333333333;\n"
+    assert "variable_group x, y;" in system.to_text("bertini")
+    assert "f1 = x^2 + (1 - 2*I)*y;" in system.to_text("bertini")
+    with pytest.raises(PolynomialError, match="'hc', 'phc' or 'bertini'"):
+        system.to_text("maple")
+    with pytest.raises(PolynomialError, match="rename"):
+        PolynomialSystem(["e1 - 1"], ["e1"]).to_text("phc")
+
+
+def family():
+    return PolynomialFamily(["a*x^2 + b*x*y - 1", "y^2 - a*b + x"], ["x", "y"], ["a", "b"])
+
+
+def test_a_member_of_a_family_has_the_values_of_the_family():
+    rng = np.random.default_rng(1)
+    z, p = (rng.normal(size=(5, 2)) + 1j * rng.normal(size=(5, 2)) for _ in range(2))
+    members = [family().at(row) for row in p]
+    value = np.concatenate([m.value(row[None]) for m, row in zip(members, z, strict=True)])
+    jacobian = np.concatenate([m.jacobian(row[None]) for m, row in zip(members, z, strict=True)])
+    np.testing.assert_allclose(family().value(z, p), value, rtol=1e-13)
+    np.testing.assert_allclose(family().jacobian(z, p), jacobian, rtol=1e-13)
+
+
+def test_the_parameter_derivative_is_the_limit_of_differences():
+    rng = np.random.default_rng(2)
+    z, p, dp = (rng.normal(size=(5, 2)) + 1j * rng.normal(size=(5, 2)) for _ in range(3))
+    h = 1e-6
+    difference = (family().value(z, p + h * dp) - family().value(z, p - h * dp)) / (2 * h)
+    np.testing.assert_allclose(family().parameter_derivative(z, p, dp), difference, atol=1e-8)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_start_pairs_solve_the_family(seed):
+    linear = PolynomialFamily(["x^2*y + a*x - b", "x*y^3 + c*y + a*b"], ["x", "y"], ["a", "b", "c"])
+    z, p = linear.start_pair(np.random.default_rng(seed))
+    assert np.abs(linear.value(z[None], p[None])).max() < 1e-9
+
+
+def test_a_family_without_enough_linear_parameters_says_what_it_needs():
+    with pytest.raises(PolynomialError, match="constant term"):
+        PolynomialFamily(["x^2 - a^2", "y - x - 1"], ["x", "y"], ["a"]).start_pair(np.random.default_rng(0))
+
+
+def test_longer_samples_begin_with_shorter_ones_and_follow_their_distribution():
+    assert (family().sample(9, 5)[:4] == family().sample(4, 5)).all()
+    uniform = PolynomialFamily(["x - a"], ["x"], ["a"], sampling="uniform(2, 3)").sample(1000, 0)
+    assert uniform.min() >= 2
+    assert uniform.max() <= 3
+    assert abs(uniform.mean() - 2.5) < 0.05
+    fixed = PolynomialFamily(["x - a*b"], ["x"], ["a", "b"], sampling="values(1, 2)").sample(2, 0)
+    assert fixed.tolist() == [[1, 2], [1, 2]]
+
+
+@pytest.mark.parametrize(
+    "text", ["normal(0)", "gauss(0, 1)", "uniform(1, 0)", "normal(0, -1)", "7", "normal(a, b)"]
+)
+def test_bad_distributions_are_refused_when_the_family_is_made(text):
+    with pytest.raises(ConfigurationError):
+        PolynomialFamily(["x - a"], ["x"], ["a"], sampling=text)
+
+
+def test_values_must_be_one_per_parameter():
+    with pytest.raises(ConfigurationError, match="1 numbers"):
+        PolynomialFamily(["x - a"], ["x"], ["a"], sampling="values(1, 2)")
+
+
+def test_a_name_cannot_be_unknown_and_parameter():
+    with pytest.raises(PolynomialError, match="both"):
+        PolynomialFamily(["x - a"], ["x"], ["a", "x"])
+
+
+def test_zero_patterns_of_a_hand_written_family_are_found():
+    # x (x + a) = 0, y (x y + b) = 0: x = 0 forces y = 0; x = -a leaves y = 0 and y = b / a.
+    hand = PolynomialFamily(["x^2 + a*x", "x*y^2 + b*y"], ["x", "y"], ["a", "b"])
+    assert {part.unknowns for part in hand.subfamilies()} == {(0, 1), (0,), ()}
+    only_x = next(part for part in hand.subfamilies() if part.unknowns == (0,))
+    assert only_x.family.equations == ("x^2 + x*a",)
+    assert only_x.parameters == (0,)
+
+
+def test_families_with_more_unknowns_than_patterns_can_be_tried_for_are_refused():
+    names = [f"x{k}" for k in range(17)]
+    many = PolynomialFamily([f"{name}^2 - a" for name in names], names, ["a"])
+    with pytest.raises(PolynomialError, match="subfamilies"):
+        many.subfamilies()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["x^2*y", "x*y^3", "y", "x", "x*y", "1", "x^4"]), min_size=1, max_size=4, unique=True
+    )
+)
+def test_every_sign_change_that_is_found_maps_equations_to_plus_or_minus_themselves(terms):
+    text = " + ".join(terms)
+    signs = PolynomialFamily(
+        [f"a + {text}" if "1" in terms else f"a*x + {text}", f"b*y^2 + {text}"], ["x", "y"], ["a", "b"]
+    )
+    rng = np.random.default_rng(0)
+    z, p = (rng.normal(size=(1, 2)) + 1j * rng.normal(size=(1, 2)) for _ in range(2))
+    value = np.abs(signs.value(z, p))
+    for element in signs.sign_group().elements():
+        np.testing.assert_allclose(np.abs(signs.value(z * element, p)), value, rtol=1e-12)
+
+
+def test_the_sign_group_finds_all_sign_changes_of_an_example():
+    # Invariant under x -> -x alone, and under flipping y and z together (the first equation changes sign).
+    signs = PolynomialFamily(["x^2*y + a*z", "y*z + b", "x^2 + c*y^2"], ["x", "y", "z"], ["a", "b", "c"])
+    assert signs.sign_group().order == 4
+    assert signs.sign_group().elements().tolist() == [[1, 1, 1], [-1, 1, 1], [1, -1, -1], [-1, -1, -1]]
+
+
+def test_the_objective_of_a_gradient_family_is_its_loss():
+    loss = PolynomialFamily.gradient("a*(x - b)^2 + y^2", ["x", "y"], ["a", "b"])
+    z, p = np.array([[3.0, 2.0]]), np.array([[2.0, 1.0]])
+    assert loss.has_objective
+    assert loss.objective_value(z, p).tolist() == [12.0]
+    assert not family().has_objective
+    with pytest.raises(PolynomialError, match="gradient"):
+        family().objective_value(z, p)
+
+
+def test_families_are_values():
+    assert family() == family()
+    assert hash(family()) == hash(family())
+    assert family() != PolynomialFamily(["x - a"], ["x"], ["a"])

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from landscape.errors import PolynomialError
+from landscape.systems import Solutions, match
+
+
+def example():
+    return Solutions(
+        np.array([[1 + 0j, 2], [0, 1j], [1, -1j], [3, 1e-12j]]),
+        np.full(4, 1e-15),
+        completeness="heuristic",
+        evidence="ten quiet loops",
+        parameters=np.array([1.0, 2.0]),
+        statistics={"lost": 2, "tracked": 6},
+    )
+
+
+def test_real_solutions_are_those_without_imaginary_part():
+    real = example().real()
+    assert real.points.tolist() == [[1, 2], [3, 0]]
+    assert example().is_real(1e-13).tolist() == [True, False, False, False]
+
+
+def test_the_original_keeps_its_imaginary_parts():
+    solutions = example()
+    solutions.real()
+    assert solutions.points[3, 1] == 1e-12j
+
+
+def test_torus_solutions_have_no_exact_zero():
+    assert example().in_torus().tolist() == [True, False, True, True]
+    assert len(example().torus(tolerance=1e-10)) == 2
+
+
+def test_sets_match_in_any_order_and_only_one_to_one():
+    shuffled = example().select(np.array([2, 0, 3, 1]))
+    assert example().matches(shuffled)
+    assert not example().matches(example().select(np.array([0, 1, 2])))
+    assert not example().matches(example().select(np.array([0, 0, 1, 2])))
+
+
+def test_match_names_the_nearest_within_the_tolerance():
+    points = np.array([[0j], [1], [5]])
+    assert match(points, np.array([[1 + 1e-9j], [0]])).tolist() == [1, 0, -1]
+    assert match(points, np.zeros((0, 1), dtype=complex)).tolist() == [-1, -1, -1]
+
+
+@pytest.mark.parametrize("parameters", [None, np.array([1.0, 2.0]), np.array([1.0 + 1j, 2.0])])
+def test_everything_survives_the_store(parameters):
+    before = Solutions(
+        example().points, certificates=np.full(4, 1e-10), completeness="proved", parameters=parameters
+    )
+    arrays, metadata = before.to_arrays()
+    assert all(not np.iscomplexobj(array) for array in arrays.values())
+    after = Solutions.from_arrays(arrays, metadata)
+    assert (after.points == before.points).all()
+    assert (after.certificates == before.certificates).all()
+    assert after.completeness == "proved"
+    assert after.multiplicities.tolist() == [1, 1, 1, 1]
+    if parameters is None:
+        assert after.parameters is None
+    else:
+        assert (after.parameters == parameters).all()
+        assert after.parameters.dtype == parameters.dtype
+
+
+def test_incomplete_arrays_are_refused():
+    arrays, metadata = example().to_arrays()
+    del arrays["residuals"]
+    with pytest.raises(PolynomialError, match="residuals"):
+        Solutions.from_arrays(arrays, metadata)
+
+
+def test_the_repr_says_what_is_there_and_what_was_lost():
+    assert repr(example()) == (
+        "Solutions(4 in 2 unknowns, 2 real, 3 without zero coordinate; completeness: heuristic; 2 lost)"
+    )
+
+
+def test_wrong_shapes_and_words_are_refused():
+    with pytest.raises(PolynomialError, match=r"shape \(n, N\)"):
+        Solutions(np.zeros(3))
+    with pytest.raises(PolynomialError, match="residuals"):
+        Solutions(np.zeros((3, 2)), np.zeros(2))
+    with pytest.raises(PolynomialError, match="one of"):
+        Solutions(np.zeros((3, 2)), completeness="sure")
