@@ -322,25 +322,13 @@ def _list(options: argparse.Namespace) -> None:
 def _plugins(options: argparse.Namespace) -> int:
     from landscape import plugins
 
-    entries = [entry for kind in plugins.KINDS for entry in plugins.entries(kind)]
-    broken = {}
-    for entry in entries:
-        try:
-            entry.load()
-        except Exception as error:
-            broken[entry] = f"{type(error).__name__}: {error}"
+    found: list[tuple[str, Any]] = [
+        (kind, entry) for kind in plugins.KINDS for entry in plugins.entries(kind, check=True)
+    ]
+    found += [("hooks", plugin) for plugin in plugins.manager().plugins()]
+    columns = ("name", "distribution", "version", "value", "error")
+    listed = [{"kind": kind} | {name: getattr(each, name) for name in columns} for kind, each in found]
     if options.json:
-        listed = [
-            {
-                "kind": entry.kind,
-                "name": entry.name,
-                "distribution": entry.distribution,
-                "version": entry.version,
-                "value": entry.value,
-                "error": broken.get(entry),
-            }
-            for entry in entries
-        ]
         print(json.dumps(listed, indent=2))
         return 0
     import pandas as pd
@@ -349,12 +337,12 @@ def _plugins(options: argparse.Namespace) -> int:
         pd.DataFrame(
             [
                 {
-                    "kind": entry.kind,
-                    "name": entry.name,
-                    "distribution": f"{entry.distribution} {entry.version}",
-                    "state": broken.get(entry, "ok"),
+                    "kind": row["kind"],
+                    "name": row["name"],
+                    "distribution": f"{row['distribution']} {row['version']}",
+                    "state": row["error"] or "ok",
                 }
-                for entry in entries
+                for row in listed
             ]
         )
     )

@@ -66,13 +66,9 @@ def _components() -> list[Finding]:
 
     findings, counts = [], {}
     for kind in plugins.KINDS:
-        entries = plugins.entries(kind)
+        entries = plugins.entries(kind, check=True)
         counts[kind] = len(entries)
-        for entry in entries:
-            try:
-                entry.load()
-            except Exception as error:
-                findings.append(Finding("bad", f"{entry.distribution}: {entry.name} cannot be used: {error}"))
+        findings += [Finding("bad", entry.error) for entry in entries if entry.error]
         claimed: dict[str, list[str]] = {}
         for entry in entries:
             claimed.setdefault(entry.name, []).append(entry.distribution or "this session")
@@ -83,5 +79,10 @@ def _components() -> list[Finding]:
                         "note", f"{kind}: {name} is claimed by {', '.join(owners)}; write {owners[0]}:{name}"
                     )
                 )
+    for plugin in plugins.manager().plugins():
+        if plugin.error:
+            findings.append(
+                Finding("bad", f"the hooks {plugin.name!r} of {plugin.distribution} cannot be used: {plugin.error}")
+            )
     summary = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
     return [Finding("good", f"components: {summary or 'none; install landscape-core[all]'}"), *findings]

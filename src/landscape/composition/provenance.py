@@ -83,6 +83,9 @@ def _plugins() -> dict[str, str]:
         for entry in plugins.entries(kind):
             if entry.distribution:
                 found[entry.distribution] = entry.version or "unknown"
+    for plugin in plugins.manager().plugins():
+        if plugin.distribution:
+            found[plugin.distribution] = plugin.version or "unknown"
     return dict(sorted(found.items()))
 
 
