@@ -2,6 +2,8 @@
 
 import copy
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -311,3 +313,25 @@ def test_a_score_that_the_landscape_does_not_have_is_asked_for_in_vain():
     landscape = ls.Landscape(tagger, ls.BatchLoss(_own_loss), DataLoader(Sentences(), batch_size=8))
     with pytest.raises(ls.LandscapeError, match="has no score"):
         ls.measure(landscape, ["Score"])
+
+
+def test_what_landscape_imports_late_draws_from_no_global_random_state():
+    # In a process of its own, where nothing of landscape has been imported yet.
+    program = """
+import random, numpy, torch
+random.seed(0); numpy.random.seed(0); torch.manual_seed(0)
+before = random.getstate(), repr(numpy.random.get_state()), torch.get_rng_state()
+import landscape as ls
+net = torch.nn.utils.skip_init(torch.nn.Linear, 64, 10)
+torch.nn.init.zeros_(net.weight), torch.nn.init.zeros_(net.bias)
+data = ls.datasets.Digits(examples=100).load(torch.Generator())["train"]
+probes = ["Loss", ls.probes.HessianSpectrum(k=2), ls.probes.GradientCovariance(batches=3, batch_size=9)]
+watch = ls.Recorder(ls.Landscape(net, "cross_entropy", data), probes)
+watch(0)
+assert len(watch.metrics) == len(ls.measure(watch.landscape, probes)) == 1
+assert random.getstate() == before[0]
+assert repr(numpy.random.get_state()) == before[1]
+assert torch.equal(torch.get_rng_state(), before[2])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -5,7 +5,6 @@ Every public name is imported on first use, so that ``import landscape`` costs n
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -123,8 +122,10 @@ def __getattr__(name: str) -> Any:
 
         value: Any = namespace(name)
     elif name in _NAMES:
+        from landscape.randomness import imported
+
         module, attribute = _NAMES[name]
-        value = import_module(module)
+        value = imported(module)
         if attribute is not None:
             value = getattr(value, attribute)
     else:

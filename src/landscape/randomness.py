@@ -11,19 +11,34 @@ import json
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-__all__ = ["derive_seed", "numpy_generator", "preserved_random_state", "torch_generator"]
+__all__ = ["derive_seed", "imported", "numpy_generator", "preserved_random_state", "torch_generator"]
 
 
 def derive_seed(seed: int, *labels: str | int) -> int:
     """Return a 63-bit seed for the use that `labels` name; independent for different labels."""
     text = json.dumps([int(seed), *labels])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def imported(module: str) -> ModuleType:
+    """Import a module and leave Python's global random state as it was found.
+
+    What landscape imports late is imported in the middle of somebody's program, after it was seeded, and some
+    packages draw while they are imported (rich does, for the numbers of its links).
+    """
+    state = random.getstate()
+    try:
+        return import_module(module)
+    finally:
+        random.setstate(state)
 
 
 def torch_generator(seed: int, *labels: str | int, device: str = "cpu") -> torch.Generator:

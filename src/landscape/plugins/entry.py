@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Mapping
-from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
 from attrs import field, frozen, has
 
 from landscape.errors import BrokenPluginError, ConfigurationError, nearest
+from landscape.randomness import imported
 
 __all__ = [
     "KINDS",
@@ -81,7 +81,7 @@ def check_kind(kind: str) -> Kind:
 def resolve(value: str) -> Any:
     """Import what ``module:attribute`` names."""
     module, _, attribute = value.partition(":")
-    found: Any = import_module(module)
+    found: Any = imported(module)
     for part in filter(None, attribute.split(".")):
         found = getattr(found, part)
     return found

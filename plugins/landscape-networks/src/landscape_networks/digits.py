@@ -84,11 +84,11 @@ class Digits(Dataset):
     def load(self, generator: torch.Generator) -> Mapping[str, Data]:
         """Return the split ``"train"`` and, for ``test_fraction > 0``, ``"test"``."""
         import torch
-        from sklearn.datasets import load_digits
 
         from landscape.objective import as_data
+        from landscape.randomness import imported
 
-        pixels, digits = load_digits(return_X_y=True)
+        pixels, digits = imported("sklearn.datasets").load_digits(return_X_y=True)
         x = torch.from_numpy(pixels).to(torch.float32) / 16
         y = torch.from_numpy(digits).to(torch.int64)
 
