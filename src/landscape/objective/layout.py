@@ -175,7 +175,7 @@ class Layout:
         self._check(theta)
         leading = theta.shape[:-1]
         pieces = torch.split(theta, list(self.sizes), dim=-1)
-        return [piece.view(*leading, *shape) for piece, shape in zip(pieces, self.shapes, strict=True)]
+        return [piece.view((*leading, *shape)) for piece, shape in zip(pieces, self.shapes, strict=True)]
 
     def split(self, theta: Tensor) -> dict[str, Tensor]:
         """Return views of `theta`, shape (..., P), by name, each of shape ``(..., *shape)``."""

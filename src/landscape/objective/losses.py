@@ -142,7 +142,9 @@ def accuracy(output: Tensor, target: Tensor) -> Tensor:
     """Return the fraction of class targets (B, ...) that are the largest entry along dimension 1 of output."""
     counted = target != IGNORED_TARGET
     correct = (output.argmax(dim=1 if output.ndim > 1 else 0) == target) & counted
-    return correct.sum() / counted.sum()
+    # Counts are exact in float64, so that 0.8 is not 0.800000012; Apple's GPUs have no float64.
+    exact = torch.float32 if output.device.type == "mps" else torch.float64
+    return correct.sum().to(exact) / counted.sum()
 
 
 def has_class_targets(batch: Batch) -> bool:

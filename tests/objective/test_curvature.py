@@ -1,0 +1,396 @@
+"""The Hessian against dense autograd and closed forms."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import scipy.sparse.linalg
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
+
+from landscape.errors import ConfigurationError, NonFiniteLossError, NotTwiceDifferentiableError
+from landscape.objective import BatchLoss, Landscape, as_data
+
+
+def dense(function, theta):
+    return torch.autograd.functional.hessian(function, theta)
+
+
+def test_the_operator_is_the_dense_hessian(net, classes, reference):
+    landscape = Landscape(net, "cross_entropy", as_data(classes, batch_size=10))
+    theta = landscape.initial() * 1.5
+    exact = dense(reference(landscape, F.cross_entropy, *classes), theta)
+    operator = landscape.hessian(theta)
+    P = landscape.size
+    assert operator.shape == (P, P)
+    assert (operator.dtype, operator.device) == (torch.float64, torch.device("cpu"))
+    torch.testing.assert_close(operator.dense(), exact, rtol=1e-12, atol=1e-15)
+    assert torch.equal(operator.dense(), operator.dense().T)
+    V = torch.randn(P, 4, dtype=torch.float64)
+    torch.testing.assert_close(operator.matmat(V), exact @ V, rtol=1e-11, atol=1e-14)
+    torch.testing.assert_close(operator.matvec(V[:, 0]), operator.matmat(V)[:, 0], rtol=0, atol=0)
+    torch.testing.assert_close(operator @ V, exact @ V, rtol=1e-11, atol=1e-14)
+
+
+def test_a_batch_has_its_own_hessian(net, classes, reference):
+    x, y = classes
+    landscape = Landscape(net, "cross_entropy", classes)
+    theta = landscape.initial()
+    exact = dense(reference(landscape, F.cross_entropy, x[:6], y[:6]), theta)
+    torch.testing.assert_close(
+        landscape.hessian(theta, (x[:6], y[:6])).dense(), exact, rtol=1e-11, atol=1e-14
+    )
+
+
+def test_least_squares_has_the_closed_form(values):
+    x, y = values
+    landscape = Landscape(nn.Linear(3, 3, bias=False).double(), "mse", (x, y))
+    # L = |x W' - y|^2 / (3 B), so H = 2 / (3 B) I (x) x'x.
+    exact = 2 / (3 * len(x)) * torch.kron(torch.eye(3, dtype=torch.float64), x.T @ x)
+    torch.testing.assert_close(landscape.hessian(landscape.initial()).dense(), exact, rtol=1e-12, atol=1e-15)
+
+
+@given(
+    widths=st.lists(st.integers(1, 4), min_size=2, max_size=4),
+    examples=st.integers(1, 12),
+    batch_size=st.integers(1, 12),
+    memory=st.sampled_from([0, 3000, 2**31]),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=25, deadline=None)
+def test_products_agree_with_dense_autograd_for_any_widths_batches_and_memory(
+    widths, examples, batch_size, memory, seed
+):
+    torch.manual_seed(seed)
+    layers = []
+    for a, b in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(a, b), nn.Tanh()]
+    net = nn.Sequential(*layers).double()
+    x, y = torch.randn(examples, widths[0]).double(), torch.randn(examples, widths[-1]).double()
+    landscape = Landscape(net, "mse", as_data((x, y), batch_size=batch_size), penalty=lambda t: (t**2).sum() / 2)
+    theta = landscape.initial()
+
+    def function(theta):
+        return F.mse_loss(torch.func.functional_call(net, landscape.layout.split(theta), (x,)), y) + theta @ theta / 2
+
+    operator = landscape.hessian(theta, memory=memory)
+    V = torch.randn(landscape.size, 2).double()
+    torch.testing.assert_close(operator.matmat(V), dense(function, theta) @ V, rtol=1e-10, atol=1e-12)
+    cost = operator.cost
+    assert cost.batches_kept + cost.batches_recomputed == -(-examples // batch_size)
+
+
+def test_what_exceeds_the_memory_is_computed_anew_and_said_so(net, classes):
+    landscape = Landscape(net, "cross_entropy", as_data(classes, batch_size=5))
+    theta = landscape.initial()
+    full = landscape.hessian(theta)
+    none = landscape.hessian(theta, memory=0)
+    half = landscape.hessian(theta, memory=full.cost.bytes_held // 2)
+    assert (full.cost.batches_kept, full.cost.batches_recomputed) == (5, 0)
+    assert (none.cost.batches_kept, none.cost.batches_recomputed) == (0, 5)
+    assert none.cost.bytes_held == 0
+    assert half.cost.batches_kept == 2
+    assert half.cost.bytes_held <= full.cost.bytes_held // 2
+    assert full.cost.gradients_per_product < half.cost.gradients_per_product < none.cost.gradients_per_product
+    v = torch.randn(landscape.size, dtype=torch.float64)
+    for other in (none, half):
+        torch.testing.assert_close(other.matvec(v), full.matvec(v), rtol=1e-13, atol=1e-16)
+        torch.testing.assert_close(other.gradient, full.gradient, rtol=1e-13, atol=1e-16)
+    assert "recomputed=5" in repr(none)
+    assert none.products == 1
+    with pytest.raises(ConfigurationError, match="memory=-1"):
+        landscape.hessian(theta, memory=-1)
+
+
+def test_the_bytes_held_are_those_of_the_activations():
+    width, examples = 200, 1000
+    net = nn.Sequential(nn.Linear(2, width), nn.Tanh(), nn.Linear(width, 1))
+    x, y = torch.randn(examples, 2), torch.randn(examples, 1)
+    landscape = Landscape(net, "mse", (x, y))
+    held = landscape.hessian(landscape.initial()).cost.bytes_held
+    activation = width * examples * 4
+    # At least tanh's output and the gradient that arrives at it; at most a few of that size more.
+    assert 2 * activation < held < 6 * activation
+
+
+def test_a_graph_is_freed_with_its_operator(net, classes):
+    landscape = Landscape(net, "cross_entropy", classes)
+    operator = landscape.hessian(landscape.initial())
+    watched = weakref.ref(operator._kept[0])
+    del operator
+    assert watched() is None, "a reference cycle keeps the graph alive"
+    gc.collect()
+
+
+def test_the_weights_may_change_in_place_after_the_operator_was_built(net, classes):
+    landscape = Landscape(net, "cross_entropy", classes)
+    theta = landscape.initial()
+    operator = landscape.hessian(theta)
+    before = operator.matvec(torch.ones_like(theta))
+    theta += 1
+    with torch.no_grad():
+        net.first.weight.zero_()
+    assert torch.equal(operator.matvec(torch.ones_like(theta)), before)
+
+
+def test_scipy_finds_the_eigenvalues_of_the_dense_matrix(net, classes):
+    landscape = Landscape(net, "cross_entropy", classes)
+    operator = landscape.hessian(landscape.initial())
+    wrapped = operator.to_scipy()
+    assert wrapped.dtype == np.float64
+    exact = np.linalg.eigvalsh(operator.dense().numpy())
+    found = scipy.sparse.linalg.eigsh(wrapped, k=3, which="LA", return_eigenvectors=False)
+    np.testing.assert_allclose(np.sort(found), exact[-3:], rtol=1e-10)
+    V = np.random.default_rng(0).standard_normal((landscape.size, 2))
+    np.testing.assert_allclose(wrapped @ V, operator.dense().numpy() @ V, rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(wrapped.T @ V, wrapped @ V)
+    assert Landscape(net, "cross_entropy", classes, dtype=torch.float32).hessian(
+        landscape.initial()
+    ).to_scipy().dtype == np.float32
+
+
+def test_a_linear_loss_has_a_zero_hessian_and_no_error(values):
+    net = nn.Linear(3, 1).double()
+    landscape = Landscape(net, lambda output, y: output.mean(), values)
+    operator = landscape.hessian(landscape.initial())
+    assert not operator.dense().any()
+    assert operator.gradient.any()
+
+
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        return 2 * x * gradient
+
+
+class OnceOnly(nn.Module):
+    def forward(self, x):
+        return Square.apply(x)
+
+
+@pytest.mark.parametrize("after", [True, False])
+@pytest.mark.parametrize("curved", [True, False])
+def test_a_function_that_is_differentiable_once_is_named(values, after, curved):
+    last = [nn.Linear(4, 3)] if after else []
+    net = nn.Sequential(nn.Linear(3, 4 if after else 3), OnceOnly(), *last).double()
+    loss = F.mse_loss if curved else (lambda output, y: output.sum())
+    landscape = Landscape(net, loss, values)
+    assert landscape.gradient(landscape.initial()).any()
+    with pytest.raises(NotTwiceDifferentiableError, match=r"Submodule '1' \(OnceOnly\).*once_differentiable"):
+        landscape.hessian(landscape.initial())
+
+
+def test_the_deepest_module_is_named_when_containers_hold_it(values):
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True), OnceOnly())
+
+        def forward(self, x, *, scale):
+            return self.inner(x) * scale
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = Block()
+            self.head = nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.head(self.block(x, scale=2.0))
+
+    landscape = Landscape(Net().double(), "mse", values)
+    with pytest.raises(NotTwiceDifferentiableError, match=r"Submodule 'block\.inner\.2' \(OnceOnly\)"):
+        landscape.hessian(landscape.initial())
+
+
+def test_a_module_or_loss_that_does_it_itself_is_named(values):
+    class Direct(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(3, 3).double()
+
+        def forward(self, x):
+            return Square.apply(self.linear(x))
+
+    landscape = Landscape(Direct(), "mse", values)
+    with pytest.raises(NotTwiceDifferentiableError, match=r"The module itself \(Direct\)"):
+        landscape.hessian(landscape.initial())
+
+    def strange_loss(output, y):
+        return Square.apply(output - y).mean()
+
+    landscape = Landscape(nn.Linear(3, 3).double(), strange_loss, values)
+    with pytest.raises(NotTwiceDifferentiableError, match=r"The loss 'strange_loss'"):
+        landscape.hessian(landscape.initial())
+
+
+def test_an_operation_without_second_derivative_is_named(values):
+    class FusedAttention(nn.Module):
+        def forward(self, x):
+            x = x[None, None]
+            # Calls the fused kernel by name, which no choice of backend can replace.
+            return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(x, x, x)[0][0, 0]
+
+    net = nn.Sequential(nn.Linear(3, 8), FusedAttention(), nn.Linear(8, 3)).double()
+    landscape = Landscape(net, "mse", values)
+    with pytest.raises(NotTwiceDifferentiableError, match=r"Submodule '1' \(FusedAttention\).*not implemented"):
+        landscape.hessian(landscape.initial())
+
+
+def test_errors_of_the_first_derivative_are_not_disguised(values):
+    class Broken(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            raise RuntimeError("no first derivative")
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(3, 3).double()
+
+        def forward(self, x):
+            return Broken.apply(self.linear(x))
+
+    landscape = Landscape(Net(), "mse", values)
+    with pytest.raises(RuntimeError, match="no first derivative") as caught:
+        landscape.hessian(landscape.initial())
+    assert not isinstance(caught.value, NotTwiceDifferentiableError)
+
+
+def attention(x, heads=2):
+    query = x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return F.scaled_dot_product_attention(query, query, query).transpose(1, 2).flatten(2)
+
+
+class Attending(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.project = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return attention(self.project(x))
+
+
+class MultiHead(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, x):
+        return self.attention(x, x, x, need_weights=False)[0]
+
+
+@pytest.mark.parametrize("make", [Attending, MultiHead, lambda: nn.TransformerEncoderLayer(4, 2, 5, batch_first=True)])
+def test_attention_is_differentiated_twice(make):
+    torch.manual_seed(0)
+    net = make().double()
+    x, y = torch.randn(3, 5, 4).double(), torch.randn(3, 5, 4).double()
+    landscape = Landscape(net, "mse", (x, y))
+    theta = landscape.initial()
+    operator = landscape.hessian(theta)
+    v = torch.randn(landscape.size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    step = 1e-5
+    difference = (landscape.gradient(theta + step * v) - landscape.gradient(theta - step * v)) / (2 * step)
+    torch.testing.assert_close(operator.matvec(v), difference, rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(landscape.value(theta), operator.value, rtol=1e-12, atol=0)
+    torch.testing.assert_close(landscape.gradient(theta), operator.gradient, rtol=1e-10, atol=1e-13)
+
+
+def test_checkpointed_activations_are_recomputed_with_the_points_weights(values):
+    class Checkpointed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.head(checkpoint(self.body, x, use_reentrant=False))
+
+    net = Checkpointed().double()
+    landscape = Landscape(net, "mse", values)
+    x, y = values
+    theta = landscape.initial() + 0.5
+
+    def function(theta):
+        w = landscape.layout.split(theta)
+        hidden = torch.tanh(x @ w["body.0.weight"].T + w["body.0.bias"])
+        return F.mse_loss(hidden @ w["head.weight"].T + w["head.bias"], y)
+
+    torch.testing.assert_close(landscape.gradient(theta), torch.func.grad(function)(theta), rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(landscape.hessian(theta).dense(), dense(function, theta), rtol=1e-10, atol=1e-13)
+
+
+def test_a_point_without_finite_gradient_has_no_hessian(net, values):
+    landscape = Landscape(net, "mse", values)
+    with pytest.raises(NonFiniteLossError, match="The loss is nan"):
+        landscape.hessian(torch.full((landscape.size,), torch.nan))
+
+    def root(output, y):
+        return (output - output).abs().sqrt().sum() + output.square().sum()
+
+    landscape = Landscape(net, root, values)
+    with pytest.raises(NonFiniteLossError, match=r"gradient is not finite.*'first\.weight'"):
+        landscape.hessian(landscape.initial())
+
+
+def test_a_relu_network_has_the_hessian_of_its_linear_piece(values):
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3)).double()
+    x, y = values
+    landscape = Landscape(net, "mse", values)
+    theta = landscape.initial()
+    exact = dense(
+        lambda t: F.mse_loss(torch.func.functional_call(net, landscape.layout.split(t), (x,)), y), theta
+    )
+    torch.testing.assert_close(landscape.hessian(theta).dense(), exact, rtol=1e-12, atol=1e-15)
+
+
+def test_sums_over_batches_are_kept_in_float64(values):
+    """A large batch and many small ones: a float32 sum would lose what float64 keeps."""
+    torch.manual_seed(0)
+    net = nn.Linear(1, 1, bias=False)
+    x = torch.cat([torch.full((1, 1), 4096.0), torch.full((4000, 1), 0.7)])
+    landscape = Landscape(net, "mse", as_data((x, torch.zeros_like(x)), batch_size=1), reduction="sum")
+    exact = 2 * (x.double() ** 2).sum()
+    product = landscape.hessian(torch.ones(1)).matvec(torch.ones(1))
+    assert abs(product.item() - exact) / exact < 1e-7
+    singles = [(2 * x[i] * x[i]) for i in range(len(x))]
+    naive = sum(singles[1:], singles[0])
+    assert abs(naive.item() - exact) / exact > 1e-6
+
+
+def test_wrong_vectors_are_refused(net, classes):
+    operator = Landscape(net, "cross_entropy", classes).hessian(torch.zeros(31, dtype=torch.float64))
+    with pytest.raises(ConfigurationError, match=r"give \(31,\)"):
+        operator.matvec(torch.zeros(30))
+    with pytest.raises(ConfigurationError, match=r"give \(31, k\)"):
+        operator.matmat(torch.zeros(2, 31))
+
+
+def test_dictionary_batches_and_unsliceable_weights_have_a_hessian(net, values):
+    x, y = values
+    loss = BatchLoss(lambda m, b: F.mse_loss(m(b["x"]), b["y"]), weight=lambda b: len(b["x"]))
+    batches = [{"x": x[:9], "y": y[:9]}, {"x": x[9:], "y": y[9:]}]
+    plain = Landscape(net, "mse", values)
+    theta = plain.initial()
+    torch.testing.assert_close(
+        Landscape(net, loss, batches).hessian(theta).dense(), plain.hessian(theta).dense(), rtol=1e-12, atol=1e-15
+    )

@@ -1,0 +1,387 @@
+"""Value, gradient, score against plain loops and torch.func."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from landscape.errors import ConfigurationError, DataError
+from landscape.objective import BatchLoss, Landscape, PerRow, as_data
+
+
+def points(landscape, rows=3):
+    generator = torch.Generator().manual_seed(5)
+    noise = torch.randn(rows, landscape.size, generator=generator, dtype=torch.float64)
+    return landscape.initial() + 0.3 * noise
+
+
+def test_value_and_gradient_agree_with_autograd_on_the_whole_data(net, classes, reference):
+    landscape = Landscape(net, "cross_entropy", classes)
+    truth = reference(landscape, F.cross_entropy, *classes)
+    theta = points(landscape)[0]
+    value, gradient = landscape.value_and_gradient(theta)
+    torch.testing.assert_close(value, truth(theta), rtol=1e-14, atol=0)
+    torch.testing.assert_close(landscape.value(theta), value, rtol=0, atol=0)
+    torch.testing.assert_close(gradient, torch.func.grad(truth)(theta), rtol=1e-13, atol=1e-16)
+    torch.testing.assert_close(landscape.gradient(theta), gradient, rtol=0, atol=0)
+
+
+def test_rows_are_evaluated_one_by_one(net, classes):
+    landscape = Landscape(net, "cross_entropy", classes)
+    thetas = points(landscape)
+    values, gradients = landscape.value_and_gradient(thetas)
+    assert values.shape == (3,)
+    assert gradients.shape == thetas.shape
+    for row, theta in enumerate(thetas):
+        assert values[row] == landscape.value(theta)
+        assert torch.equal(gradients[row], landscape.gradient(theta))
+    assert torch.equal(landscape.value(thetas), values)
+    assert landscape.value(thetas[:0]).shape == (0,)
+    assert landscape.gradient(thetas[:0]).shape == (0, landscape.size)
+
+
+def test_a_batch_is_shared_by_all_rows_or_given_per_row(net, classes, reference):
+    landscape = Landscape(net, "cross_entropy", classes)
+    x, y = classes
+    thetas = points(landscape)
+    batches = [(x[:4], y[:4]), (x[4:9], y[4:9]), (x[9:], y[9:])]
+    shared = landscape.value(thetas, batches[0])
+    apart, gradients = landscape.value_and_gradient(thetas, PerRow(batches))
+    for row, (theta, batch) in enumerate(zip(thetas, batches, strict=True)):
+        torch.testing.assert_close(shared[row], reference(landscape, F.cross_entropy, *batches[0])(theta))
+        truth = reference(landscape, F.cross_entropy, *batch)
+        torch.testing.assert_close(apart[row], truth(theta), rtol=1e-14, atol=0)
+        torch.testing.assert_close(gradients[row], torch.func.grad(truth)(theta))
+    with pytest.raises(ConfigurationError, match="2 batches for 3 rows"):
+        landscape.value(thetas, PerRow(batches[:2]))
+    with pytest.raises(ConfigurationError, match=r"these weights are \(P,\)"):
+        landscape.gradient(thetas[0], PerRow(batches))
+
+
+@pytest.mark.parametrize("sizes", [(256, 128, 16), (1, 399), (400,)])
+def test_uneven_batches_count_by_their_examples(net, sizes, reference):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 3, generator=generator, dtype=torch.float64)
+    y = torch.randint(3, (400,), generator=generator)
+    batches = list(zip(x.split(sizes), y.split(sizes), strict=True))
+    landscape = Landscape(net, "cross_entropy", batches)
+    truth = reference(landscape, F.cross_entropy, x, y)
+    theta = points(landscape)[0]
+    value, gradient = landscape.value_and_gradient(theta)
+    torch.testing.assert_close(value, truth(theta), rtol=1e-13, atol=0)
+    torch.testing.assert_close(gradient, torch.func.grad(truth)(theta), rtol=1e-12, atol=1e-15)
+    v = torch.randn(landscape.size, generator=generator, dtype=torch.float64)
+    exact = torch.autograd.functional.hessian(truth, theta) @ v
+    torch.testing.assert_close(landscape.hessian(theta).matvec(v), exact, rtol=1e-11, atol=1e-14)
+
+
+def test_targets_that_are_ignored_do_not_count(net, classes, reference):
+    x, y = classes
+    y = y.clone()
+    y[:7] = -100
+    landscape = Landscape(net, "cross_entropy", as_data((x, y), batch_size=9))
+    theta = points(landscape)[0]
+    truth = reference(landscape, F.cross_entropy, x, y)(theta)
+    torch.testing.assert_close(landscape.value(theta), truth, rtol=1e-13, atol=0)
+    predicted = torch.func.functional_call(net, landscape.layout.split(theta), (x,)).argmax(1)
+    torch.testing.assert_close(landscape.score(theta), (predicted == y)[7:].double().mean())
+
+
+def test_reduction_sum_adds_the_batches_up(net, values, reference):
+    landscape = Landscape(net, "mse", as_data(values, batch_size=5), reduction="sum")
+    theta = points(landscape)[0]
+    truth = reference(landscape, partial(F.mse_loss, reduction="sum"), *values)
+    torch.testing.assert_close(landscape.value(theta), truth(theta), rtol=1e-13, atol=0)
+    torch.testing.assert_close(landscape.gradient(theta), torch.func.grad(truth)(theta), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(
+        landscape.hessian(theta).dense(), torch.autograd.functional.hessian(truth, theta), rtol=1e-11, atol=1e-12
+    )
+    custom = Landscape(
+        net, lambda output, target: (output - target).abs().sum(), as_data(values, batch_size=5), reduction="sum"
+    )
+    l1 = reference(landscape, lambda output, target: (output - target).abs().sum(), *values)
+    torch.testing.assert_close(custom.value(theta), l1(theta))
+
+
+def test_the_penalty_counts_once_however_many_batches_there_are(net, values, reference):
+    def penalty(theta):
+        return (theta**4).sum() + 0.1 * (theta @ theta)
+
+    truth_of = reference(Landscape(net, "mse", values), F.mse_loss, *values)
+    for size in (4, 100):
+        landscape = Landscape(net, "mse", as_data(values, batch_size=size), penalty=penalty)
+        theta = points(landscape)[0]
+        exact = lambda theta: truth_of(theta) + penalty(theta)  # noqa: E731
+        torch.testing.assert_close(landscape.value(theta), exact(theta), rtol=1e-13, atol=0)
+        torch.testing.assert_close(landscape.gradient(theta), torch.func.grad(exact)(theta), rtol=1e-12, atol=1e-14)
+        dense = landscape.hessian(theta).dense()
+        torch.testing.assert_close(dense, torch.autograd.functional.hessian(exact, theta), rtol=1e-11, atol=1e-12)
+        operator = landscape.hessian(theta)
+        torch.testing.assert_close(operator.gradient, landscape.gradient(theta), rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(operator.value, landscape.value(theta), rtol=1e-13, atol=0)
+
+
+def test_a_constant_penalty_moves_the_value_alone(net, values):
+    plain = Landscape(net, "mse", values)
+    shifted = Landscape(net, "mse", values, penalty=lambda theta: 2.0)
+    theta = points(plain)[0]
+    assert shifted.value(theta) == plain.value(theta) + 2
+    assert torch.equal(shifted.gradient(theta), plain.gradient(theta))
+    assert torch.equal(shifted.hessian(theta).dense(), plain.hessian(theta).dense())
+
+
+def test_example_gradients_are_the_gradients_of_batches_of_one(net, classes):
+    for penalty in (None, lambda theta: theta @ theta):
+        landscape = Landscape(net, "cross_entropy", classes, penalty=penalty)
+        theta = points(landscape)[0]
+        rows = landscape.example_gradients(theta, classes)
+        assert landscape.vectorises
+        x, y = classes
+        loop = torch.stack([landscape.gradient(theta, (x[i : i + 1], y[i : i + 1])) for i in range(len(x))])
+        torch.testing.assert_close(rows, loop, rtol=1e-12, atol=1e-15)
+        torch.testing.assert_close(rows.mean(0), landscape.gradient(theta), rtol=1e-12, atol=1e-15)
+
+
+def test_example_gradients_of_a_module_that_looks_at_its_data_are_computed_one_by_one(classes):
+    class Branching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(3, 3).double()
+
+        def forward(self, x):
+            return self.linear(x) if x.sum().item() > 0 else self.linear(2 * x)
+
+    landscape = Landscape(Branching(), "cross_entropy", classes)
+    theta = points(landscape)[0]
+    rows = landscape.example_gradients(theta, classes)
+    assert landscape.vectorises is False
+    x, y = classes
+    loop = torch.stack([landscape.gradient(theta, (x[i : i + 1], y[i : i + 1])) for i in range(len(x))])
+    assert torch.equal(rows, loop)
+
+
+def test_a_loss_inside_the_model_on_mappings_works_everywhere(net, values):
+    class SelfScoring(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, inputs, wanted, note):
+            assert note == "kept as it is"
+            return {"loss": F.mse_loss(self.net(inputs), wanted)}
+
+    x, y = values
+    data = [
+        {"inputs": x[:10], "wanted": y[:10], "note": "kept as it is"},
+        {"inputs": x[10:], "wanted": y[10:], "note": "kept as it is"},
+    ]
+    loss = BatchLoss(lambda model, batch: model(**batch)["loss"])
+    landscape = Landscape(SelfScoring(), loss, data)
+    plain = Landscape(net, "mse", values)
+    theta = points(plain)[0]
+    torch.testing.assert_close(landscape.value(theta), plain.value(theta), rtol=1e-13, atol=0)
+    torch.testing.assert_close(landscape.gradient(theta), plain.gradient(theta), rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(
+        landscape.hessian(theta).dense(), plain.hessian(theta).dense(), rtol=1e-11, atol=1e-14
+    )
+    torch.testing.assert_close(
+        landscape.example_gradients(theta, data[0]), plain.example_gradients(theta, (x[:10], y[:10]))
+    )
+    assert not landscape.has_score
+    assert landscape.score(theta) is None
+
+
+def test_a_batch_loss_weighs_its_batches_as_it_says(net, classes):
+    x, y = classes
+    batches = [(x[:3], y[:3]), (x[3:20], y[3:20])]
+
+    def loss(module, batch):
+        return F.cross_entropy(module(batch[0]), batch[1])
+
+    landscape = Landscape(net, BatchLoss(loss, weight=lambda batch: 1.0), batches)
+    theta = points(landscape)[0]
+    apart = torch.stack([landscape.value(theta, batch) for batch in batches])
+    torch.testing.assert_close(landscape.value(theta), apart.mean(), rtol=1e-14, atol=0)
+    slopes = torch.stack([landscape.gradient(theta, batch) for batch in batches])
+    torch.testing.assert_close(landscape.gradient(theta), slopes.mean(0))
+
+
+def test_score_is_accuracy_for_class_targets_else_what_was_given(net, classes, values):
+    landscape = Landscape(net, "cross_entropy", as_data(classes, batch_size=7))
+    theta = points(landscape)
+    x, y = classes
+    for row, one in enumerate(theta):
+        output = torch.func.functional_call(net, landscape.layout.split(one), (x,))
+        torch.testing.assert_close(landscape.score(theta)[row], (output.argmax(1) == y).double().mean())
+    assert Landscape(net, nn.CrossEntropyLoss(), classes).has_score
+    soft = Landscape(net, "cross_entropy", (x, F.one_hot(y, 3).double()))
+    assert not soft.has_score
+    torch.testing.assert_close(soft.value(theta[0]), landscape.value(theta[0]))
+    regression = Landscape(net, "mse", as_data(values, batch_size=5), score=lambda out, y: (out - y).abs().mean())
+    error = (torch.func.functional_call(net, landscape.layout.split(theta[0]), (values[0],)) - values[1]).abs()
+    torch.testing.assert_close(regression.score(theta[0]), error.mean())
+
+
+def test_a_restriction_varies_the_selected_weights_and_keeps_the_rest(net, values):
+    full = Landscape(net, "mse", values, penalty=lambda theta: (theta**3).sum())
+    start = points(full)[0]
+    part = full.restrict("second.*", at=start)
+    chosen = full.layout.indices("second.*")
+    theta = start[chosen]
+    assert part.size == len(chosen) == 15
+    assert torch.equal(part.embed(theta), start)
+    assert torch.equal(part.extract(start), theta)
+    torch.testing.assert_close(part.value(theta), full.value(start))
+    torch.testing.assert_close(part.gradient(theta), full.gradient(start)[chosen])
+    block = full.hessian(start).dense()[chosen][:, chosen]
+    torch.testing.assert_close(part.hessian(theta).dense(), block, rtol=1e-11, atol=1e-14)
+    torch.testing.assert_close(part.example_gradients(theta, values), full.example_gradients(start, values)[:, chosen])
+    smaller = part.restrict("second.bias", at=theta)
+    rows = full.layout.indices("second.bias")
+    torch.testing.assert_close(smaller.gradient(start[rows]), full.gradient(start)[rows])
+    moved = part.with_rest(start + 1)
+    assert torch.equal(moved.embed(theta)[chosen], theta)
+    torch.testing.assert_close(moved.value((start + 1)[chosen]), full.value(start + 1))
+    assert torch.equal(full.restrict("first").initial(), full.initial()[full.layout.indices("first")])
+    with pytest.raises(ConfigurationError, match="not a restriction"):
+        full.with_rest(start)
+
+
+def test_the_gradient_of_weights_that_are_not_used_is_zero(values):
+    class Spare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used = nn.Linear(3, 3).double()
+            self.spare = nn.Linear(2, 2).double()
+
+        def forward(self, x):
+            return self.used(x)
+
+    landscape = Landscape(Spare(), "mse", values)
+    gradient = landscape.gradient(landscape.initial())
+    spare = landscape.layout.indices("spare")
+    assert not gradient[spare].any()
+    assert gradient[landscape.layout.indices("used")].all()
+    only = landscape.restrict("spare")
+    assert not only.gradient(only.initial()).any()
+    assert not only.hessian(only.initial()).dense().any()
+    assert not only.example_gradients(only.initial(), values).any()
+
+
+def test_a_loss_cut_off_from_all_weights_is_refused(net, values):
+    class Detached(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return self.net(x).detach()
+
+    landscape = Landscape(Detached(), "mse", values)
+    assert landscape.value(landscape.initial()).isfinite()
+    with pytest.raises(ConfigurationError, match="Autograd finds no way from the loss 'mse'"):
+        landscape.gradient(landscape.initial())
+
+
+def test_other_data_is_measured_with_the_same_weights(net, classes):
+    x, y = classes
+    landscape = Landscape(net, "cross_entropy", (x[:10], y[:10]))
+    theta = points(landscape)[0]
+    other = landscape.on((x[10:], y[10:]))
+    torch.testing.assert_close(other.value(theta), landscape.value(theta, (x[10:], y[10:])))
+    assert other.layout is landscape.layout
+
+
+def test_tied_and_shared_weights_are_differentiated_through_every_use(values):
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(3, 3).double()
+            self.b = nn.Linear(3, 3).double()
+            self.b.weight = self.a.weight
+
+        def forward(self, x):
+            return self.a(torch.tanh(self.b(torch.tanh(self.a(x)))))
+
+    landscape = Landscape(Shared(), "mse", values)
+    assert landscape.size == 9 + 3 + 3
+    x, y = values
+
+    def truth(theta):
+        weight, first, second = theta[:9].view(3, 3), theta[9:12], theta[12:]
+        hidden = torch.tanh(x @ weight.T + first)
+        return F.mse_loss(torch.tanh(hidden @ weight.T + second) @ weight.T + first, y)
+
+    theta = points(landscape)[0]
+    torch.testing.assert_close(landscape.value(theta), truth(theta), rtol=1e-13, atol=0)
+    torch.testing.assert_close(landscape.gradient(theta), torch.func.grad(truth)(theta), rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(
+        landscape.hessian(theta).dense(), torch.autograd.functional.hessian(truth, theta), rtol=1e-10, atol=1e-13
+    )
+
+
+def test_dtype_converts_floating_tensors_and_leaves_integers(classes):
+    module = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    x, y = classes
+    landscape = Landscape(module, "cross_entropy", (x.float(), y), dtype=torch.float64)
+    assert landscape.initial().dtype == torch.float64
+    assert landscape.gradient(landscape.initial()).dtype == torch.float64
+    batch = next(landscape.batches(5))
+    assert (batch[0].dtype, batch[1].dtype) == (torch.float64, torch.int64)
+    assert module[0].weight.dtype == torch.float32
+    single = Landscape(module, "cross_entropy", (x, y))
+    assert single.dtype == torch.float32
+    assert single.gradient(single.initial()).dtype == torch.float32
+    assert single.value(single.initial()).dtype == torch.float64
+    torch.testing.assert_close(single.value(single.initial()), landscape.value(landscape.initial()), rtol=1e-6, atol=0)
+
+
+def test_a_loss_that_is_a_module_is_moved_with_the_landscape(classes, net):
+    weight = torch.tensor([1.0, 2.0, 3.0])
+    loss = nn.CrossEntropyLoss(weight=weight)
+    landscape = Landscape(net, loss, classes)
+    x, y = classes
+    truth = F.cross_entropy(net(x), y, weight=weight.double())
+    torch.testing.assert_close(landscape.value(landscape.initial()), truth.detach())
+    assert loss.weight is weight
+
+
+def test_nan_and_infinity_come_back_as_they_are(net, values):
+    landscape = Landscape(net, "mse", values)
+    assert landscape.value(torch.full((landscape.size,), torch.nan)).isnan()
+    assert landscape.value(landscape.initial() * 1e200).isinf()
+
+
+def test_differentiable_value_carries_a_graph(net, values, reference):
+    landscape = Landscape(net, "mse", values, penalty=lambda theta: (theta**2).sum())
+    theta = points(landscape)[0].requires_grad_()
+    (gradient,) = torch.autograd.grad(landscape.differentiable_value(theta, values), theta)
+    torch.testing.assert_close(gradient, landscape.gradient(theta), rtol=1e-12, atol=1e-15)
+
+
+def test_wrong_arguments_are_named_with_their_cure(net, classes, values):
+    landscape = Landscape(net, "cross_entropy", classes)
+    with pytest.raises(ConfigurationError, match=r"last dimension must be 31"):
+        landscape.value(torch.zeros(4))
+    with pytest.raises(ConfigurationError, match="for K points"):
+        landscape.value(torch.zeros(2, 2, 31))
+    with pytest.raises(ConfigurationError, match="Did you mean 'cross_entropy'"):
+        Landscape(net, "crossentropy", classes)
+    with pytest.raises(ConfigurationError, match="reduction='max'"):
+        Landscape(net, "mse", values, reduction="max")
+    with pytest.raises(ConfigurationError, match="floating"):
+        Landscape(net, "mse", values, dtype=torch.int64)
+    with pytest.raises(DataError, match=r"unsqueeze"):
+        Landscape(nn.Linear(3, 1).double(), "mse", (values[0], values[0][:, 0])).value(torch.zeros(4))
+    with pytest.raises(ConfigurationError, match=r"returned shape \(23, 3\)"):
+        Landscape(net, lambda output, y: output - y, values).value(landscape.initial())
+    with pytest.raises(DataError, match="BatchLoss"):
+        Landscape(net, "mse", {"x": values[0], "y": values[1]}).value(landscape.initial())
+    with pytest.raises(ConfigurationError, match="is no loss"):
+        Landscape(net, 3, values)
+    with pytest.raises(ConfigurationError, match="defined at one point"):
+        landscape.hessian(torch.zeros(2, 31))
