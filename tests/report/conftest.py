@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from attrs import frozen
+
 from landscape.store import RunDirectory, RunStore
 
 

@@ -132,10 +132,9 @@ class RunStore:
             try:
                 directory = RunDirectory(self.root / name)
                 state = directory.state
-                row |= {
-                    key: state.get(key) for key in ("kind", "name", "status", "started", "ended", "reason")
-                }
-                row |= {"step": directory.last_step, "attempts": len(state["attempts"])}
+                row |= {key: state.get(key) for key in ("kind", "status", "started", "ended", "reason")}
+                row |= {"name": directory.name, "step": directory.last_step}
+                row |= {"attempts": len(state["attempts"])}
             except RunError as error:
                 row |= {"status": "unreadable", "reason": str(error)}
             rows.append(row)

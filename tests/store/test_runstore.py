@@ -1,0 +1,123 @@
+"""The folder of runs: made whole or not at all, found by name, listed."""
+
+import json
+import re
+
+import pytest
+
+from landscape.errors import RunError
+from landscape.store import RunStore
+
+
+def test_a_run_is_named_after_its_time(store):
+    run = store.create({}, {}, kind="experiment")
+    assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{8}", run.id)
+    assert run.path.parent == store.root.absolute()
+
+
+def test_equal_configurations_are_equal_files(store):
+    first = store.create({"b": 1, "a": [1.5, None]}, {}, kind="k", run_id="one")
+    second = store.create({"a": (1.5, None), "b": 1}, {}, kind="k", run_id="two")
+    assert (first.path / "config.json").read_bytes() == (second.path / "config.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("configuration", "message"),
+    [
+        ({"model": object()}, r"config\.model is of type object"),
+        ({"a": {"b": [1, {2}]}}, r"config\.a\.b\[1\] is of type set"),
+        ({"a": {1: 2}}, r"config\.a has the key 1"),
+    ],
+)
+def test_a_configuration_that_json_cannot_say_leaves_nothing_behind(store, configuration, message):
+    with pytest.raises(RunError, match=message):
+        store.create(configuration, {}, kind="k")
+    assert not store.root.exists()
+
+
+def test_a_run_that_exists_is_not_touched(store):
+    first = store.create({"x": 1}, {}, kind="k", run_id="same")
+    first.close("complete")
+    before = {path: path.read_bytes() for path in first.path.iterdir()}
+    with pytest.raises(RunError, match="same exists already"):
+        store.create({"x": 2}, {}, kind="k", run_id="same")
+    assert {path: path.read_bytes() for path in first.path.iterdir()} == before
+    assert store.ids() == ["same"]
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "..", "a/b", "-x", "a b"])
+def test_a_name_that_is_no_file_name_is_refused(store, name):
+    with pytest.raises(RunError, match="cannot name a run"):
+        store.create({}, {}, kind="k", run_id=name)
+
+
+def test_a_store_that_cannot_be_written_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RunError, match=r"Cannot create .*file/runs"):
+        RunStore(tmp_path / "file" / "runs").create({}, {}, kind="k")
+
+
+def test_runs_are_opened_by_the_beginning_of_their_name(store):
+    run = store.create({}, {}, kind="k", run_id="20260101-000000-abcdef01")
+    store.create({}, {}, kind="k", run_id="20260102-000000-12345678")
+    for name in (run.id, "20260101", "abcd"):
+        assert store.open(name).id == run.id
+    with pytest.raises(RunError, match="could be 20260101-000000-abcdef01, 20260102-000000-12345678"):
+        store.open("2026")
+    with pytest.raises(RunError, match="no run 'zzz'.*which holds 2 runs"):
+        store.open("zzz")
+    with pytest.raises(RunError, match="no run ''"):
+        store.open("")
+    assert store.contains(run.id)
+    assert not store.contains("2026")
+
+
+def test_the_list_says_how_every_run_ended(store):
+    runs = {
+        status: store.create(
+            {"experiment": {"name": f"a {status} one"}}, {}, kind="experiment", run_id=status
+        )
+        for status in ("complete", "failed", "interrupted", "running", "stopped")
+    }
+    runs["complete"].write_row({"step": 7, "worker": "0"})
+    for status, run in runs.items():
+        if status != "running":
+            run.close(status, "because")
+    broken = store.create({}, {}, kind="k", run_id="unreadable")
+    broken.close("complete")
+    (broken.path / "state.json").write_text("{")
+    listed = store.list().set_index("id")
+    assert listed["status"].to_dict() == {status: status for status in (*runs, "unreadable")}
+    assert listed.loc["complete", "step"] == 7
+    assert listed.loc["failed", "name"] == "a failed one"
+    assert listed.loc["failed", "reason"] == "because"
+    assert "state.json is damaged" in listed.loc["unreadable", "reason"]
+
+
+def test_an_empty_store_lists_nothing(store):
+    assert len(store.list()) == 0
+    assert "status" in store.list()
+
+
+def test_a_run_whose_process_died_is_listed_as_crashed(store):
+    run = store.create({}, {}, kind="k", run_id="dead")
+    lock = json.loads((run.path / "lock").read_text())
+    (run.path / "lock").write_text(json.dumps(lock | {"pid": 2**22 + 1}))
+    assert store.list()["status"].tolist() == ["crashed"]
+    (run.path / "lock").unlink()
+    assert store.open("dead").status == "crashed"
+
+
+def test_children_are_the_stages_and_the_best_run_of_each_member(store):
+    study = store.create({}, {}, kind="study", run_id="study")
+    stage = RunStore(study.path / "stages").create({}, {}, kind="k", run_id="first")
+    member = RunStore(study.path / "members" / "member-0000")
+    for name, status in (("a", "failed"), ("b", "complete"), ("c", "interrupted")):
+        member.create({}, {}, kind="k", run_id=name).close(status)
+    unlucky = RunStore(study.path / "members" / "member-0001")
+    unlucky.create({}, {}, kind="k", run_id="d").close("failed")
+    assert study.children() == {
+        "first": stage.path,
+        "member-0000": member.root / "b",
+        "member-0001": unlucky.root / "d",
+    }
