@@ -155,6 +155,17 @@ def test_the_first_of_two_versions_on_the_path_counts_as_in_python(fake_distribu
     assert get("probes", "Foo").__name__ == "Foo"
 
 
+@pytest.mark.parametrize("content", [None, "", "Metadata-Version: 2.1\n"])
+def test_the_remains_of_a_distribution_are_passed_over(fake_distribution, content):
+    folder = foo(fake_distribution)
+    (metadata,) = folder.glob("*.dist-info/METADATA")
+    metadata.unlink()
+    if content is not None:
+        metadata.write_text(content)
+    assert "Foo" not in ls.probes
+    assert "Fresh" in ls.starts
+
+
 # -- broken -----------------------------------------------------------------------------------------------
 
 
@@ -186,6 +197,22 @@ def test_checking_finds_the_broken_ones(fake_distribution):
     errors = {entry.name: entry.error for entry in entries("probes", check=True)}
     assert "SystemExit: 3" in errors["Ill"]
     assert errors["Foo"] is None
+
+
+@pytest.mark.parametrize("value", ["no module!", "foo_plugin:", "foo_plugin:Foo.Bar", ":Foo", "foo_plugin"])
+def test_a_malformed_entry_point_breaks_only_itself(fake_distribution, value):
+    foo(fake_distribution)
+    fake_distribution("landscape-ill", {"landscape.probes": {"Ill": value}})
+    with pytest.raises(BrokenPluginError, match="'Ill' of landscape-ill"):
+        get("probes", "Ill")
+    assert get("probes", "Foo").__name__ == "Foo"
+    assert identify(get("probes", "Foo")).name == "Foo"
+
+
+def test_extras_of_an_entry_point_are_no_part_of_its_value(fake_distribution):
+    points = {"landscape.probes": {"Foo": "foo_plugin : Foo [fast]"}}
+    fake_distribution("landscape-foo", points, {"foo_plugin": PROBE.format(name="Foo")})
+    assert get("probes", "Foo").__name__ == "Foo"
 
 
 def test_a_repaired_plugin_works_without_a_restart(fake_distribution):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from landscape.plugins.entry import KINDS, ComponentEntry, canonical
 from landscape.plugins.specs import hookimpl
@@ -77,16 +77,22 @@ def _read_metadata() -> dict[str, tuple[ComponentEntry, ...]]:
     found: dict[str, set[ComponentEntry]] = {}
     seen: set[str] = set()
     for distribution in distributions():
-        points: list[EntryPoint] = [point for point in distribution.entry_points if point.group in _GROUPS]
-        if not points:
+        try:
+            points: list[EntryPoint] = [each for each in distribution.entry_points if each.group in _GROUPS]
+            if not points:
+                continue
+            metadata: Any = distribution.metadata  # a Message; its protocol has no get before Python 3.12
+            name, version = metadata.get("Name"), metadata.get("Version")
+        except Exception:  # half removed: what Python raises without the files differs between versions
             continue
-        name, version = distribution.metadata["Name"], distribution.version
-        if not name or canonical(name) in seen:  # half removed, or shadowed by an earlier folder
+        if name is None or canonical(name) in seen:  # half removed, or shadowed by an earlier folder
             continue
         seen.add(canonical(name))
         for point in points:
             kind = point.group.partition(".")[2]
-            value = f"{point.module}:{point.attr}" if point.attr else point.module
+            value = "".join(
+                point.value.partition("[")[0].split()
+            )  # EntryPoint.attr raises for a malformed one
             found.setdefault(point.group, set()).add(ComponentEntry(kind, point.name, name, version, value))
     return {
         group: tuple(sorted(entries, key=lambda entry: (entry.name, entry.source)))
