@@ -247,7 +247,8 @@ def test_relocating_moves_the_workers_and_nothing_else(classifier, generator):
 
 
 def test_the_walker_is_a_value():
-    assert SGD(1) == SGD(lr=1.0)
+    assert SGD(1) == SGD(lr=1.0) == SGD(lr=np.float32(1))
+    assert type(SGD(lr=np.float32(1)).lr) is float
     assert hash(SGD(lr=[0.1, 0.2])) == hash(SGD(lr=(0.1, 0.2), workers=2))
 
 
@@ -258,7 +259,10 @@ def test_the_walker_is_a_value():
         ({"lr": math.nan}, "lr=nan"),
         ({"lr": math.inf}, "lr=inf"),
         ({"lr": "fast"}, "'fast'"),
+        ({"lr": ("a", 0.1)}, "one number per worker"),
+        ({"lr": True}, "True"),
         ({"lr": ()}, r"lr=\(\)"),
+        ({"lr": 0.1, "dampening": (0.1, 0.2)}, r"dampening=\(0.1, 0.2\)"),
         ({"lr": 0.1, "momentum": -1}, "momentum=-1.0"),
         ({"lr": 0.1, "batch_size": 0}, "batch_size=0"),
         ({"lr": 0.1, "batch_size": 1.5}, "batch_size=1.5"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from landscape.errors import ConfigurationError, nearest
@@ -31,14 +32,20 @@ PerWorker = float | tuple[float, ...]
 
 
 def given(value: float | Sequence[float]) -> PerWorker:
-    """Bring a hyper-parameter into the form in which configurations keep it: a float or a tuple of floats."""
-    if isinstance(value, bool) or not isinstance(value, int | float | list | tuple):
+    """Bring a hyper-parameter into the form in which configurations keep it: a float or a tuple of floats.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        For anything that is not made of numbers.
+    """
+    entries = value if isinstance(value, list | tuple) else (value,)
+    if not all(isinstance(entry, Real) and not isinstance(entry, bool) for entry in entries):
         raise ConfigurationError(
             f"A hyper-parameter is a number or a list with one number per worker, got {value!r}."
         )
-    if isinstance(value, int | float):
-        return float(value)
-    return tuple(float(entry) for entry in value)
+    numbers = tuple(float(entry) for entry in entries)
+    return numbers if isinstance(value, list | tuple) else numbers[0]
 
 
 def check_number(owner: str, name: str, value: PerWorker, low: float, high: float, described: str) -> None:

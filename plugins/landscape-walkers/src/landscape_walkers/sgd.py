@@ -139,9 +139,7 @@ class SGD(Walker[SGDState]):
     momentum: float | tuple[float, ...] = field(
         default=0.0, converter=given, validator=within(*_RANGES["momentum"])
     )
-    dampening: float = field(
-        default=0.0, converter=given, validator=within(-math.inf, math.inf, "a finite number")
-    )
+    dampening: float = field(default=0.0, converter=_single)
     nesterov: bool = False
     weight_decay: float | tuple[float, ...] = field(
         default=0.0, converter=given, validator=within(*_RANGES["weight_decay"])
