@@ -68,7 +68,10 @@ def snapshot() -> Callable[..., tuple[object, ...]]:
         return (
             [(name, m.training) for name, m in module.named_modules()],
             [(name, id(p), p.detach().numpy().tobytes()) for name, p in module.named_parameters()],
-            [(name, None if p.grad is None else p.grad.numpy().tobytes()) for name, p in module.named_parameters()],
+            [
+                (name, None if p.grad is None else p.grad.numpy().tobytes())
+                for name, p in module.named_parameters()
+            ],
             [(name, id(b), b.numpy().tobytes()) for name, b in module.named_buffers()],
             [sorted(m.__dict__) for m in module.modules()],
             random.getstate(),

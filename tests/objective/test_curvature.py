@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -71,15 +72,20 @@ def test_products_agree_with_dense_autograd_for_any_widths_batches_and_memory(
 ):
     torch.manual_seed(seed)
     layers = []
-    for a, b in zip(widths, widths[1:], strict=False):
+    for a, b in pairwise(widths):
         layers += [nn.Linear(a, b), nn.Tanh()]
     net = nn.Sequential(*layers).double()
     x, y = torch.randn(examples, widths[0]).double(), torch.randn(examples, widths[-1]).double()
-    landscape = Landscape(net, "mse", as_data((x, y), batch_size=batch_size), penalty=lambda t: (t**2).sum() / 2)
+    landscape = Landscape(
+        net, "mse", as_data((x, y), batch_size=batch_size), penalty=lambda t: (t**2).sum() / 2
+    )
     theta = landscape.initial()
 
     def function(theta):
-        return F.mse_loss(torch.func.functional_call(net, landscape.layout.split(theta), (x,)), y) + theta @ theta / 2
+        return (
+            F.mse_loss(torch.func.functional_call(net, landscape.layout.split(theta), (x,)), y)
+            + theta @ theta / 2
+        )
 
     operator = landscape.hessian(theta, memory=memory)
     V = torch.randn(landscape.size, 2).double()
@@ -152,9 +158,13 @@ def test_scipy_finds_the_eigenvalues_of_the_dense_matrix(net, classes):
     V = np.random.default_rng(0).standard_normal((landscape.size, 2))
     np.testing.assert_allclose(wrapped @ V, operator.dense().numpy() @ V, rtol=1e-10, atol=1e-14)
     np.testing.assert_allclose(wrapped.T @ V, wrapped @ V)
-    assert Landscape(net, "cross_entropy", classes, dtype=torch.float32).hessian(
-        landscape.initial()
-    ).to_scipy().dtype == np.float32
+    assert (
+        Landscape(net, "cross_entropy", classes, dtype=torch.float32)
+        .hessian(landscape.initial())
+        .to_scipy()
+        .dtype
+        == np.float32
+    )
 
 
 def test_a_linear_loss_has_a_zero_hessian_and_no_error(values):
@@ -248,7 +258,9 @@ def test_an_operation_without_second_derivative_is_named(values):
 
     net = nn.Sequential(nn.Linear(3, 8), FusedAttention(), nn.Linear(8, 3)).double()
     landscape = Landscape(net, "mse", values)
-    with pytest.raises(NotTwiceDifferentiableError, match=r"Submodule '1' \(FusedAttention\).*not implemented"):
+    with pytest.raises(
+        NotTwiceDifferentiableError, match=r"Submodule '1' \(FusedAttention\).*not implemented"
+    ):
         landscape.hessian(landscape.initial())
 
 
@@ -299,7 +311,9 @@ class MultiHead(nn.Module):
         return self.attention(x, x, x, need_weights=False)[0]
 
 
-@pytest.mark.parametrize("make", [Attending, MultiHead, lambda: nn.TransformerEncoderLayer(4, 2, 5, batch_first=True)])
+@pytest.mark.parametrize(
+    "make", [Attending, MultiHead, lambda: nn.TransformerEncoderLayer(4, 2, 5, batch_first=True)]
+)
 def test_attention_is_differentiated_twice(make):
     torch.manual_seed(0)
     net = make().double()
@@ -335,8 +349,12 @@ def test_checkpointed_activations_are_recomputed_with_the_points_weights(values)
         hidden = torch.tanh(x @ w["body.0.weight"].T + w["body.0.bias"])
         return F.mse_loss(hidden @ w["head.weight"].T + w["head.bias"], y)
 
-    torch.testing.assert_close(landscape.gradient(theta), torch.func.grad(function)(theta), rtol=1e-12, atol=1e-15)
-    torch.testing.assert_close(landscape.hessian(theta).dense(), dense(function, theta), rtol=1e-10, atol=1e-13)
+    torch.testing.assert_close(
+        landscape.gradient(theta), torch.func.grad(function)(theta), rtol=1e-12, atol=1e-15
+    )
+    torch.testing.assert_close(
+        landscape.hessian(theta).dense(), dense(function, theta), rtol=1e-10, atol=1e-13
+    )
 
 
 def test_a_point_without_finite_gradient_has_no_hessian(net, values):
@@ -367,7 +385,7 @@ def test_sums_over_batches_are_kept_in_float64(values):
     """A large batch and many small ones: a float32 sum would lose what float64 keeps."""
     torch.manual_seed(0)
     net = nn.Linear(1, 1, bias=False)
-    x = torch.cat([torch.full((1, 1), 4096.0), torch.full((4000, 1), 0.7)])
+    x = torch.cat([torch.full((1, 1), 4096.0), torch.full((300, 1), 0.7)])
     landscape = Landscape(net, "mse", as_data((x, torch.zeros_like(x)), batch_size=1), reduction="sum")
     exact = 2 * (x.double() ** 2).sum()
     product = landscape.hessian(torch.ones(1)).matvec(torch.ones(1))
@@ -392,5 +410,8 @@ def test_dictionary_batches_and_unsliceable_weights_have_a_hessian(net, values):
     plain = Landscape(net, "mse", values)
     theta = plain.initial()
     torch.testing.assert_close(
-        Landscape(net, loss, batches).hessian(theta).dense(), plain.hessian(theta).dense(), rtol=1e-12, atol=1e-15
+        Landscape(net, loss, batches).hessian(theta).dense(),
+        plain.hessian(theta).dense(),
+        rtol=1e-12,
+        atol=1e-15,
     )

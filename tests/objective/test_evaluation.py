@@ -16,7 +16,9 @@ from landscape.objective import BatchLoss, Landscape
 
 def noisy_net():
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(3, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Dropout(0.5), nn.Linear(6, 3)).double()
+    net = nn.Sequential(
+        nn.Linear(3, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Dropout(0.5), nn.Linear(6, 3)
+    ).double()
     net.train()
     net(torch.randn(11, 3, dtype=torch.float64))  # running statistics that are not the initial ones
     return net
@@ -231,4 +233,6 @@ def test_frozen_parameters_are_constants(values):
     x, y = values
     loss = F.mse_loss(net(x), y)
     slopes = torch.autograd.grad(loss, list(net[2].parameters()))
-    torch.testing.assert_close(landscape.gradient(landscape.initial()), torch.cat([s.reshape(-1) for s in slopes]))
+    torch.testing.assert_close(
+        landscape.gradient(landscape.initial()), torch.cat([s.reshape(-1) for s in slopes])
+    )

@@ -118,7 +118,7 @@ def test_copy_to_writes_the_weights_into_a_module():
 def test_what_has_no_layout_is_refused_with_the_cure():
     with pytest.raises(ConfigurationError, match="requires_grad"):
         Layout.of(nn.Linear(2, 2).requires_grad_(False))
-    with pytest.raises(ConfigurationError, match="one\\s+batch"):
+    with pytest.raises(ConfigurationError, match=r"one batch"):
         Layout.of(nn.LazyLinear(2))
     with pytest.raises(ConfigurationError, match="real and imaginary"):
         Layout.of(nn.Linear(2, 2, dtype=torch.complex64))

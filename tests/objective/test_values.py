@@ -96,12 +96,20 @@ def test_reduction_sum_adds_the_batches_up(net, values, reference):
     theta = points(landscape)[0]
     truth = reference(landscape, partial(F.mse_loss, reduction="sum"), *values)
     torch.testing.assert_close(landscape.value(theta), truth(theta), rtol=1e-13, atol=0)
-    torch.testing.assert_close(landscape.gradient(theta), torch.func.grad(truth)(theta), rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(
-        landscape.hessian(theta).dense(), torch.autograd.functional.hessian(truth, theta), rtol=1e-11, atol=1e-12
+        landscape.gradient(theta), torch.func.grad(truth)(theta), rtol=1e-12, atol=1e-14
+    )
+    torch.testing.assert_close(
+        landscape.hessian(theta).dense(),
+        torch.autograd.functional.hessian(truth, theta),
+        rtol=1e-11,
+        atol=1e-12,
     )
     custom = Landscape(
-        net, lambda output, target: (output - target).abs().sum(), as_data(values, batch_size=5), reduction="sum"
+        net,
+        lambda output, target: (output - target).abs().sum(),
+        as_data(values, batch_size=5),
+        reduction="sum",
     )
     l1 = reference(landscape, lambda output, target: (output - target).abs().sum(), *values)
     torch.testing.assert_close(custom.value(theta), l1(theta))
@@ -117,9 +125,13 @@ def test_the_penalty_counts_once_however_many_batches_there_are(net, values, ref
         theta = points(landscape)[0]
         exact = lambda theta: truth_of(theta) + penalty(theta)  # noqa: E731
         torch.testing.assert_close(landscape.value(theta), exact(theta), rtol=1e-13, atol=0)
-        torch.testing.assert_close(landscape.gradient(theta), torch.func.grad(exact)(theta), rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(
+            landscape.gradient(theta), torch.func.grad(exact)(theta), rtol=1e-12, atol=1e-14
+        )
         dense = landscape.hessian(theta).dense()
-        torch.testing.assert_close(dense, torch.autograd.functional.hessian(exact, theta), rtol=1e-11, atol=1e-12)
+        torch.testing.assert_close(
+            dense, torch.autograd.functional.hessian(exact, theta), rtol=1e-11, atol=1e-12
+        )
         operator = landscape.hessian(theta)
         torch.testing.assert_close(operator.gradient, landscape.gradient(theta), rtol=1e-12, atol=1e-14)
         torch.testing.assert_close(operator.value, landscape.value(theta), rtol=1e-13, atol=0)
@@ -221,8 +233,12 @@ def test_score_is_accuracy_for_class_targets_else_what_was_given(net, classes, v
     soft = Landscape(net, "cross_entropy", (x, F.one_hot(y, 3).double()))
     assert not soft.has_score
     torch.testing.assert_close(soft.value(theta[0]), landscape.value(theta[0]))
-    regression = Landscape(net, "mse", as_data(values, batch_size=5), score=lambda out, y: (out - y).abs().mean())
-    error = (torch.func.functional_call(net, landscape.layout.split(theta[0]), (values[0],)) - values[1]).abs()
+    regression = Landscape(
+        net, "mse", as_data(values, batch_size=5), score=lambda out, y: (out - y).abs().mean()
+    )
+    error = (
+        torch.func.functional_call(net, landscape.layout.split(theta[0]), (values[0],)) - values[1]
+    ).abs()
     torch.testing.assert_close(regression.score(theta[0]), error.mean())
 
 
@@ -239,7 +255,9 @@ def test_a_restriction_varies_the_selected_weights_and_keeps_the_rest(net, value
     torch.testing.assert_close(part.gradient(theta), full.gradient(start)[chosen])
     block = full.hessian(start).dense()[chosen][:, chosen]
     torch.testing.assert_close(part.hessian(theta).dense(), block, rtol=1e-11, atol=1e-14)
-    torch.testing.assert_close(part.example_gradients(theta, values), full.example_gradients(start, values)[:, chosen])
+    torch.testing.assert_close(
+        part.example_gradients(theta, values), full.example_gradients(start, values)[:, chosen]
+    )
     smaller = part.restrict("second.bias", at=theta)
     rows = full.layout.indices("second.bias")
     torch.testing.assert_close(smaller.gradient(start[rows]), full.gradient(start)[rows])
@@ -318,9 +336,14 @@ def test_tied_and_shared_weights_are_differentiated_through_every_use(values):
 
     theta = points(landscape)[0]
     torch.testing.assert_close(landscape.value(theta), truth(theta), rtol=1e-13, atol=0)
-    torch.testing.assert_close(landscape.gradient(theta), torch.func.grad(truth)(theta), rtol=1e-12, atol=1e-15)
     torch.testing.assert_close(
-        landscape.hessian(theta).dense(), torch.autograd.functional.hessian(truth, theta), rtol=1e-10, atol=1e-13
+        landscape.gradient(theta), torch.func.grad(truth)(theta), rtol=1e-12, atol=1e-15
+    )
+    torch.testing.assert_close(
+        landscape.hessian(theta).dense(),
+        torch.autograd.functional.hessian(truth, theta),
+        rtol=1e-10,
+        atol=1e-13,
     )
 
 
@@ -337,7 +360,9 @@ def test_dtype_converts_floating_tensors_and_leaves_integers(classes):
     assert single.dtype == torch.float32
     assert single.gradient(single.initial()).dtype == torch.float32
     assert single.value(single.initial()).dtype == torch.float64
-    torch.testing.assert_close(single.value(single.initial()), landscape.value(landscape.initial()), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        single.value(single.initial()), landscape.value(landscape.initial()), rtol=1e-6, atol=0
+    )
 
 
 def test_a_loss_that_is_a_module_is_moved_with_the_landscape(classes, net):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
@@ -104,6 +104,7 @@ class _Linearised:
         )
 
 
+@final
 class CurvatureOperator:
     """The Hessian of a landscape at a point, as a symmetric operator on R^P.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial, reduce
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ __all__ = ["Landscape"]
 Penalty = Callable[[Tensor], Tensor | float]
 
 
+@final
 class Landscape:
     r"""The loss of a module on data, L(theta), with all trainable weights in one vector theta of shape (P,).
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from landscape.randomness import torch_generator
 __all__ = ["Point", "Population"]
 
 
+@final
 class Point:
     """A point of a landscape, with what has been computed and measured there.
 
@@ -167,6 +168,7 @@ class Point:
         return f"Point(step={self.step}, worker={self.worker!r}, P={self.landscape.size})"
 
 
+@final
 class Population:
     """The points of K workers at one step, and further labelled points such as a centre.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import final
 
 import torch
 from attrs import evolve, frozen
@@ -38,6 +39,7 @@ class BatchStreamState:
     cursor: int = 0
 
 
+@final
 class BatchStream:
     """Mini-batches of `data`, a fresh permutation in every epoch.
 

@@ -1,0 +1,408 @@
+from __future__ import annotations
+
+import random
+from collections import namedtuple
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
+
+from landscape.errors import DataError, UnstableDataError
+from landscape.objective import Data, Landscape, as_data, fixed
+from landscape.objective.batch import concatenate, examples_in, map_leaves, move
+
+X = torch.arange(22.0).view(11, 2)
+Y = torch.arange(11)
+
+
+class Augmented(Dataset):
+    """Noise from one of the global generators, as augmentation libraries draw it."""
+
+    def __init__(self, source=lambda: torch.rand(()).item()):
+        self.source = source
+
+    def __len__(self):
+        return 11
+
+    def __getitem__(self, index):
+        return X[index] + self.source(), Y[index]
+
+
+class Plain(Dataset):
+    def __len__(self):
+        return 11
+
+    def __getitem__(self, index):
+        return X[index], Y[index]
+
+
+class Endless(IterableDataset):
+    """Iterable, and the same each time."""
+
+    def __iter__(self):
+        return iter([(X[i], Y[i]) for i in range(11)])
+
+
+def states():
+    legacy = np.random.get_state()
+    return random.getstate(), legacy[1].tobytes(), legacy[2:], torch.get_rng_state().numpy().tobytes()
+
+
+def whole(data):
+    return concatenate(list(data.batches()))
+
+
+SOURCES = {
+    "pair": lambda: (X, Y),
+    "numpy": lambda: (X.numpy(), Y.numpy()),
+    "list": lambda: [(X[:4], Y[:4]), (X[4:5], Y[4:5]), (X[5:], Y[5:])],
+    "loader of tensors": lambda: DataLoader(TensorDataset(X, Y), batch_size=4, shuffle=True, drop_last=True),
+    "loader of a dataset": lambda: DataLoader(Plain(), batch_size=4, shuffle=True, num_workers=2),
+    "dataset": lambda: Plain(),
+    "iterable dataset": lambda: Endless(),
+    "loader of an iterable dataset": lambda: DataLoader(Endless(), batch_size=4),
+    "subset": lambda: Subset(
+        Subset(TensorDataset(torch.cat([X, X]), torch.cat([Y, Y])), range(22)), range(11)
+    ),
+    "fixed": lambda: fixed(DataLoader(Plain(), batch_size=4)),
+    "fixed generator": lambda: fixed((X[i : i + 1], Y[i : i + 1]) for i in range(11)),
+    "fixed pair": lambda: fixed((X, Y)),
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_source_gives_the_same_examples_in_order_and_one_fingerprint(name):
+    before = states()
+    data = as_data(SOURCES[name]())
+    assert data.examples == 11
+    x, y = whole(data)
+    assert torch.equal(x, X)
+    assert torch.equal(y, Y)
+    assert data.fingerprint() == as_data((X, Y)).fingerprint()
+    assert data.deterministic
+    assert states() == before
+    x, y = data.everything()
+    assert torch.equal(x, X)
+    if "iterable" in name:
+        with pytest.raises(DataError, match=r"landscape\.fixed"):
+            data.take(torch.tensor([0]))
+        with pytest.raises(DataError, match=r"landscape\.fixed"):
+            next(data.batches(3))
+        return
+    indices = torch.tensor([10, 0, 4, 4, 7])
+    x, y = data.take(indices)
+    assert torch.equal(x, X[indices])
+    assert y.tolist() == indices.tolist()
+    assert [len(y) for _, y in data.batches(3)] == [3, 3, 3, 2]
+    assert torch.equal(torch.cat([x for x, _ in data.batches(3)]), X)
+    assert torch.equal(torch.cat([x for x, _ in data.batches_from(2, 3)]), X[6:])
+
+
+@given(
+    sizes=st.lists(st.integers(1, 5), min_size=1, max_size=5),
+    size=st.integers(1, 30),
+    chosen=st.lists(st.integers(0, 10**6), min_size=1, max_size=10),
+)
+@settings(max_examples=40, deadline=None)
+def test_batches_given_as_a_list_can_be_read_in_any_size_and_order(sizes, size, chosen):
+    total = sum(sizes)
+    x = torch.randn(total, 2)
+    data = as_data([{"x": part} for part in x.split(sizes)])
+    assert torch.equal(torch.cat([batch["x"] for batch in data.batches(size)]), x)
+    indices = torch.tensor([index % total for index in chosen])
+    assert torch.equal(data.take(indices)["x"], x[indices])
+
+
+def test_fingerprints_tell_contents_types_and_shapes_apart():
+    prints = {
+        as_data(source).fingerprint()
+        for source in (
+            (X, Y),
+            (X + 1, Y),
+            (X.double(), Y),
+            (X.flatten()[:11], Y),
+            (X.view(11, 1, 2), Y),
+            {"x": X, "y": Y},
+            (X, Y.int()),
+        )
+    }
+    assert len(prints) == 7
+    assert len(as_data((X, Y)).fingerprint()) == 64
+    with pytest.raises(DataError, match=r"batch\[1\] is a object"):
+        as_data([(X, object())]).fingerprint()
+
+
+def test_a_landscape_over_a_shuffling_loader_consumes_no_random_numbers():
+    loader = DataLoader(TensorDataset(X, Y), batch_size=4, shuffle=True)
+    landscape = Landscape(nn.Linear(2, 11), "cross_entropy", loader)
+    theta = landscape.initial()
+    before = states()
+    value = landscape.value(theta)
+    landscape.hessian(theta)
+    assert states() == before
+    assert value == landscape.value(theta)
+    torch.testing.assert_close(
+        value.float(), F.cross_entropy(landscape.module(X), Y).detach(), rtol=1e-6, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        lambda: torch.rand(()).item(),
+        lambda: np.random.rand(),
+        random.random,
+        np.random.default_rng(0).random,  # a generator of its own, which no seeding reaches
+    ],
+)
+def test_random_augmentation_is_found_out_and_refused_where_a_hessian_is_asked(source):
+    data = as_data(DataLoader(Augmented(source), batch_size=4, shuffle=True))
+    before = states()
+    assert not data.deterministic
+    assert states() == before
+    landscape = Landscape(nn.Linear(2, 11), "cross_entropy", data)
+    theta = landscape.initial()
+    before = states()
+    assert landscape.value(theta).isfinite()
+    assert landscape.gradient(theta).isfinite().all()
+    with pytest.raises(UnstableDataError, match=r"split 'train'.*landscape\.fixed"):
+        landscape.hessian(theta)
+    with pytest.raises(UnstableDataError, match=r"split 'test'"):
+        landscape.on(data, split="test").hessian(theta)
+    assert landscape.hessian(theta, next(data.batches())).shape == (33, 33)
+    assert states() == before
+
+
+def test_the_two_passes_are_made_once():
+    class Counting(Plain):
+        reads = 0
+
+        def __getitem__(self, index):
+            Counting.reads += 1
+            return super().__getitem__(index)
+
+    landscape = Landscape(nn.Linear(2, 11), "cross_entropy", as_data(Counting(), batch_size=4))
+    theta = landscape.initial()
+    landscape.hessian(theta)
+    assert Counting.reads == 2 * 11 + 11  # two passes to compare, one for the graphs
+    operator = landscape.hessian(theta)
+    assert Counting.reads == 4 * 11
+    operator.matvec(theta)
+    assert Counting.reads == 4 * 11
+    landscape.data.fingerprint()
+    assert Counting.reads == 4 * 11
+    part = landscape.hessian(theta, memory=operator.cost.bytes_held // 2)
+    reads = Counting.reads
+    part.matvec(theta)
+    recomputed = part.cost.batches_recomputed
+    assert 0 < recomputed < 3
+    assert Counting.reads - reads == 11 - 4 * (3 - recomputed)  # only what was not kept is read again
+
+
+def test_augmented_data_repeats_itself_in_values_and_can_be_fixed():
+    data = as_data(Augmented(), batch_size=4)
+    assert torch.equal(whole(data)[0], whole(data)[0])
+    noise = (whole(data)[0] - X)[:, 0]
+    assert len(noise.unique()) == 11, "batches must not repeat each other's noise"
+    held = fixed(data, seed=1)
+    assert held.deterministic
+    assert not torch.equal(whole(held)[0], X)
+    assert held.fingerprint() == fixed(data, seed=1).fingerprint()
+    assert held.fingerprint() != fixed(data, seed=2).fingerprint()
+
+
+def test_fixed_draws_from_the_loader_itself_and_leaves_the_global_states():
+    loader = DataLoader(Augmented(), batch_size=4, shuffle=True)
+    before = states()
+    held = fixed(loader, batches=2, seed=3)
+    assert states() == before
+    assert held.examples == 8
+    assert sorted(whole(held)[1].tolist()) != list(range(8))  # shuffled, as the loader does
+    assert torch.equal(whole(held)[0], whole(fixed(loader, batches=2, seed=3))[0])
+    original = X.clone()
+    held = fixed((original, Y))
+    original += 1
+    assert torch.equal(whole(held)[0], X)
+    with pytest.raises(DataError, match="ended after 3"):
+        fixed(loader, batches=4)
+    with pytest.raises(DataError, match="batches=0"):
+        fixed(loader, batches=0)
+    with pytest.raises(DataError, match="empty"):
+        fixed(iter([]))
+
+
+def test_what_can_be_read_only_once_is_refused_with_the_cure():
+    class OneShot(IterableDataset):
+        def __init__(self):
+            self.items = iter([(X[0], Y[0])])
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            return next(self.items)
+
+    for source in (
+        iter([(X, Y)]),
+        ((X, Y) for _ in range(1)),
+        OneShot(),
+        DataLoader(OneShot(), batch_size=1),
+    ):
+        with pytest.raises(DataError, match=r"only once.*landscape\.fixed"):
+            as_data(source)
+
+
+def test_an_iterable_that_runs_dry_is_unstable():
+    class RunsDry:
+        def __init__(self):
+            self.left = [(X, Y)]
+
+        def __iter__(self):
+            while self.left:
+                yield self.left.pop()
+
+    landscape = Landscape(nn.Linear(2, 11), "cross_entropy", RunsDry())
+    with pytest.raises(UnstableDataError):
+        landscape.hessian(landscape.initial())
+    with pytest.raises(DataError, match="gave no batch"):
+        landscape.value(landscape.initial())
+
+
+def test_samplers_that_choose_examples_are_obeyed_or_refused():
+    items = TensorDataset(X, Y)
+    chosen = as_data(DataLoader(items, batch_size=2, sampler=SubsetRandomSampler([7, 2, 5])))
+    assert whole(chosen)[1].tolist() == [2, 5, 7]
+    chosen = as_data(DataLoader(Plain(), batch_size=2, sampler=SubsetRandomSampler([7, 2, 5])))
+    assert whole(chosen)[1].tolist() == [2, 5, 7]
+    shares = [
+        as_data(DataLoader(items, batch_size=2, sampler=DistributedSampler(items, num_replicas=3, rank=rank)))
+        for rank in range(3)
+    ]
+    assert sorted(torch.cat([whole(share)[1] for share in shares]).tolist()) == list(range(11))
+    with pytest.raises(DataError, match=r"WeightedRandomSampler.*landscape\.fixed"):
+        as_data(DataLoader(items, batch_size=2, sampler=WeightedRandomSampler([1.0] * 11, 11)))
+    with pytest.raises(DataError, match="draws batches with a list"):
+        as_data(DataLoader(items, batch_sampler=[[0, 1], [2]]))
+
+
+def test_a_loader_without_batching_has_batches_for_items():
+    class Batches(Dataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return X[4 * index : 4 * index + 4], Y[4 * index : 4 * index + 4]
+
+    data = as_data(DataLoader(Batches(), batch_size=None))
+    assert data.examples == 11
+    assert torch.equal(whole(data)[0], X)
+    with pytest.raises(DataError, match=r"landscape\.fixed"):
+        data.take(torch.tensor([0]))
+    with pytest.raises(DataError, match="batches of 2"):
+        next(data.batches(2))
+
+
+def test_a_custom_collate_function_is_used():
+    def collate(items):
+        return {"x": torch.stack([x for x, _ in items]), "y": torch.stack([y for _, y in items])}
+
+    for dataset in (Plain(), TensorDataset(X, Y)):
+        data = as_data(DataLoader(dataset, batch_size=5, collate_fn=collate))
+        assert [sorted(batch) for batch in data.batches()] == [["x", "y"]] * 3
+        assert torch.equal(whole(data)["x"], X)
+
+
+def test_data_of_ones_own_is_taken_as_it_is():
+    class Own(Data):
+        @property
+        def examples(self):
+            return 11
+
+        def batches(self, size=None):
+            yield X[:6], Y[:6]
+            yield X[6:], Y[6:]
+
+        def take(self, indices):
+            return X[indices], Y[indices]
+
+    data = Own()
+    assert as_data(data) is data
+    assert data.deterministic
+    assert data.fingerprint() == as_data((X, Y)).fingerprint()
+    landscape = Landscape(nn.Linear(2, 11), "cross_entropy", data)
+    plain = Landscape(landscape.module, "cross_entropy", (X, Y))
+    theta = landscape.initial()
+    torch.testing.assert_close(landscape.value(theta), plain.value(theta), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        landscape.hessian(theta, memory=0).matvec(theta),
+        plain.hessian(theta).matvec(theta),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+    assert len(list(data.batches_from(1))) == 1
+    assert torch.equal(data.everything()[0], X)
+
+
+def test_bad_data_is_refused_with_the_cure():
+    for source, message in [
+        (X, "as \\(x, y\\)"),
+        ([X, Y], "tuple \\(x, y\\)"),
+        ([], "empty"),
+        ((X[:0], Y[:0]), "empty"),
+        ((X, Y[:3]), "disagree"),
+        ((X, 3), r"data\[1\] is none"),
+        (7, "no data"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            as_data(source)
+    with pytest.raises(DataError, match="at least 1"):
+        as_data((X, Y), batch_size=0)
+    with pytest.raises(DataError, match="re-batched"):
+        as_data([(torch.zeros(2, 3), Y[:2]), (torch.zeros(2, 4), Y[:2])]).everything()
+
+
+def test_batches_are_nested_structures_and_only_floating_tensors_change_type():
+    Pair = namedtuple("Pair", "x y")
+    batch = Pair({"a": [X, "text"], "b": X.to(torch.complex64)}, (Y, None, X > 3))
+    moved = move(batch, torch.device("cpu"), torch.float64)
+    assert type(moved) is Pair
+    assert moved.x["a"][0].dtype == torch.float64
+    assert moved.x["a"][1] == "text"
+    assert moved.x["b"].dtype == torch.complex128
+    assert (moved.y[0].dtype, moved.y[1], moved.y[2].dtype) == (torch.int64, None, torch.bool)
+    assert examples_in(batch) == 11
+    assert map_leaves(lambda leaf: 0, batch) == Pair({"a": [0, 0], "b": 0}, (0, 0, 0))
+    joined = concatenate([batch, batch])
+    assert examples_in(joined) == 22
+    with pytest.raises(DataError, match=r"weight="):
+        examples_in({"x": X, "y": Y[:2]})
+    with pytest.raises(DataError, match="no tensor"):
+        examples_in(("text", torch.tensor(1)))
+
+
+def test_converted_data_is_kept_and_has_the_same_examples():
+    data = as_data((X, Y), batch_size=4)
+    double = data.moved(torch.device("cpu"), torch.float64)
+    assert double is data.moved(torch.device("cpu"), torch.float64)
+    assert data.moved(torch.device("cpu"), torch.float32) is data
+    assert torch.equal(whole(double)[0], X.double())
+    assert [len(y) for _, y in double.batches()] == [4, 4, 3]
+    batched = as_data([(X, Y)])
+    assert batched.moved(torch.device("cpu"), torch.float32) is batched
+    double = batched.moved(torch.device("cpu"), torch.float64)
+    assert double is batched.moved(torch.device("cpu"), torch.float64)
+    assert whole(double)[0].dtype == torch.float64
