@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from attrs import frozen
+from attrs import field, frozen
 
 from landscape.store import RunDirectory, RunStore
 
@@ -15,7 +15,7 @@ class FakeRun:
     """What the report needs of a run."""
 
     directory: RunDirectory
-    stages: dict[str, Any] = {}
+    stages: dict[str, Any] = field(factory=dict)
 
     @property
     def path(self):
@@ -36,6 +36,8 @@ class FakeRun:
     @property
     def metrics(self):
         return self.directory.metrics
+
+    projectors = ()
 
     @property
     def tables(self):

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -96,10 +97,8 @@ def live(root, fatal, after, monkeypatch):
             patch.setattr(module, "os", faulty)
         patch.setattr("landscape.store.directory.os", faulty)
         patch.setattr(files, "remove_tree", lambda folder: None)  # a dead process cleans nothing up
-        try:
+        with suppress(DeadError):
             story(RunStore(root), done)
-        except DeadError:
-            pass
     lock._held.clear()  # and holds nothing
     return done, faulty.count
 

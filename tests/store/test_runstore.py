@@ -64,7 +64,7 @@ def test_runs_are_opened_by_the_beginning_of_their_name(store):
         assert store.open(name).id == run.id
     with pytest.raises(RunError, match="could be 20260101-000000-abcdef01, 20260102-000000-12345678"):
         store.open("2026")
-    with pytest.raises(RunError, match="no run 'zzz'.*which holds 2 runs"):
+    with pytest.raises(RunError, match=r"no run 'zzz'.*which holds 2 runs"):
         store.open("zzz")
     with pytest.raises(RunError, match="no run ''"):
         store.open("")
@@ -106,6 +106,22 @@ def test_a_run_whose_process_died_is_listed_as_crashed(store):
     assert store.list()["status"].tolist() == ["crashed"]
     (run.path / "lock").unlink()
     assert store.open("dead").status == "crashed"
+
+
+def test_what_a_process_left_that_died_while_making_a_run_is_cleared_away(store, monkeypatch):
+    from landscape.store import directory, files, lock
+
+    with monkeypatch.context() as patch:
+        patch.setattr(directory.os, "rename", lambda *paths: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(files, "remove_tree", lambda folder: None)
+        patch.setattr(lock.Lock, "release", lambda self: None)
+        with pytest.raises(KeyboardInterrupt):
+            store.create({}, {}, kind="k", run_id="half")
+    lock._held.clear()
+    assert [path.name for path in store.root.iterdir()] == [".tmp-half"]
+    assert store.ids() == []
+    store.create({}, {}, kind="k", run_id="whole")
+    assert [path.name for path in store.root.iterdir()] == ["whole"]
 
 
 def test_children_are_the_stages_and_the_best_run_of_each_member(store):

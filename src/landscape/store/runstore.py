@@ -13,7 +13,7 @@ import pandas as pd
 from attrs import frozen
 
 from landscape.errors import RunError, nearest
-from landscape.store import files
+from landscape.store import files, lock
 from landscape.store.directory import RunDirectory
 
 __all__ = ["RunStore"]
@@ -70,7 +70,15 @@ class RunStore:
             raise RunError(
                 f"{run_id!r} cannot name a run; use letters, digits, '.', '_' and '-', not '.' or '-' first."
             )
+        self._clear()
         return RunDirectory.create(self.root / run_id, configuration, provenance, kind=kind, name=name)
+
+    def _clear(self) -> None:
+        """Delete runs whose process died while it was making them."""
+        for place in self.root.glob(f"{files.TEMPORARY}*"):
+            holder = lock.holder_of(place / "lock")
+            if holder is not None and lock.status_of(holder) == "dead":
+                files.remove_tree(place)
 
     def ids(self) -> list[str]:
         """Return the names of the runs, the oldest first."""
