@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,7 @@ def torch_loss(family, z, p):
     """The loss of the docstring, written down a second time with torch."""
     widths, m, n = family.widths, family.examples, z.shape[-1]
     weights, start = [], 0
-    for columns, rows in zip(widths, widths[1:], strict=False):
+    for columns, rows in pairwise(widths):
         weights.append(z[start : start + rows * columns].reshape(rows, columns))
         start += rows * columns
     x = p[n : n + widths[0] * m].reshape(widths[0], m)

@@ -22,7 +22,7 @@ from landscape.systems import (
     Solutions,
     Subfamily,
 )
-from landscape_homotopy.tracker import REGULAR, Settings, polish, track
+from landscape_homotopy.tracker import REGULAR, Settings, polish, solve_batched, track
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +67,7 @@ class _Counts:
     jumped: int = 0
     lost: int = 0
     conjugated: int = 0
+    singular: int = 0
 
 
 @frozen(eq=False)
@@ -265,12 +266,13 @@ class Monodromy(Solver):
             paths += len(z) - 1
             points, _ = self._merge(family, group, forbidden, points, ends.points[good], base)
         quiet = 0
-        loops = max(1, self.quiet_loops // 2)
         while quiet < self.quiet_loops:
-            ends_points, complete = self._loops(family, points, base, loops, rng)
-            paths += 3 * loops * len(points)
+            # All in one round: the cost of a small batch hardly depends on its size.
+            ends_points, complete = self._loops(family, points, base, self.quiet_loops, rng)
+            paths += 3 * self.quiet_loops * len(points)
             points, new = self._merge(family, group, forbidden, points, ends_points, base)
-            # Only loops on which every path arrived say that there is nothing more.
+            # Loops on which every path arrived say that there is nothing more; of a round without any, one is
+            # counted, so that this ends.
             quiet = 0 if new else quiet + max(complete, 1)
             if len(points) > self.most_solutions:
                 raise SolverError(
@@ -335,13 +337,19 @@ class Monodromy(Solver):
             starts[key], found, accuracy = self._all_targets(starts[key], stacked, per_target, rng)
             order = starts[key].group.order
             for number, part in enumerate(members):
+                kept = list(part.unknowns)
                 for row in range(samples):
                     index = number * samples + row
-                    orbits = np.concatenate([*starts[key].group.orbits(found[index]), found[index][:0]])
-                    whole = np.zeros((len(orbits), n), dtype=np.complex128)
-                    whole[:, list(part.unknowns)] = orbits
+                    whole = np.zeros((len(found[index]), n), dtype=np.complex128)
+                    whole[:, kept] = found[index]
+                    # Regular among solutions of this zero pattern may still be part of a curve of all.
+                    regular = _regular(family, whole, targets[row])
+                    counts[row].singular += int((~regular).sum()) * order
+                    orbits = starts[key].group.orbits(found[index][regular])
+                    whole = np.zeros((len(orbits) * order, n), dtype=np.complex128)
+                    whole[:, kept] = orbits.reshape(len(whole), len(kept))
                     points[row].append(whole)
-                    residuals[row].append(np.repeat(accuracy[index], order))
+                    residuals[row].append(np.repeat(accuracy[index][regular], order))
         evidence = self._evidence(starts, parts)
         solved = []
         for row in range(samples):
@@ -356,6 +364,11 @@ class Monodromy(Solver):
                 if count.lost
                 else ""
             )
+            if count.singular:
+                missing += (
+                    f" {count.singular} points were left out because the Jacobian is singular there: they are "
+                    f"multiple, or lie on curves of solutions."
+                )
             solved.append(
                 Solutions(
                     together[keep],
@@ -369,6 +382,7 @@ class Monodromy(Solver):
                         "jumped": count.jumped,
                         "conjugated": count.conjugated,
                         "lost": count.lost,
+                        "singular": count.singular,
                     },
                 )
             )
@@ -554,6 +568,19 @@ def _equilibrated(matrices: Complex) -> Complex:
     tiny = np.finfo(float).tiny
     scaled = matrices / np.maximum(np.abs(matrices).max(axis=2, keepdims=True), tiny)
     return np.asarray(scaled / np.maximum(np.abs(scaled).max(axis=1, keepdims=True), tiny))
+
+
+def _regular(family: ParametricFamily, z: Complex, p: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Return at which of the points (n, N) the Jacobian of the member `p` is regular."""
+    n = z.shape[1]
+    if len(z) == 0 or n == 0:
+        return np.ones(len(z), dtype=bool)
+    matrices = _equilibrated(family.jacobian(z, np.tile(p.astype(np.complex128), (len(z), 1))))
+    inverses = solve_batched(matrices, np.broadcast_to(np.eye(n, dtype=np.complex128), matrices.shape))
+    with np.errstate(over="ignore", invalid="ignore"):
+        condition = np.abs(matrices).sum(axis=2).max(axis=1) * np.abs(inverses).sum(axis=2).max(axis=1)
+    # NaN, for an exactly singular matrix, compares as not less.
+    return np.asarray(condition < _SINGULAR)
 
 
 def _patterns(family: ParametricFamily) -> NDArray[np.bool_]:
