@@ -13,7 +13,7 @@ import pandas as pd
 
 from landscape.plugins import RunHooks
 from landscape.report import curves, numbers, style
-from landscape.report.page import Page, Raw, Section, Table, drawable
+from landscape.report.page import Page, Raw, Section, Table, drawable, is_whole
 from landscape.store.directory import file_name
 
 __all__ = ["page_of", "sections_of"]
@@ -64,7 +64,7 @@ def _sections_of_study(run: Any) -> list[Section]:
         words = told.get(name, {})
         text = "\n\n".join(filter(None, [words.get("text"), lead(stage)]))
         title = words.get("title") or stage.directory.name or name
-        sections.append(Section(title, text, sections=_findings(stage)))
+        sections.append(Section(title, text, sections=[*_findings(stage), _settings(stage)]))
     return [*sections, *_making(run)]
 
 
@@ -91,16 +91,12 @@ def _findings(run: Any) -> list[Section]:
 
 
 def _making(run: Any) -> list[Section]:
-    configuration, provenance = dict(run.configuration), dict(run.provenance)
+    provenance = dict(run.provenance)
     references = provenance.pop("references", [])
     obstacles = provenance.pop("obstacles", [])
-    sections = [
-        Section(
-            "Configuration",
-            settings=_ordered(_recipe(configuration), _RECIPE),
-            raw=[Raw.json("config.json", run.configuration)],
-        )
-    ]
+    # The stages of a study say how each of them was made.
+    raw = [Raw.json("config.json", run.configuration)]
+    sections = [Section("Configuration", raw=raw) if run.kind == "study" else _settings(run)]
     if references:
         sections.append(Section("References", "The papers to cite for what was used.", items=references))
     text = f"This run cannot be replicated from its own files: {' '.join(obstacles)}" if obstacles else ""
@@ -113,6 +109,12 @@ def _making(run: Any) -> list[Section]:
         )
     )
     return sections
+
+
+def _settings(run: Any) -> Section:
+    recipe = {key: value for key, value in _recipe(run.configuration).items() if key not in ("name", "text")}
+    raw = [Raw.json("config.json", run.configuration)]
+    return Section("Configuration", settings=_ordered(recipe, _RECIPE), raw=raw)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -149,18 +151,11 @@ def _component(value: Any) -> str:
 
 
 def phrase(value: Any) -> str:
-    """Return a part of a configuration on one line, as one would write it in Python."""
-    if isinstance(value, Mapping):
-        hidden = ("component", "distribution", "version", "schema")
-        fields = [
-            f"{key}={phrase(item)}" for key, item in value.items() if key not in hidden and item is not None
-        ]
-        return f"{_component(value)}({', '.join(fields)})"
-    if isinstance(value, list | tuple):
-        return f"({', '.join(map(phrase, value))})"
-    if isinstance(value, str):
-        return repr(value)
-    return str(value) if value is None or isinstance(value, bool) else f"{value:g}"
+    """Return a component of a configuration with the components inside it, such as ``"EASGD(SGD)"``."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    inner = [phrase(item) for item in value.values() if _component(item)]
+    return _component(value) + (f"({', '.join(inner)})" if inner else "")
 
 
 def lead(run: Any) -> str:
@@ -187,7 +182,10 @@ def lead(run: Any) -> str:
             + "."
         )
     elif run.kind == "sweep" and isinstance(recipe.get("vary"), Mapping):
-        varied = ", ".join(f"{path} over {phrase(values)}" for path, values in recipe["vary"].items())
+        varied = " and ".join(
+            f"{path} over {len(values)} value{'s' if len(values) > 1 else ''}"
+            for path, values in recipe["vary"].items()
+        )
         sentences.append(f"A sweep of {varied}.")
     elif run.kind == "study":
         sentences.append(f"A study of {len(run.stages)} stages.")
@@ -230,13 +228,19 @@ def last_values(metrics: pd.DataFrame) -> Table:
     names = curves.quantities(metrics)
     for name in names[:_QUANTITIES]:
         row: dict[str, Any] = {"quantity": numbers.name_of(name), "step": 0}
+        counts = is_whole(metrics[name])
         for worker, title in titles.items():
             known = metrics[(metrics["worker"] == worker) & metrics[name].notna()]
             row[title] = "–"
             if len(known):
                 last = known.loc[known["step"].idxmax()]
                 value, error = float(last[name]), float(last.get(f"{name}_error", float("nan")))
-                row[title] = numbers.number(value) if math.isnan(error) else numbers.with_error(value, error)
+                if counts:
+                    row[title] = numbers.number(int(value))
+                elif math.isnan(error):
+                    row[title] = numbers.number(value)
+                else:
+                    row[title] = numbers.with_error(value, error)
                 row["step"] = max(row["step"], int(last["step"]))
         rows.append(row)
     frame = pd.DataFrame(rows)
@@ -245,7 +249,7 @@ def last_values(metrics: pd.DataFrame) -> Table:
         caption += f", at step {frame['step'].iloc[0]}"
         frame = frame.drop(columns="step")
     if any("±" in row[title] for row in rows for title in titles.values()):
-        caption += ", with the error that its probe reports"
+        caption += ", with the error that its probe reports where it shows in these digits"
     if len(names) > _QUANTITIES:
         caption += f". {len(names) - _QUANTITIES} further quantities stand in metrics.jsonl only"
     return Table("Last values.", frame, f"{caption}.", rows=_QUANTITIES, right=tuple(titles.values()))
@@ -266,8 +270,9 @@ def _warnings(metrics: pd.DataFrame) -> list[str]:
         steps = sorted({step for step, _ in places})
         who = sorted({worker for _, worker in places}, key=style.order_of)
         when = f"step {steps[0]}" if len(steps) == 1 else f"{len(steps)} steps from {steps[0]} to {steps[-1]}"
-        whose = f"worker {who[0]}" if len(who) == 1 else f"workers {', '.join(who[:-1])} and {who[-1]}"
-        sentences.append(f"{text.rstrip('.')}: at {when}, {whose}.")
+        whose = who[0] if len(who) == 1 else f"{', '.join(who[:-1])} and {who[-1]}"
+        whose = whose if not who[0].isdecimal() else f"worker{'s' if len(who) > 1 else ''} {whose}"
+        sentences.append(f"{text} ({when}; {whose})")
     return sentences
 
 

@@ -281,7 +281,7 @@ def _spectrum(metrics: pd.DataFrame, family: _Family, members: Sequence[str]) ->
             axes.set_axis_off()
         elif index + columns >= len(shown):  # nothing below it
             axes.tick_params(labelbottom=True)
-    canvas.supxlabel("step", fontsize=style.TEXT, color=style.INK)
+            style.dress(axes, x="step")
     labels = [family.item + subscript(name.rpartition("_")[2]) for name in members]
     style.legend_below(canvas, [Line2D([], [], color=colour, linewidth=2) for colour in colours], labels)
     sentences = [family.caption]

@@ -73,14 +73,19 @@ def number(value: Any, digits: int = 4) -> str:
 
 
 def with_error(value: float, error: float) -> str:
-    """Return ``value ± error``, the error with two significant digits and the value to the same place."""
+    """Return ``value ± error``, the error with two significant digits and the value to the same place.
+
+    An error too small to show in five digits of the value is left out.
+    """
     if not (math.isfinite(value) and math.isfinite(error)) or error <= 0:
         return number(value)
+    if error < 5e-5 * abs(value):
+        return number(value, 5)
     place = 1 - math.floor(math.log10(error))
     if 0 <= place <= 6 and abs(value) < 1e6:
         return f"{value:.{place}f} ± {error:.{place}f}".replace("-", "−")
     # Far from one: enough digits that the error shows in the value.
-    digits = 2 if value == 0 else max(2, min(12, place + math.floor(math.log10(abs(value))) + 1))
+    digits = 2 if value == 0 else max(2, place + math.floor(math.log10(abs(value))) + 1)
     return f"{number(value, digits)} ± {number(error, 2)}"
 
 

@@ -171,17 +171,21 @@ def picture(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def save_figures(folder: Path, section: Section) -> None:
-    """Write every figure of a section, and of the sections in it, as PNG and SVG into `folder`."""
+def save_figures(folder: Path, sections: Iterable[Section]) -> dict[int, bytes]:
+    """Write every figure of the sections as PNG and SVG into `folder`; return the PNGs for :func:`render`."""
     from landscape.store import files
 
-    for figure in section.figures:
-        with files.explained(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        for kind in ("png", "svg"):
-            files.write_atomic(folder / f"{slug(figure.name)}.{kind}", picture(figure, kind))
-    for inner in section.sections:
-        save_figures(folder, inner)
+    pictures: dict[int, bytes] = {}
+    for section in sections:
+        for figure in section.figures:
+            with files.explained(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            for kind in ("svg", "png"):
+                content = picture(figure, kind)
+                files.write_atomic(folder / f"{slug(figure.name)}.{kind}", content)
+            pictures[id(figure)] = content
+        pictures |= save_figures(folder, section.sections)
+    return pictures
 
 
 def drawable(figures: Iterable[Figure]) -> tuple[list[Figure], list[str]]:
@@ -194,7 +198,7 @@ def drawable(figures: Iterable[Figure]) -> tuple[list[Figure], list[str]]:
     good, sentences = [], []
     for figure in sorted(figures, key=lambda figure: figure.order):
         try:
-            picture(figure, "png")
+            figure.figure.draw_without_rendering()
         except Exception as error:  # whatever somebody else's drawing code raises
             sentences.append(
                 f"The figure {figure.name!r} could not be drawn: {type(error).__name__}: {error}"
@@ -247,7 +251,7 @@ def _cells(table: Table) -> dict[str, Any]:
         or (pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name]))
         for name in frame.columns
     ]
-    whole = [_is_whole(frame.iloc[:, index]) for index in range(frame.shape[1])]
+    whole = [is_whole(frame.iloc[:, index]) for index in range(frame.shape[1])]
     rows = [
         [_cell(value, counts) for value, counts in zip(row, whole, strict=True)]
         for row in shown.itertuples(index=False, name=None)
@@ -261,7 +265,7 @@ def _cells(table: Table) -> dict[str, Any]:
     }
 
 
-def _is_whole(column: pd.Series[Any]) -> bool:
+def is_whole(column: pd.Series[Any]) -> bool:
     """Whether a column counts something, though a missing value made its numbers floats."""
     if not pd.api.types.is_float_dtype(column):
         return False
@@ -289,21 +293,57 @@ def _cell(value: Any, counts: bool = False) -> str:
 
 
 def _tree(value: Any) -> dict[str, Any]:
-    """Return nested settings as what the template can walk."""
+    """Return nested settings as what the template can walk; what is None or empty is left out."""
     if isinstance(value, Mapping):
-        note = " ".join(str(value[key]) for key in ("distribution", "version") if value.get(key))
-        hidden = {"component", "distribution", "version", "schema"} if "component" in value else set()
-        items = [(str(key), _tree(item)) for key, item in value.items() if key not in hidden]
-        title = str(value["component"]) if "component" in value else ""
-        return {"kind": "map", "title": title, "note": note if title else "", "items": items}
+        known = {str(key): item for key, item in value.items() if not _is_nothing(item)}
+        if "component" in known:
+            title = str(known["component"])
+            known = {
+                key: item
+                for key, item in known.items()
+                if key not in ("component", "distribution", "version", "schema")
+            }
+        else:
+            title = ""
+            inner = [key for key, item in known.items() if isinstance(item, Mapping) and "component" in item]
+            flat = {key: item for key, item in known.items() if key not in inner}
+            if len(inner) == 1 and all(_is_leaf(item) for item in flat.values()):
+                # A component and how it is used, such as a probe and how often: one entry, not two levels.
+                node = _tree(known[inner[0]])
+                return node | {"after": _inline(flat)}
+        if title and all(_is_leaf(item) for item in known.values()):
+            return {"kind": "component", "title": title, "inside": _inline(known), "after": "", "items": []}
+        items = [(key, _tree(item)) for key, item in known.items()]
+        return {
+            "kind": "component" if title else "map",
+            "title": title,
+            "inside": "",
+            "after": "",
+            "items": items,
+        }
+    if _is_leaf(value):
+        return {"kind": "leaf", "text": _leaf(value), "items": []}
+    return {"kind": "list", "items": [_tree(item) for item in value]}
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, Mapping | list | tuple) and not value)
+
+
+def _is_leaf(value: Any) -> bool:
+    """Whether a setting fits on a line: a scalar, or a list of scalars."""
     if isinstance(value, list | tuple):
-        if not any(isinstance(item, Mapping | list | tuple) for item in value):
-            return {"kind": "leaf", "text": ", ".join(map(_leaf, value)) or "none"}
-        return {"kind": "list", "items": [_tree(item) for item in value]}
-    return {"kind": "leaf", "text": _leaf(value)}
+        return not any(isinstance(item, Mapping | list | tuple) for item in value)
+    return not isinstance(value, Mapping)
+
+
+def _inline(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={_leaf(item)}" for key, item in settings.items())
 
 
 def _leaf(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"({', '.join(map(_leaf, value))})"
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -322,9 +362,6 @@ def _environment() -> Environment:
         "cells": _cells,
         "tree": _tree,
         "paragraphs": lambda text: [part.strip() for part in text.split("\n\n") if part.strip()],
-        "embedded": lambda figure: (
-            "data:image/png;base64," + base64.b64encode(picture(figure, "png")).decode()
-        ),
         "inches": lambda figure: figure.figure.get_figwidth(),
         "slug": slug,
     }
@@ -350,7 +387,7 @@ def _anchored(sections: Iterable[Section], taken: set[str], prefix: str = "") ->
     return result
 
 
-def render(page: Page, *, figures: str = "figures") -> str:
+def render(page: Page, *, figures: str = "figures", pictures: Mapping[int, bytes] | None = None) -> str:
     """Return a page as HTML that needs nothing but itself.
 
     Parameters
@@ -359,7 +396,15 @@ def render(page: Page, *, figures: str = "figures") -> str:
         The page.
     figures
         Folder, relative to the page, in which the figures lie as SVG; the page links to them.
+    pictures
+        PNGs that are drawn already, by the ``id`` of their figures, as :func:`save_figures` returns them.
     """
+    drawn = pictures or {}
+
+    def embedded(figure: Figure) -> str:
+        content = drawn[id(figure)] if id(figure) in drawn else picture(figure, "png")
+        return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+
     return (
         _environment()
         .from_string(_source("page.html.j2"))
@@ -368,5 +413,6 @@ def render(page: Page, *, figures: str = "figures") -> str:
             sections=_anchored(page.sections, set()),
             css=Markup(_source("page.css")),
             figures=figures,
+            embedded=embedded,
         )
     )

@@ -53,7 +53,6 @@ def write_study(path: str | Path, title: str, sections: Iterable[Section], *, le
 
 
 def _save(path: Path, page: Page) -> Path:
-    for section in page.sections:
-        save_figures(path.parent / "figures", section)
-    files.write_atomic(path, render(page).encode())
+    pictures = save_figures(path.parent / "figures", page.sections)
+    files.write_atomic(path, render(page, pictures=pictures).encode())
     return path
