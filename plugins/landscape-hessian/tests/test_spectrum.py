@@ -223,7 +223,7 @@ def test_the_probe_keeps_the_rules(probe):
         ({"k": 0}, "asks for nothing"),
         ({"tolerance": 0.0}, "positive"),
         ({"max_products": 0}, "1 or more"),
-        ({"basis": 8}, "need a basis of 9"),
+        ({"basis": 8}, "need a basis of 14"),
         ({"risk": 1.0}, "probability between 0 and 1"),
         ({"examples": 0}, "1 or more"),
     ],

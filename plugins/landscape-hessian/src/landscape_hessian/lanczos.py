@@ -58,8 +58,9 @@ Floats = NDArray[np.float64]
 
 #: Columns handled at a time when the basis is rotated in place: bounds the scratch memory of a restart.
 _CHUNK = 1 << 16
-#: Rounding of a product and of the orthogonalisation, in units of eps times the spectral radius. Measured:
-#: dense float32 matrices and float32 Hessians stay below 4; 16 leaves room.
+#: Rounding of a product and of the orthogonalisation, in units of eps times the spectral radius. Measured on
+#: float32 Hessians of three networks on digits, at four stages of training each, against float64: eigenvalues
+#: off by at most 1.1, residuals by at most 7.3; 16 leaves room.
 _ULPS = 16
 #: Further pairs that must converge after a search that failed. Of 0, 1, 2 and 4, 2 led to the most complete
 #: searches near the initialisation of a fully connected and a convolutional network on digits, where the
@@ -153,7 +154,8 @@ def extreme_eigenpairs(
     max_products
         Give up after this many products; what has not converged by then is marked so.
     basis
-        Vectors held before a restart, by default 2 (top + bottom) + 30. Memory is this times P.
+        Vectors held before a restart, at least 2 (top + bottom) + 4, by default 2 (top + bottom) + 30. Memory is
+        this times P.
     risk
         Accepted probability that an eigenvalue beyond the reported ones (by more than the tolerance) was
         missed, as copies of a multiple eigenvalue would be. None does not look for them. Unless something is
@@ -203,10 +205,10 @@ def _check(
         raise ConfigurationError(f"The tolerance must be positive; got {tolerance}.")
     if max_products < 1:
         raise ConfigurationError(f"At least one product must be allowed; got max_products={max_products}.")
-    if basis is not None and basis < wanted + 4:
+    if basis is not None and basis < 2 * wanted + 4:
         raise ConfigurationError(
             f"A basis of {basis} vectors cannot be restarted with {wanted} wanted pairs; "
-            f"give basis={wanted + 4} or more, or leave it out."
+            f"give basis={2 * wanted + 4} or more, or leave it out."
         )
     if risk is not None and not 0 < risk < 1:
         raise ConfigurationError(f"The risk is a probability between 0 and 1, or None; got {risk}.")
@@ -414,6 +416,14 @@ class _Krylov:
             self._rotate(queue, queue, left)
             self.B = left @ self.B
 
+    def compress(self) -> None:
+        """Drop what of the queue no basis vector is coupled to, but for one direction to go on with."""
+        if self.q > 1:
+            self.focus(np.eye(self.j))
+            coupled = np.linalg.norm(self.B, axis=1) > 100 * self.eps * self.radius
+            self.q = max(1, int(coupled.sum()))
+            self.B = self.B[: self.q]
+
     def _rotate(self, source: slice, target: slice, matrix: Floats) -> None:
         factor = torch.from_numpy(np.ascontiguousarray(matrix)).to(self.rows)
         for low in range(0, self.size, _CHUNK):
@@ -514,15 +524,20 @@ def _iterate(
 
 
 def _thick_restart(krylov: _Krylov, values: Floats, vectors: Floats, top: int, bottom: int) -> None:
-    """Keep the wanted Ritz vectors and, of the rest of the room, two fifths (Wu & Simon 2000, sec. 5)."""
-    room = krylov.capacity - krylov.q
-    extra = int(0.4 * (room - top - bottom))
-    upper = top + (extra * top) // (top + bottom)
-    lower = bottom + (extra * bottom) // (top + bottom)
-    upper = min(upper, krylov.j)
-    lower = min(lower, krylov.j - upper)
+    """Keep the wanted Ritz vectors and, of the rest of the room, two fifths (Wu & Simon 2000, sec. 5).
+
+    With n vectors kept, no more than n directions of the queue matter, so that a basis of 2 (top + bottom)
+    and a few more vectors is always left with room to go on.
+    """
+    wanted = top + bottom
+    extra = max(0, int(0.4 * (krylov.capacity - krylov.q - wanted)))
+    if wanted + extra + krylov.q > krylov.capacity - 2:
+        extra = 0
+    upper = min(top + extra * top // wanted, krylov.j)
+    lower = min(bottom + extra * bottom // wanted, krylov.j - upper)
     kept = np.concatenate([np.arange(lower), np.arange(krylov.j - upper, krylov.j)])
     krylov.restart(values[kept], vectors[:, kept])
+    krylov.compress()
 
 
 @frozen(eq=False)

@@ -83,8 +83,8 @@ class HessianSpectrum(Probe):
     max_products
         Products after which to give up. The hardest of those 24 places took a tenth of 1,000.
     basis
-        Vectors of P numbers held at a time, by default 2 (k + bottom) + 30: from step 100 on, all of those
-        places were solved without a restart.
+        Vectors of P numbers held at a time, at least 2 (k + bottom) + 4. By default 2 (k + bottom) + 30: from
+        step 100 on, all of those places were solved without a restart.
     risk
         Accepted probability that an eigenvalue beyond the reported ones was missed; None does not search.
         From step 100 on, the search took 3 to 5 products (with a risk of 0.1: 1 to 3). It at most doubles
@@ -123,10 +123,11 @@ class HessianSpectrum(Probe):
     def __attrs_post_init__(self) -> None:
         if self.k + self.bottom < 1:
             raise ConfigurationError("HessianSpectrum(k=0, bottom=0) asks for nothing; give k or bottom.")
-        if self.basis is not None and self.basis < self.k + self.bottom + 4:
+        wanted = self.k + self.bottom
+        if self.basis is not None and self.basis < 2 * wanted + 4:
             raise ConfigurationError(
-                f"HessianSpectrum(basis={self.basis}): {self.k + self.bottom} wanted pairs need a basis of "
-                f"{self.k + self.bottom + 4} or more; or leave it out."
+                f"HessianSpectrum(basis={self.basis}): {wanted} wanted pairs need a basis of {2 * wanted + 4} "
+                "or more; or leave it out."
             )
 
     def measure(self, point: Point, generator: torch.Generator) -> Measurement:

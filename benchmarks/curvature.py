@@ -1,0 +1,401 @@
+"""Hessian-vector products and leading eigenvalues, beside peers, in units of one gradient.
+
+``python -m benchmarks.curvature`` measures everything in one process: the candidates take turns, every turn
+starts with the gradient that is the unit, and each figure is the median over the turns of time / unit. CPU
+time counts on shared machines, wall time is printed beside it. Peers that are not installed are left out.
+
+The unit is plain torch: one backward pass of the loss on all data, gradient flattened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import platform
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import LinearOperator, eigsh
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import landscape as ls
+from landscape_hessian.lanczos import extreme_eigenpairs
+
+#: Products in one turn: enough that a turn is long beside the clock's resolution.
+PRODUCTS = 5
+
+
+@dataclass
+class Problem:
+    """A module on the digits, with the vectors to multiply."""
+
+    name: str
+    module: nn.Module
+    x: Tensor
+    y: Tensor
+    vectors: list[Tensor] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.parameters = list(self.module.parameters())
+        self.size = sum(p.numel() for p in self.parameters)
+        generator = torch.Generator().manual_seed(1)
+        self.vectors = [torch.randn(self.size, generator=generator) for _ in range(PRODUCTS)]
+
+    def loss(self) -> Tensor:
+        """Return the loss on all data, shape ()."""
+        return F.cross_entropy(self.module(self.x), self.y)
+
+    def gradient(self) -> Tensor:
+        """Return its gradient, shape (P,): the unit of every table."""
+        return torch.cat([g.reshape(-1) for g in torch.autograd.grad(self.loss(), self.parameters)])
+
+    def split(self, vector: Tensor) -> list[Tensor]:
+        """Return a vector, shape (P,), as one tensor per parameter."""
+        parts = vector.split([p.numel() for p in self.parameters])
+        return [part.view_as(p) for part, p in zip(parts, self.parameters, strict=True)]
+
+    def landscape(self, dtype: torch.dtype = torch.float32) -> ls.Landscape:
+        """Return a landscape made afresh."""
+        return ls.Landscape(self.module, "cross_entropy", (self.x, self.y), dtype=dtype)
+
+
+def problems() -> list[Problem]:
+    """Return the networks after 200 steps of SGD: the spectrum has outliers, as it has when one looks at it."""
+    images, labels = load_digits(return_X_y=True)
+    x, y = torch.tensor(images / 16, dtype=torch.float32), torch.tensor(labels)
+    makers: dict[str, Callable[[], nn.Module]] = {
+        "MLP 64-100-100-10": lambda: nn.Sequential(
+            nn.Linear(64, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 10)
+        ),
+        "CNN 8-16 channels": lambda: nn.Sequential(
+            nn.Unflatten(1, (1, 8, 8)),
+            nn.Conv2d(1, 8, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(8, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(64, 64),
+            nn.ReLU(),
+            nn.Linear(64, 10),
+        ),
+    }
+    found = []
+    for name, make in makers.items():
+        torch.manual_seed(0)
+        module = make()
+        sgd = torch.optim.SGD(module.parameters(), lr=0.1)
+        for _ in range(200):
+            rows = torch.randint(len(x), (64,))
+            sgd.zero_grad()
+            F.cross_entropy(module(x[rows]), y[rows]).backward()
+            sgd.step()
+        sgd.zero_grad(set_to_none=True)
+        found.append(
+            Problem(f"{name} ({sum(p.numel() for p in module.parameters()):,} weights)", module, x, y)
+        )
+    return found
+
+
+# -- products -------------------------------------------------------------------------------------------------
+
+
+def products(problem: Problem) -> dict[str, tuple[Callable[[], Callable[[Tensor], Tensor]], int]]:
+    """Return, by name, a function that prepares a product, and how many vectors one call multiplies.
+
+    What is prepared outside the timing is what a user of that tool prepares once per point.
+    """
+
+    def ours() -> Callable[[Tensor], Tensor]:
+        landscape = problem.landscape()
+        return landscape.hessian(landscape.initial()).matvec
+
+    def double_backward() -> Callable[[Tensor], Tensor]:
+        def product(v: Tensor) -> Tensor:
+            gradient = torch.autograd.grad(problem.loss(), problem.parameters, create_graph=True)
+            parts = torch.autograd.grad(gradient, problem.parameters, problem.split(v))
+            return torch.cat([part.reshape(-1) for part in parts])
+
+        return product
+
+    def forward_over_reverse() -> Callable[[Tensor], Tensor]:
+        names = [name for name, _ in problem.module.named_parameters()]
+        weights = {name: p.detach() for name, p in problem.module.named_parameters()}
+
+        def loss(parameters: dict[str, Tensor]) -> Tensor:
+            return F.cross_entropy(
+                torch.func.functional_call(problem.module, parameters, (problem.x,)), problem.y
+            )
+
+        def product(v: Tensor) -> Tensor:
+            tangent = dict(zip(names, problem.split(v), strict=True))
+            parts = torch.func.jvp(torch.func.grad(loss), (weights,), (tangent,))[1]
+            return torch.cat([parts[name].reshape(-1) for name in names])
+
+        return product
+
+    found: dict[str, tuple[Callable[[], Callable[[Tensor], Tensor]], int]] = {
+        "landscape, CurvatureOperator.matvec": (ours, 1),
+        "torch, double backward": (double_backward, 1),
+        "torch.func, jvp(grad)": (forward_over_reverse, 1),
+    }
+    if installed("curvlinops-for-pytorch"):
+
+        def peer() -> Callable[[Tensor], Tensor]:
+            operator = curvlinops_hessian(problem)
+            return lambda v: operator @ v
+
+        found["curvlinops, H @ v"] = (peer, 1)
+        found[f"curvlinops, H @ V, {PRODUCTS} columns, each"] = (peer, PRODUCTS)
+    if installed("pyhessian"):
+
+        def pyhessian_product() -> Callable[[Tensor], Tensor]:
+            from pyhessian.utils import hessian_vector_product
+
+            peer = pyhessian_hessian(problem)
+
+            def product(v: Tensor) -> Tensor:
+                parts = hessian_vector_product(peer.gradsH, peer.params, problem.split(v))
+                return torch.cat([part.reshape(-1) for part in parts])
+
+            return product
+
+        found["PyHessian, one batch"] = (pyhessian_product, 1)
+    return found
+
+
+def compare_products(problem: Problem, repeats: int) -> None:
+    candidates = {name: (prepare(), columns) for name, (prepare, columns) in products(problem).items()}
+    exact = problem.landscape(torch.float64)
+    operator = exact.hessian(exact.initial())
+    truths = [operator.matvec(v.double()) for v in problem.vectors]
+    block = torch.stack(problem.vectors, dim=1)
+
+    def run(product: Callable[[Tensor], Tensor], columns: int) -> list[Tensor]:
+        if columns == 1:
+            return [product(v) for v in problem.vectors]
+        return list(product(block).T)
+
+    rows: dict[str, list[tuple[float, float]]] = {name: [] for name in candidates}
+    errors = {
+        name: max(
+            float(torch.linalg.vector_norm(found.double() - truth) / torch.linalg.vector_norm(truth))
+            for found, truth in zip(run(*candidate), truths, strict=True)
+        )
+        for name, candidate in candidates.items()
+    }
+    unit = Unit(problem)
+    for turn in range(repeats):
+        for name in rotated(list(candidates), turn):
+            cpu, wall = timed(lambda name=name: run(*candidates[name]))
+            rows[name].append(unit.ratio(cpu / PRODUCTS, wall / PRODUCTS))
+    print(f"\n### One Hessian-vector product: {problem.name}\n")
+    print("| | CPU time / gradient | wall time / gradient | relative error |")
+    print("|---|---|---|---|")
+    for name, ratios in rows.items():
+        cpu, wall = medians(ratios)
+        print(f"| {name} | {cpu:.2f} | {wall:.2f} | {errors[name]:.0e} |")
+    unit.report()
+
+
+# -- eigenvalues ------------------------------------------------------------------------------------------------
+
+
+def eigensolvers(problem: Problem, tolerance: float) -> dict[str, Callable[[], tuple[np.ndarray, str]]]:
+    """Return, by name, a function that finds the five largest eigenvalues from nothing, and says how."""
+
+    def ours(risk: float | None) -> Callable[[], tuple[np.ndarray, str]]:
+        def solve() -> tuple[np.ndarray, str]:
+            landscape = problem.landscape()
+            operator = landscape.hessian(landscape.initial())
+            found = extreme_eigenpairs(
+                operator.matvec,
+                problem.size,
+                top=5,
+                tolerance=tolerance,
+                risk=risk,
+                generator=torch.Generator().manual_seed(0),
+                dtype=torch.float32,
+            )
+            bound = found.top.bounds.max() / found.radius
+            return found.top.values, f"{found.products} products, error bound {bound:.0e}"
+
+        return solve
+
+    def arpack(operator: LinearOperator) -> tuple[np.ndarray, str]:
+        count = 0
+
+        def counted(v: np.ndarray) -> np.ndarray:
+            nonlocal count
+            count += 1
+            return operator.matvec(v)
+
+        start = np.random.default_rng(0).standard_normal(problem.size).astype(np.float32)
+        values = eigsh(
+            LinearOperator(operator.shape, matvec=counted, dtype=np.float32),
+            k=5,
+            which="LA",
+            tol=tolerance,
+            v0=start,
+            return_eigenvectors=True,  # as ours does
+        )[0]
+        return np.sort(values)[::-1], f"{count} products"
+
+    def on_ours() -> tuple[np.ndarray, str]:
+        landscape = problem.landscape()
+        return arpack(landscape.hessian(landscape.initial()).to_scipy())
+
+    found = {
+        "landscape, HessianSpectrum's solver": ours(1e-3),
+        "landscape, without the search for missed ones": ours(None),
+        "scipy eigsh on landscape's operator": on_ours,
+    }
+    if installed("curvlinops-for-pytorch"):
+        found["scipy eigsh on curvlinops' operator"] = lambda: arpack(curvlinops_hessian(problem).to_scipy())
+    if installed("pyhessian"):
+
+        def power() -> tuple[np.ndarray, str]:
+            # Largest in magnitude, which here are the largest; tol is a change of the Rayleigh quotient.
+            values, _ = pyhessian_hessian(problem).eigenvalues(tol=tolerance, top_n=5)
+            return np.sort(np.array(values))[::-1], "power iteration"
+
+        found["PyHessian, eigenvalues()"] = power
+    return found
+
+
+def compare_eigensolvers(problem: Problem, repeats: int, tolerance: float) -> None:
+    landscape = problem.landscape(torch.float64)
+    operator = landscape.hessian(landscape.initial())
+    truth = np.sort(eigsh(operator.to_scipy(), k=5, which="LA", tol=0, return_eigenvectors=False))[::-1]
+    solvers = eigensolvers(problem, tolerance)
+    rows: dict[str, list[tuple[float, float]]] = {name: [] for name in solvers}
+    notes: dict[str, tuple[float, str]] = {}
+    unit = Unit(problem)
+    for turn in range(repeats):
+        for name in rotated(list(solvers), turn):
+            results: list[tuple[np.ndarray, str]] = []
+            cpu, wall = timed(lambda name=name, results=results: results.append(solvers[name]()))
+            rows[name].append(unit.ratio(cpu, wall))
+            values, note = results[0]
+            notes[name] = (float(np.abs(values - truth).max() / np.abs(truth).max()), note)
+    print(f"\n### The five largest eigenvalues, tolerance {tolerance:g}: {problem.name}\n")
+    print("| | CPU time / gradient | wall time / gradient | error / largest | |")
+    print("|---|---|---|---|---|")
+    for name, ratios in rows.items():
+        cpu, wall = medians(ratios)
+        print(f"| {name} | {cpu:.0f} | {wall:.0f} | {notes[name][0]:.0e} | {notes[name][1]} |")
+    print(f"\nTruth: ARPACK in float64 at tolerance 0: {', '.join(f'{value:.4f}' for value in truth)}.")
+    unit.report()
+
+
+# -- peers ------------------------------------------------------------------------------------------------------
+
+
+def installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def curvlinops_hessian(problem: Problem) -> Any:
+    from curvlinops import HessianLinearOperator
+
+    return HessianLinearOperator(
+        problem.module,
+        nn.CrossEntropyLoss(),
+        problem.parameters,
+        [(problem.x, problem.y)],
+        check_deterministic=False,
+        num_data=len(problem.x),
+    )
+
+
+def pyhessian_hessian(problem: Problem) -> Any:
+    from pyhessian import hessian
+
+    return hessian(problem.module, nn.CrossEntropyLoss(), data=(problem.x, problem.y), cuda=False)
+
+
+# -- timing -----------------------------------------------------------------------------------------------------
+
+
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Return CPU and wall seconds."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    work()
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+class Unit:
+    """One gradient, timed afresh beside everything that is measured in it."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.seen: list[tuple[float, float]] = []
+
+    def ratio(self, cpu: float, wall: float) -> tuple[float, float]:
+        """Return CPU and wall seconds in units of a gradient timed now."""
+        count = 10
+        unit_cpu, unit_wall = timed(lambda: [self.problem.gradient() for _ in range(count)])
+        self.seen.append((unit_cpu / count, unit_wall / count))
+        return cpu / self.seen[-1][0], wall / self.seen[-1][1]
+
+    def report(self) -> None:
+        """Say how steady the unit was."""
+        cpu = [seconds for seconds, _ in self.seen]
+        print(
+            f"\nThe gradient varied by {max(cpu) / min(cpu):.2f} between its fastest and slowest turn.",
+            flush=True,
+        )
+
+
+def rotated(names: list[str], turn: int) -> list[str]:
+    shift = turn % len(names)
+    return names[shift:] + names[:shift]
+
+
+def medians(ratios: list[tuple[float, float]]) -> tuple[float, float]:
+    return statistics.median(cpu for cpu, _ in ratios), statistics.median(wall for _, wall in ratios)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        "--repeats", type=int, default=9, help="turns of every product; a third for eigenvalues"
+    )
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--tolerance", type=float, default=1e-3)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    versions = [
+        f"{name} {importlib.metadata.version(name)}"
+        for name in ("landscape-core", "torch", "scipy", "numpy", "curvlinops-for-pytorch", "pyhessian")
+        if installed(name)
+    ]
+    print(
+        f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}, "
+        f"{torch.get_num_threads()} thread(s), float32, CPU; {', '.join(versions)}"
+    )
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the peers
+        for problem in problems():
+            compare_products(problem, options.repeats)
+            compare_eigensolvers(problem, max(3, options.repeats // 3), options.tolerance)
+    print(f"\nAll of this took {time.perf_counter() - start:.0f} s.")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
