@@ -69,7 +69,10 @@ def test_list_show_report_and_replicate_go_by_the_beginning_of_a_name(capsys):
         (["run", "recipe.toml", "--set", "walker.lr=fast"], "experiment.walker.lr"),
         (["show", "nothing"], "nothing"),
         (["critical-points", "--widths", "2", "2", "2", "--solver", "Monodrony"], "Did you mean 'Monodromy'"),
-        (["probe", "x.pt", "--probe", "HesianSpectrum", "--experiment", "recipe.toml"], "Did you mean 'HessianSpectrum'"),
+        (
+            ["probe", "x.pt", "--probe", "HesianSpectrum", "--experiment", "recipe.toml"],
+            "Did you mean 'HessianSpectrum'",
+        ),
     ],
 )
 def test_errors_name_the_cure_and_end_with_code_1(arguments, says, capsys):
@@ -131,8 +134,19 @@ def test_help_imports_no_torch():
 
 def test_ctrl_c_ends_with_130_and_leaves_a_run_that_resumes(place, capsys):
     process = subprocess.Popen(
-        [sys.executable, "-m", "landscape.cli", "run", "recipe.toml", "--set", "steps=1000000", "--set", "snapshots=5",
-         "--store", "s"],  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "landscape.cli",
+            "run",
+            "recipe.toml",
+            "--set",
+            "steps=1000000",
+            "--set",
+            "snapshots=5",
+            "--store",
+            "s",
+        ],  # fmt: skip
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -66,7 +66,9 @@ def preserved_random_state(seed: int | None = None) -> Iterator[None]:
     import torch
 
     python, legacy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    # Naming the devices: all of them, or none before CUDA is in use; otherwise torch warns where there are many.
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=list(devices)):
         try:
             if seed is not None:
                 random.seed(seed)

@@ -28,7 +28,9 @@ def train(steps, watch=None, start=0, net=None):
 def recorder(**options):
     options = {"every": 5} | options
     return lambda net, data: ls.Recorder(
-        ls.Landscape(net, "mse", data), ["Loss", "DistanceFromStart", ls.Every(10, ls.probes.HessianSpectrum(k=1))], **options
+        ls.Landscape(net, "mse", data),
+        ["Loss", "DistanceFromStart", ls.Every(10, ls.probes.HessianSpectrum(k=1))],
+        **options,
     )
 
 
@@ -71,7 +73,10 @@ def test_a_recorder_goes_on_in_its_run_and_supersedes_what_is_done_again():
 def test_an_error_in_the_loop_closes_the_run_as_failed():
     net = torch.nn.Linear(1, 1)
     data = (torch.ones(3, 1), torch.ones(3, 1))
-    with pytest.raises(ZeroDivisionError), ls.Recorder(ls.Landscape(net, "mse", data), ["Loss"], store="runs", run="bad") as watch:
+    with (
+        pytest.raises(ZeroDivisionError),
+        ls.Recorder(ls.Landscape(net, "mse", data), ["Loss"], store="runs", run="bad") as watch,
+    ):
         watch(0)
         1 / 0  # noqa: B018
     assert ls.open("runs/bad").status == "failed"

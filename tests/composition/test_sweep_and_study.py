@@ -9,7 +9,9 @@ from landscape.errors import ConfigurationError
 
 
 def test_a_sweep_runs_every_combination_and_lists_it(small):
-    sweep = ls.Sweep(small.replace(steps=2, snapshots=0, probes=("Loss",)), {"walker.base.lr": (0.1, 0.2), "seed": (0, 1)})
+    sweep = ls.Sweep(
+        small.replace(steps=2, snapshots=0, probes=("Loss",)), {"walker.base.lr": (0.1, 0.2), "seed": (0, 1)}
+    )
     run = sweep.run(store="s", run_id="sweep")
     table = run.summary()
     assert list(table["status"]) == ["complete"] * 4

@@ -64,7 +64,9 @@ def test_a_walk_saved_at_any_step_continues_bit_for_bit_in_a_new_process(elastic
     end = torch.load("end.pt", weights_only=True)
     assert torch.equal(end["positions"], walk.positions)
     assert torch.equal(end["centre"], walk.walker.labelled(walk.state)["centre"])
-    assert ls.Walk.load("saved", walk.landscape).changes == ([{"step": 2, "values": {"lr": 0.02}}] if at > 2 else [])
+    assert ls.Walk.load("saved", walk.landscape).changes == (
+        [{"step": 2, "values": {"lr": 0.02}}] if at > 2 else []
+    )
 
 
 def test_saving_over_something_is_refused(line):

@@ -82,7 +82,10 @@ def _components() -> list[Finding]:
     for plugin in plugins.manager().plugins():
         if plugin.error:
             findings.append(
-                Finding("bad", f"the hooks {plugin.name!r} of {plugin.distribution} cannot be used: {plugin.error}")
+                Finding(
+                    "bad",
+                    f"the hooks {plugin.name!r} of {plugin.distribution} cannot be used: {plugin.error}",
+                )
             )
     summary = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
     return [Finding("good", f"components: {summary or 'none; install landscape-core[all]'}"), *findings]

@@ -153,13 +153,17 @@ class Run:
 
     @property
     def stages(self) -> Mapping[str, Run]:
-        """The runs of a study's stages, or of a sweep's members, by name."""
+        """The runs of a study's stages, in their order, or of a sweep's members, by name."""
         from landscape.store import RunStore
 
-        found = {}
-        for name, path in self.directory.children().items():
-            found[name] = Run(RunStore(path.parent).open(path.name), trust=self._trust)
-        return found
+        paths = self.directory.children()
+        if self.kind == "study":
+            names = [stage["name"] for stage in self.configuration["study"]["stages"]]
+            paths = {name: paths[name] for name in names if name in paths}
+        return {
+            name: Run(RunStore(path.parent).open(path.name), trust=self._trust)
+            for name, path in paths.items()
+        }
 
     def summary(self) -> pd.DataFrame:
         """Return the table that says most: a row per sample, per member, per stage, or the last metrics."""
@@ -245,8 +249,19 @@ class Run:
     def report(self) -> Path:
         """Write ``report.html``, one self-contained page, and return its path."""
         from landscape import report
+        from landscape.composition.running import torch_threads
 
-        return report.write(self)
+        with torch_threads(self._threads()):
+            return report.write(self)
+
+    def _threads(self) -> int:
+        """Return with how many threads the run was computed, the most of its stages for a study."""
+        import torch
+
+        recorded = [run.provenance.get("threads") for run in (self, *self.stages.values())]
+        if self.kind == "study":
+            recorded = recorded[1:]
+        return max((int(count) for count in recorded if count), default=torch.get_num_threads())
 
     def resume(self, **options: Any) -> Run:
         """Go on where the run stopped; a complete run is returned as it is.

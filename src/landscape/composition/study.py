@@ -123,7 +123,12 @@ class Study:
                 else:
                     done = stage.recipe.run(store.root, run_id=stage.name)
                 rows.append(
-                    {"stage": stage.name, "kind": done.kind, "status": done.status, "run": str(done.path)}
+                    {
+                        "stage": stage.name,
+                        "kind": done.kind,
+                        "status": done.status,
+                        "run": str(done.path.relative_to(directory.path)),
+                    }
                 )
                 directory.write_table("stages", pd.DataFrame(rows))
             directory.close("complete")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from inspect import isabstract
@@ -200,6 +201,16 @@ def _readable(kind: Any) -> str:
     return getattr(kind, "__name__", str(kind))
 
 
+def _member_of(candidates: Sequence[Any], tree: Any, trust: bool) -> Any:
+    """Return the kind of component, among those that a union allows, that a table names."""
+    name = tree.get("component") if isinstance(tree, Mapping) else tree
+    for candidate in candidates[:-1]:
+        with suppress(ConfigurationError):
+            _find_component(str(name), candidate, trust)
+            return candidate
+    return candidates[-1]
+
+
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) < 80 else text[:77] + "..."
@@ -255,6 +266,8 @@ def _converter(trust: bool) -> cattrs.Converter:
             # A table with the key 'component' is one, and no other table is: errors then speak of one thing.
             named = [member for member in candidates if _is_component(member) == ("component" in value)]
             candidates = named or candidates
+        if len(candidates) > 1 and all(map(_is_component, candidates)) and not isinstance(value, Component):
+            return converter.structure(value, _member_of(candidates, value, trust))
         for member in candidates:
             try:
                 return converter.structure(value, member)
@@ -351,7 +364,8 @@ def _problems(error: BaseException, path: str) -> list[tuple[str, str]]:
             for key in sorted(error.extra_fields)
         ]
     if isinstance(error, KeyError):
-        return [(f"{path}.{error.args[0]}", "this key is required and missing")]
+        key = f".{error.args[0]}"
+        return [(path if path.endswith(key) else path + key, "this key is required and missing")]
     if isinstance(error, TypeError) and "required" in str(error):
         return [(path, str(error))]
     return [(path, str(error))]
