@@ -81,17 +81,11 @@ def draw_losses_against_index(points: pd.DataFrame) -> Canvas:
         zorder=2,
     )
     top = axes.get_xaxis_transform()
-    for number, (value, group) in enumerate(points.groupby("index")["loss"]):
-        axes.hlines(
-            group.median(),
-            value - 0.36,
-            value + 0.36,
-            color=_VERMILION,
-            linewidth=2,
-            zorder=3,
-            label="median" if number == 0 else None,
-        )
-        axes.text(value, 1.02, f"{len(group)}", transform=top, ha="center", va="bottom", color=_GREY)
+    for value in np.unique(index):
+        here = loss[index == value]
+        axes.hlines(np.median(here), value - 0.36, value + 0.36, color=_VERMILION, linewidth=2, zorder=3)
+        axes.text(value, 1.02, f"{len(here)}", transform=top, ha="center", va="bottom", color=_GREY)
+    axes.plot([], [], color=_VERMILION, linewidth=2, label="median")
     axes.text(-0.01, 1.02, "points:", transform=axes.transAxes, ha="right", va="bottom", color=_GREY)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("Hessian index (number of negative eigenvalues)")

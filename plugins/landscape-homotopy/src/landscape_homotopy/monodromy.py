@@ -157,10 +157,10 @@ class Monodromy(Solver):
     Attributes
     ----------
     quiet_loops
-        Loops in a row that must bring nothing new. A loop acts on n orbits as a permutation; while half of
-        them are missing, a random one brings nothing new with probability 1 / binomial(n, n / 2), but short
-        stretches of bad luck happen where orbits come in blocks: for widths (3, 3, 3), 4 quiet loops
-        stopped short in 2 of 3 seeds, 12 in none.
+        Loops in a row that must bring nothing new. A loop permutes the orbits, and it brings nothing new when
+        it maps the known ones among themselves. Measured on generic members with widths (2, 2, 2), (3, 3, 3)
+        and (2, 2, 2, 2), from one start pair: 2 quiet loops stopped short in 7 of 29 seeds, 5 in none; the
+        default leaves a margin of four, and costs 0.5, 3 and 3.5 s.
     starts
         Independent start pairs that are connected to the generic member before the first loop.
     retries
@@ -495,7 +495,7 @@ class _Ends:
 
     def found(self) -> NDArray[np.int64]:
         """Return how many solutions every member has, shape (members,)."""
-        return np.bincount(self.target, minlength=len(self.targets))
+        return np.asarray(np.bincount(self.target, minlength=len(self.targets)), dtype=np.int64)
 
     def add(
         self,
@@ -526,7 +526,7 @@ class _Ends:
         allowed = _allowed(regular, self.start.forbidden)
         alone = allowed & _distinct(member, self.start.group.invariants(regular))
         self._merge(member[alone], regular[alone], residuals[alone])
-        return member[~alone]
+        return np.asarray(member[~alone])
 
     def conjugate(self, which: NDArray[np.int64]) -> NDArray[np.int64]:
         """Add complex conjugates of solutions of real members; return the members that gained one each."""
@@ -601,7 +601,9 @@ def _coefficient_family(system: PolynomialSystem) -> tuple[PolynomialFamily, Com
     while any(name.startswith(prefix) for name in system.unknowns):
         prefix += "_c"
     total = sum(map(len, system.monomials))
-    monomials, coefficients, names = [], [], []
+    monomials: list[dict[tuple[int, ...], complex]] = []
+    coefficients: list[complex] = []
+    names: list[str] = []
     for number, polynomial in enumerate(system.monomials, 1):
         lifted = {}
         for term, (exponents, coefficient) in enumerate(polynomial.items(), 1):

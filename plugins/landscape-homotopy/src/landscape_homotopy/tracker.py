@@ -99,7 +99,7 @@ def _weights(z: Complex) -> NDArray[np.float64]:
     A jump that shows only in a small coordinate is still seen (the floor is that of HomotopyContinuation.jl).
     """
     moduli = np.abs(z)
-    return np.maximum(moduli, 0.01 * moduli.max(axis=1, keepdims=True) + 1e-12)
+    return np.asarray(np.maximum(moduli, 0.01 * moduli.max(axis=1, keepdims=True) + 1e-12))
 
 
 def _size(step: Complex, weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -284,7 +284,8 @@ def _advance(
         if keep.size == 0:
             break
         if keep.size < len(z):
-            which, origin, dp, t, h, z, slope = (a[keep] for a in (which, origin, dp, t, h, z, slope))
-            t_1, z_1, slope_1, t_2, z_2, slope_2 = (a[keep] for a in (t_1, z_1, slope_1, t_2, z_2, slope_2))
-            grew = grew[keep]
+            which, t, h, grew = which[keep], t[keep], h[keep], grew[keep]
+            origin, dp, z, slope = origin[keep], dp[keep], z[keep], slope[keep]
+            t_1, z_1, slope_1 = t_1[keep], z_1[keep], slope_1[keep]
+            t_2, z_2, slope_2 = t_2[keep], z_2[keep], slope_2[keep]
     return tried

@@ -38,6 +38,10 @@ def _widths(value: Any) -> tuple[int, ...]:
     return tuple(int(width) for width in value)
 
 
+def _groups(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
 def _check_widths(instance: object, attribute: object, widths: tuple[int, ...]) -> None:
     if len(widths) < 3 or min(widths[0], widths[-1]) < 1 or min(widths) < 0:
         raise ConfigurationError(
@@ -111,7 +115,7 @@ class DeepLinear(PolynomialModel):
     regularisation: str = field(default="uniform(0, 1)", validator=_check_regularisation)
     inputs: str = field(default="normal(0, 1)", validator=_check_distribution)
     targets: str = field(default="normal(0, 1)", validator=_check_distribution)
-    once: tuple[str, ...] = field(default=(), converter=tuple, validator=_check_groups)
+    once: tuple[str, ...] = field(default=(), converter=_groups, validator=_check_groups)
 
     def build(self, example: Any, generator: torch.Generator) -> nn.Module:
         """Build the network for batches (x, y); weights are normal with variance 1 / fan-in.
@@ -125,6 +129,7 @@ class DeepLinear(PolynomialModel):
         """
         import torch
         from torch import nn
+        from torch.nn.utils import skip_init
 
         inputs = example[0] if isinstance(example, tuple | list) and len(example) else None
         if isinstance(inputs, torch.Tensor) and tuple(inputs.shape[1:]) != (self.widths[0],):
@@ -135,7 +140,7 @@ class DeepLinear(PolynomialModel):
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for number, (fan_in, fan_out) in enumerate(pairwise(self.widths), 1):
             # skip_init: the constructor would draw from the global random state.
-            linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=False, device=generator.device)
+            linear = skip_init(nn.Linear, fan_in, fan_out, bias=False, device=generator.device)
             nn.init.normal_(linear.weight, std=fan_in**-0.5, generator=generator)
             layers[f"layer{number}"] = linear
         return nn.Sequential(layers)
@@ -194,7 +199,7 @@ class DeepLinearFamily(ParametricFamily):
     regularisation: str = field(default="uniform(0, 1)", validator=_check_distribution)
     inputs: str = field(default="normal(0, 1)", validator=_check_distribution)
     targets: str = field(default="normal(0, 1)", validator=_check_distribution)
-    once: tuple[str, ...] = field(default=(), converter=tuple, validator=_check_groups)
+    once: tuple[str, ...] = field(default=(), converter=_groups, validator=_check_groups)
 
     # -- shapes and names ---------------------------------------------------------------------------------
 
@@ -218,12 +223,12 @@ class DeepLinearFamily(ParametricFamily):
         return self._starts[-1], self.widths[0] * self.examples, self.widths[-1] * self.examples
 
     @cached_property
-    def unknown_names(self) -> tuple[str, ...]:  # type: ignore[override]
+    def unknown_names(self) -> tuple[str, ...]:
         """``w<layer>_<row>_<column>``, counted from one."""
         return tuple(f"w{indices}" for indices in self._weight_indices)
 
     @cached_property
-    def parameter_names(self) -> tuple[str, ...]:  # type: ignore[override]
+    def parameter_names(self) -> tuple[str, ...]:
         """``lambda<layer>_<row>_<column>``, then ``x_<row>_<example>`` and ``y_<row>_<example>``."""
         if not self._shapes:
             return ()
