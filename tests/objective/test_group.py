@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 import torch
@@ -76,7 +77,9 @@ def measure(rank, port, queue):
         torch.distributed.destroy_process_group()
 
 
-def test_two_processes_with_a_share_each_agree_with_one_that_has_all():
+def test_two_processes_with_a_share_each_agree_with_one_that_has_all(monkeypatch):
+    # Spawned processes import this module by the name that pytest gave it, and inherit the search path.
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[__name__.count(".")])
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
