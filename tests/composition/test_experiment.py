@@ -102,14 +102,14 @@ class Bomb(Probe):
         return Measurement(scalars={"bomb": 0.0})
 
 
+@pytest.mark.filterwarnings("ignore:This run cannot be replicated")
 @pytest.mark.parametrize("how", ["interrupt", "error"])
 @pytest.mark.parametrize("step", [0, 5, 8, 11])
 def test_an_interrupted_run_is_readable_and_resumes_to_the_same_bits(small, tmp_path, step, how):
     whole = small.run()
-    with pytest.warns(UserWarning, match="cannot be replicated"):
-        broken = evolve(small, probes=(*small.probes, ls.Every(1, Bomb(step, str(tmp_path / "fuse"), how))))
-        with pytest.raises(KeyboardInterrupt if how == "interrupt" else RuntimeError):
-            broken.run(store="broken", run_id="r")
+    broken = evolve(small, probes=(*small.probes, ls.Every(1, Bomb(step, str(tmp_path / "fuse"), how))))
+    with pytest.raises(KeyboardInterrupt if how == "interrupt" else RuntimeError):
+        broken.run(store="broken", run_id="r")
     stopped = ls.open("broken/r", trust=True)
     assert stopped.status == ("interrupted" if how == "interrupt" else "failed")
     assert set(stopped.metrics["step"] if len(stopped.metrics) else []) == set(range(step))
@@ -130,7 +130,8 @@ def test_ctrl_c_in_another_process_leaves_a_readable_run(tmp_path):
                     os.kill(os.getpid(), signal.SIGINT)
                 return None
         ls.Experiment(ls.models.MLP(hidden=(4,)), ls.datasets.Digits(), ls.walkers.SGD(lr=0.1, batch_size=32),
-                      probes=(ls.Every(1, "Loss"),), stop=(Stop(),), steps=10_000, snapshots=2).run(store="s", run_id="r")
+                      probes=(ls.Every(1, "Loss"),), stop=(Stop(),), steps=10_000, snapshots=2,
+                      ).run(store="s", run_id="r")
         """
     )
     done = subprocess.run(
@@ -216,24 +217,32 @@ def test_wrong_arguments_are_refused_when_the_experiment_is_made(small, changes,
         evolve(small, **changes)
 
 
+@frozen
+class Constant(Probe):
+    """Fills a column with its own field."""
+
+    value: float
+
+    def measure(self, point, generator):
+        return Measurement(scalars={"constant": self.value})
+
+
+@pytest.mark.filterwarnings("ignore:This run cannot be replicated")
 def test_two_probes_in_one_column_ask_for_a_label(small):
-    clash = evolve(
-        small, probes=(ls.probes.HessianSpectrum(k=1), ls.probes.HessianSpectrum(k=2, tolerance=1e-8))
-    )
-    try:
-        run = clash.run()
-    except ConfigurationError as error:
-        assert "label" in str(error)
-    else:
-        assert "hessian_eigenvalue_2" in run.metrics  # both agreed to the last bit
-    labelled = evolve(
-        small,
-        probes=(
-            ls.Every(None, ls.probes.HessianSpectrum(k=1), label="rough"),
-            ls.probes.HessianSpectrum(k=2),
-        ),
-    )
-    assert "rough.hessian_eigenvalue_1" in labelled.run().metrics
+    with pytest.raises(ConfigurationError, match=r"both fill the column 'constant'.*label"):
+        evolve(small, probes=(Constant(1.0), Constant(2.0))).run()
+    run = evolve(small, probes=(Constant(1.0), ls.Every(None, Constant(2.0), label="second"))).run()
+    assert set(run.metrics["constant"]) == {1.0}
+    assert set(run.metrics["second.constant"]) == {2.0}
+
+
+def test_a_run_that_cannot_be_replicated_says_so_when_it_starts_and_when_asked(small):
+    local = evolve(small, probes=(Constant(1.0),), steps=1)
+    with pytest.warns(UserWarning, match=r"cannot be replicated.*Constant is not a registered component"):
+        run = local.run()
+    assert run.provenance["replicable"] is False
+    with pytest.raises(RunError, match="Constant"):
+        ls.open(run.path).replicate()
 
 
 def test_a_backend_carries_an_experiment(small):

@@ -58,7 +58,7 @@ def test_a_recorder_with_a_store_makes_a_run(tmp_path):
 
 def test_a_recorder_goes_on_in_its_run_and_supersedes_what_is_done_again():
     _, whole = train(31, recorder())
-    net, watch = train(18, recorder(store="runs", run="mine"))
+    _, watch = train(18, recorder(store="runs", run="mine"))
     watch.close()
     # The program died at step 17 and starts again from a checkpoint that it wrote at step 12.
     again, _ = train(12)
@@ -71,14 +71,15 @@ def test_a_recorder_goes_on_in_its_run_and_supersedes_what_is_done_again():
 
 
 def test_an_error_in_the_loop_closes_the_run_as_failed():
-    net = torch.nn.Linear(1, 1)
-    data = (torch.ones(3, 1), torch.ones(3, 1))
-    with (
-        pytest.raises(ZeroDivisionError),
-        ls.Recorder(ls.Landscape(net, "mse", data), ["Loss"], store="runs", run="bad") as watch,
-    ):
-        watch(0)
-        1 / 0  # noqa: B018
+    landscape = ls.Landscape(torch.nn.Linear(1, 1), "mse", (torch.ones(3, 1), torch.ones(3, 1)))
+
+    def loop():
+        with ls.Recorder(landscape, ["Loss"], store="runs", run="bad") as watch:
+            watch(0)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        loop()
     assert ls.open("runs/bad").status == "failed"
 
 
