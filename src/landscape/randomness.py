@@ -67,7 +67,7 @@ def preserved_random_state(seed: int | None = None) -> Iterator[None]:
 
     python, legacy = random.getstate(), np.random.get_state()
     # Naming the devices: all of them, or none before CUDA is in use; otherwise torch warns where there are many.
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=list(devices)):
         try:
             if seed is not None:
