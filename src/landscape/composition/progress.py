@@ -1,7 +1,7 @@
 """Progress bars that say what is happening.
 
 Bars are drawn on the standard error stream, so that what a command prints can be piped. Where that is not a
-terminal, one line per finished stage is written instead. ``LANDSCAPE_PROGRESS=0`` turns both off.
+terminal or a notebook, a line is written now and then instead. ``LANDSCAPE_PROGRESS=0`` turns both off.
 """
 
 from __future__ import annotations
@@ -26,32 +26,74 @@ from rich.progress import (
 
 __all__ = ["Stage", "stage"]
 
+# Seconds between lines where there is no terminal: a log of ten hours stays readable.
+_LINE_INTERVAL = 30.0
+# Work that is done sooner is not worth a line.
+_WORTH_A_LINE = 1.0
+
 
 @define
 class Stage:
-    """A piece of work under way."""
+    """A piece of work under way, and nothing to be seen of it."""
 
-    _progress: Progress | None
-    _task: TaskID
+    title: str
+    total: int
     done: int = 0
 
     def advance(self, steps: int = 1) -> None:
         """Say that `steps` more are done."""
         self.done += steps
-        if self._progress is not None:
-            self._progress.update(self._task, completed=self.done)
 
     def note(self, text: str) -> None:
         """Say what is being done."""
-        if self._progress is not None:
-            self._progress.update(self._task, note=text)
+
+
+@define
+class _Bar(Stage):
+    """A bar on a terminal or in a notebook."""
+
+    progress: Progress = field(kw_only=True)
+    task: TaskID = field(kw_only=True)
+
+    def advance(self, steps: int = 1) -> None:
+        self.done += steps
+        self.progress.update(self.task, completed=self.done)
+
+    def note(self, text: str) -> None:
+        self.progress.update(self.task, note=text)
+
+
+@define
+class _Lines(Stage):
+    """A line now and then, for logs of batch systems and pipes."""
+
+    console: Console = field(kw_only=True)
+    started: float = field(factory=time.monotonic, init=False)
+    told: float = field(factory=time.monotonic, init=False)
+    text: str = field(default="", init=False)
+
+    def advance(self, steps: int = 1) -> None:
+        self.done += steps
+        if time.monotonic() - self.told > _LINE_INTERVAL:
+            self.tell(f", {self.text}" if self.text else "")
+
+    def note(self, text: str) -> None:
+        self.text = text
+
+    def tell(self, tail: str = "") -> None:
+        """Write a line."""
+        self.told = time.monotonic()
+        elapsed = self.told - self.started
+        self.console.print(
+            f"{self.title}: {self.done}/{self.total} in {elapsed:.1f} s{tail}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 @define
 class _Screen:
     progress: Progress | None = None
-    depth: int = 0
-    titles: list[str] = field(factory=list)
 
 
 # One screen for the process: stages inside stages share it, since two live displays cannot share a terminal.
@@ -72,19 +114,17 @@ def stage(title: str, total: int, *, done: int = 0) -> Iterator[Stage]:
         Steps that were done before, when work is resumed.
     """
     if os.environ.get("LANDSCAPE_PROGRESS") == "0":
-        yield Stage(None, TaskID(0), done)
+        yield Stage(title, total, done)
         return
     console = Console(file=sys.stderr)
-    started = time.monotonic()
-    if not console.is_terminal:
-        current = Stage(None, TaskID(0), done)
-        yield current
-        console.print(
-            f"{title}: {current.done}/{total} in {time.monotonic() - started:.1f} s", highlight=False
-        )
+    if not (console.is_terminal or console.is_jupyter):
+        lines = _Lines(title, total, done, console=console)
+        yield lines
+        if time.monotonic() - lines.started > _WORTH_A_LINE:
+            lines.tell()
         return
-    outermost = _screen.depth == 0
-    if outermost:
+    outermost = _screen.progress is None
+    if _screen.progress is None:
         _screen.progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=28),
@@ -96,14 +136,11 @@ def stage(title: str, total: int, *, done: int = 0) -> Iterator[Stage]:
         )
         _screen.progress.start()
     progress = _screen.progress
-    assert progress is not None
-    _screen.depth += 1
     task = progress.add_task(title, total=total, completed=done, note="")
     try:
-        yield Stage(progress, task, done)
+        yield _Bar(title, total, done, progress=progress, task=task)
     finally:
         progress.update(task, note="")
-        _screen.depth -= 1
         if outermost:
             progress.stop()
             _screen.progress = None
