@@ -37,8 +37,6 @@ class FakeRun:
     def metrics(self):
         return self.directory.metrics
 
-    projectors = ()
-
     @property
     def tables(self):
         return self.directory.tables()
@@ -90,7 +88,7 @@ PROVENANCE = {
 }
 
 
-def rows(workers=("0", "1", "2", "3", "centre"), steps=2000, every=50, seed=0):
+def make_rows(workers=("0", "1", "2", "3", "centre"), steps=2000, every=50, seed=0, spectra=True):
     """Yield rows of a plausible training."""
     draw = np.random.default_rng(seed)
     for step in range(0, steps + 1, every):
@@ -111,7 +109,7 @@ def rows(workers=("0", "1", "2", "3", "centre"), steps=2000, every=50, seed=0):
                 "distance_from_start": float(5 * np.sqrt(progress) + shift * progress),
                 "cosine_with_start": float(1 - 0.3 * progress),
             }
-            if step % 100 == 0:
+            if spectra and step % 100 == 0:
                 for k in range(1, 6):
                     top = 30 / k * (0.3 + progress) * (1 + 0.05 * draw.random())
                     row[f"hessian_eigenvalue_{k}"] = top
@@ -121,6 +119,32 @@ def rows(workers=("0", "1", "2", "3", "centre"), steps=2000, every=50, seed=0):
             if step == 300 and index < 2:
                 row["warnings"] = "HessianSpectrum: eigenvalue 5 did not converge in 40 products."
             yield row
+
+
+@pytest.fixture
+def rows():
+    """Return a function that yields rows of a plausible training."""
+    return make_rows
+
+
+class Hooks:
+    """What the installed plugins draw is theirs to test."""
+
+    figures_of_plugins: tuple = ()
+
+    def __init__(self, run):
+        self.run = run
+
+    def figures(self):
+        return list(self.figures_of_plugins)
+
+
+@pytest.fixture(autouse=True)
+def hooks(monkeypatch):
+    """Let no installed plugin draw; figures can be put into `figures_of_plugins`."""
+    monkeypatch.setattr("landscape.report.content.RunHooks", Hooks)
+    monkeypatch.setattr(Hooks, "figures_of_plugins", ())
+    return Hooks
 
 
 @pytest.fixture

@@ -94,9 +94,8 @@ def _making(run: Any) -> list[Section]:
     provenance = dict(run.provenance)
     references = provenance.pop("references", [])
     obstacles = provenance.pop("obstacles", [])
-    # The stages of a study say how each of them was made.
-    raw = [Raw.json("config.json", run.configuration)]
-    sections = [Section("Configuration", raw=raw) if run.kind == "study" else _settings(run)]
+    # The stages of a study say for themselves how each of them was made.
+    sections = [] if run.kind == "study" else [_settings(run)]
     if references:
         sections.append(Section("References", "The papers to cite for what was used.", items=references))
     text = f"This run cannot be replicated from its own files: {' '.join(obstacles)}" if obstacles else ""
@@ -105,7 +104,8 @@ def _making(run: Any) -> list[Section]:
             "Provenance",
             text,
             settings=_ordered(provenance, _MACHINE),
-            raw=[Raw.json("provenance.json", run.provenance)],
+            raw=[Raw.json("provenance.json", run.provenance)]
+            + ([Raw.json("config.json", run.configuration)] if run.kind == "study" else []),
         )
     )
     return sections
@@ -228,7 +228,7 @@ def last_values(metrics: pd.DataFrame) -> Table:
     names = curves.quantities(metrics)
     for name in names[:_QUANTITIES]:
         row: dict[str, Any] = {"quantity": numbers.name_of(name), "step": 0}
-        counts = is_whole(metrics[name])
+        counts = is_whole(metrics[name]) and f"{name}_error" not in metrics
         for worker, title in titles.items():
             known = metrics[(metrics["worker"] == worker) & metrics[name].notna()]
             row[title] = "–"

@@ -171,20 +171,46 @@ def picture(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
+def file_stems(sections: Iterable[Section]) -> dict[int, str]:
+    """Return the file name without ending of every figure, by its ``id``; no two are equal."""
+    stems: dict[int, str] = {}
+
+    def collect(inner: Iterable[Section]) -> None:
+        for section in inner:
+            for figure in section.figures:
+                stem = name = slug(figure.name)
+                copies = 1
+                while stem in stems.values():
+                    copies += 1
+                    stem = f"{name}-{copies}"
+                stems[id(figure)] = stem
+            collect(section.sections)
+
+    collect(sections)
+    return stems
+
+
 def save_figures(folder: Path, sections: Iterable[Section]) -> dict[int, bytes]:
     """Write every figure of the sections as PNG and SVG into `folder`; return the PNGs for :func:`render`."""
     from landscape.store import files
 
+    sections = tuple(sections)
+    stems = file_stems(sections)
     pictures: dict[int, bytes] = {}
-    for section in sections:
-        for figure in section.figures:
-            with files.explained(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-            for kind in ("svg", "png"):
-                content = picture(figure, kind)
-                files.write_atomic(folder / f"{slug(figure.name)}.{kind}", content)
-            pictures[id(figure)] = content
-        pictures |= save_figures(folder, section.sections)
+
+    def save(inner: Iterable[Section]) -> None:
+        for section in inner:
+            for figure in section.figures:
+                for kind in ("svg", "png"):
+                    content = picture(figure, kind)
+                    files.write_atomic(folder / f"{stems[id(figure)]}.{kind}", content)
+                pictures[id(figure)] = content
+            save(section.sections)
+
+    if stems:
+        with files.explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        save(sections)
     return pictures
 
 
@@ -414,5 +440,7 @@ def render(page: Page, *, figures: str = "figures", pictures: Mapping[int, bytes
             css=Markup(_source("page.css")),
             figures=figures,
             embedded=embedded,
+            stems=file_stems(page.sections),
+            identity=id,
         )
     )

@@ -1,0 +1,191 @@
+"""Curves: every quantity in its panel, nothing drawn that was not measured."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import rcParams
+from matplotlib.collections import PolyCollection
+
+from landscape.report import curves, style
+
+
+@pytest.fixture
+def drawn():
+    """Return a function that draws metrics and gives the figures by name."""
+
+    def draw(records):
+        figures = list(curves.figures(pd.DataFrame(records)))
+        for figure in figures:
+            figure.figure.draw_without_rendering()
+        return {figure.name: figure for figure in figures}
+
+    return draw
+
+
+def panels(figure):
+    return [axes for axes in figure.figure.axes if axes.axison]
+
+
+def table(steps, **columns):
+    return {"step": steps, "worker": ["0"] * len(steps)} | columns
+
+
+def test_every_family_has_its_figure_in_the_conventional_order(drawn, rows):
+    figures = drawn(rows())
+    assert {name: figure.order for name, figure in figures.items()} == {
+        "training": 10,
+        "path": 10,
+        "hessian-eigenvalues": 30,
+        "covariance-eigenvalues": 30,
+        "gradient-hessian-overlap": 30,
+    }
+    assert [axes.get_title(loc="left") for axes in panels(figures["path"])] == [
+        "Gradient norm",
+        "Weight norm",
+        "Distance from the start",
+        "Cosine with the start",
+    ]
+
+
+def test_lines_are_the_measured_numbers(drawn, rows):
+    metrics = pd.DataFrame(rows())
+    loss = panels(drawn(metrics)["training"])[0]
+    for worker, line in zip(("0", "1", "2", "3", "centre"), loss.lines, strict=False):
+        own = metrics[metrics["worker"] == worker]
+        np.testing.assert_array_equal(line.get_xdata(), own["step"])
+        np.testing.assert_array_equal(line.get_ydata(), own["loss"])
+    assert len(loss.lines) == 10  # training and test
+
+
+def test_quantities_measured_at_other_steps_are_joined_without_gaps(drawn, rows):
+    figures = drawn(rows(workers=("0",), every=50))
+    line = panels(figures["hessian-eigenvalues"])[0].lines[0]
+    assert line.get_xdata().tolist() == list(range(0, 2001, 100))
+    assert np.isfinite(line.get_ydata()).all()
+
+
+def test_the_centre_is_black_and_thick_and_above_the_workers():
+    styles = style.worker_styles(["centre", "10", "2", "0"])
+    assert list(styles) == ["0", "2", "10", "centre"]
+    assert styles["centre"].color == "#000000"
+    assert styles["centre"].linewidth > styles["0"].linewidth
+    assert styles["centre"].zorder > styles["0"].zorder
+    assert len({line.color for line in styles.values()}) == 4
+
+
+def test_many_workers_share_a_colour_and_a_legend_entry(drawn, rows):
+    figures = drawn(rows(workers=(*map(str, range(12)), "centre")))
+    (legend,) = figures["path"].figure.legends
+    assert [text.get_text() for text in legend.texts] == ["workers 0 to 11", "centre"]
+    assert "Shown for 6 of 13 workers." in figures["hessian-eigenvalues"].caption
+    titles = [axes.get_title(loc="left") for axes in panels(figures["hessian-eigenvalues"])]
+    assert titles == [*(f"Worker {index}" for index in range(5)), "Centre"]
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ([1.0, 1e-3], "log"),
+        ([1.0, 0.5], "linear"),
+        ([1.0, 0.0], "linear"),
+        ([1e5, -1.0], "linear"),
+        ([1.0, 0.01], "linear"),
+        ([1.0, np.nan, 1e-3, np.inf], "log"),
+    ],
+)
+def test_the_scale_is_logarithmic_above_two_decades_of_positive_numbers(values, scale):
+    _, axes = style.figure()
+    assert style.scale(axes[0, 0], values) == scale
+    assert axes[0, 0].get_yscale() == scale
+
+
+def test_the_caption_says_that_a_scale_is_logarithmic(drawn):
+    records = table([0, 1, 2], loss=[1.0, 0.1, 0.001], score=[0.0, 0.5, 1.0])
+    assert "Logarithmic vertical axis for loss." in drawn(records)["training"].caption
+
+
+def test_errors_are_bands_where_they_are_known(drawn):
+    records = table(
+        [0, 1, 2, 3],
+        trace=[1.0, 2.0, 3.0, 4.0],
+        trace_error=[0.1, 0.2, np.nan, 0.4],
+        other=[1.0, 2.0, 3.0, 4.0],
+    )
+    figure = drawn(records)["further-1"]
+    with_band, without = panels(figure)
+    (band,) = [item for item in with_band.collections if isinstance(item, PolyCollection)]
+    corners = band.get_paths()[0].vertices
+    assert corners[:, 1].min() == pytest.approx(0.9)
+    assert corners[:, 1].max() == pytest.approx(4.4)
+    assert not without.collections
+    assert "Bands: the reported error." in figure.caption
+
+
+def test_words_and_bookkeeping_are_not_quantities():
+    metrics = pd.DataFrame(
+        table([0, 1], attempt=[0, 0], warnings=["a", None], empty=[np.nan] * 2, a=[1, 2], a_error=[1, 1])
+    )
+    assert curves.quantities(metrics) == ["a"]
+
+
+def test_one_step_is_no_curve(drawn):
+    assert drawn(table([5], loss=[1.0])) == {}
+    assert drawn({"step": [], "worker": []}) == {}
+
+
+def test_a_single_worker_needs_no_legend(drawn):
+    assert drawn(table([0, 1], loss=[2.0, 1.0]))["training"].figure.legends == []
+
+
+@pytest.mark.parametrize("workers", [("0",), ("0", "1", "2", "3", "centre"), tuple(map(str, range(7)))])
+def test_legends_and_titles_cover_no_axes(drawn, workers, rows):
+    for figure in drawn(rows(workers=workers)).values():
+        canvas = figure.figure
+        boxes = [axes.get_tightbbox() for axes in panels(figure)]
+        for legend in canvas.legends:
+            box = legend.get_window_extent()
+            assert not any(box.overlaps(other) for other in boxes)
+            assert box.x0 >= 0
+            assert box.x1 <= canvas.bbox.x1
+        for index, box in enumerate(boxes):
+            assert not any(_overlap(box, other) > 1 for other in boxes[index + 1 :])
+
+
+def _overlap(one, two):
+    """Return the area that two boxes share, in pixels."""
+    width = min(one.x1, two.x1) - max(one.x0, two.x0)
+    height = min(one.y1, two.y1) - max(one.y0, two.y0)
+    return max(0, width) * max(0, height)
+
+
+def test_legends_read_row_by_row():
+    canvas, axes = style.figure()
+    handles = [axes[0, 0].plot([0, 1], [0, index])[0] for index in range(7)]
+    style.legend_below(canvas, handles, [f"a rather long label {index}" for index in range(7)])
+    canvas.draw_without_rendering()
+    (legend,) = canvas.legends
+    texts = sorted(
+        legend.texts, key=lambda text: (-round(text.get_window_extent().y0), text.get_window_extent().x0)
+    )
+    assert [text.get_text()[-1] for text in texts] == list("0123456")
+
+
+def test_colours_of_an_order_are_distinct():
+    for count in (1, 5, 6, 7, 20):
+        assert len(set(style.sequence(count))) == count
+
+
+def test_nothing_touches_the_global_state_of_matplotlib(drawn, rows):
+    before = dict(rcParams)
+    drawn(rows())
+    assert dict(rcParams) == before
+    program = (
+        "import sys, landscape.report as r, pandas as pd;"
+        "list(r.curves.figures(pd.DataFrame({'step': [0, 1], 'worker': ['0', '0'], 'loss': [1.0, 2.0]})));"
+        "print('matplotlib.pyplot' in sys.modules, 'torch' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.split()[0] == "False"
