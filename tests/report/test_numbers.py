@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 
 from landscape.report.numbers import duration, name_of, number, with_error
 
-# ruff: noqa: RUF001 - signs of print
-
 
 @pytest.mark.parametrize(
     ("value", "text"),

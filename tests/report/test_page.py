@@ -1,7 +1,5 @@
 """Pages: whole, safe, and needing nothing but themselves."""
 
-# ruff: noqa: RUF001 - signs of print
-
 import base64
 import re
 from html.parser import HTMLParser

@@ -1,7 +1,5 @@
 """What stands on the page of a run."""
 
-# ruff: noqa: RUF001 - signs of print, such as the minus
-
 from __future__ import annotations
 
 import math

@@ -1,7 +1,5 @@
 """Curves of what was measured along a run, one panel per kind of quantity."""
 
-# ruff: noqa: RUF001 - signs of print, such as the minus
-
 from __future__ import annotations
 
 import re

@@ -1,7 +1,5 @@
 """Numbers and names as people read them."""
 
-# ruff: noqa: RUF001 - signs of print, such as the minus
-
 from __future__ import annotations
 
 import math

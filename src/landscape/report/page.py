@@ -4,8 +4,6 @@ A `Page` has sections, a `Section` has text, figures, tables, settings, lists, a
 is a page; a study is a page whose sections hold what its runs' pages hold.
 """
 
-# ruff: noqa: RUF001 - signs of print, such as the minus
-
 from __future__ import annotations
 
 import base64
