@@ -13,6 +13,7 @@ from landscape.errors import RunError
 from landscape.interfaces import Figure
 from landscape.plugins import PluginWarning
 from landscape.report import Page, Raw, Section, Table, render, sections_of, style, write, write_study
+from landscape.report.numbers import number
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
@@ -274,6 +275,38 @@ def test_the_page_of_a_study_tells_its_stages_one_by_one(make_run, rows):
     assert names[-2:] == ["training-2.svg", "training.svg"]
     assert len(page.all("img")) == len(names) == 4
     assert len(set(page.ids)) == len(page.ids)
+
+
+def test_the_page_of_a_sweep_compares_its_members(make_run, rows):
+    members = {
+        f"member-{index:04d}": make_run(rows(("0", "centre"), every=1000, seed=index, spectra=False))
+        for index in range(2)
+    }
+    table = pd.DataFrame(
+        {
+            "member": [*members, "member-0002"],
+            "walker.lr": [0.1, 0.2, 0.3],
+            "status": "complete",
+            "run": "/a/b",
+        }
+    )
+    configuration = {"sweep": {"base": {}, "vary": {"walker.lr": [0.1, 0.2, 0.3]}}}
+    path = write(make_run((), {"members": table}, "sweep", configuration, stages=members))
+    page = read(path)
+    last = members["member-0001"].metrics.query("worker == 'centre'")["loss"].iloc[-1]
+    assert "A sweep of walker.lr over 3 values." in page.text
+    assert f"member-0001 0.2000 complete {number(last)}" in page.text
+    assert "member-0002 0.3000 complete –" in page.text
+    assert "/a/b" not in re.sub("<details>.*?</details>", "", path.read_text(), flags=re.S)
+    assert [image["alt"].split(".")[0] for image in page.all("img")] == [
+        "Loss and score",
+        "Gradient, weights and distance",
+    ]
+
+
+def test_a_sweep_whose_members_are_not_there_has_a_page(make_run):
+    configuration = {"sweep": {"base": {}, "vary": {"seed": [1]}}}
+    assert "A sweep of seed over 1 value." in read(write(make_run((), {}, "sweep", configuration))).text
 
 
 def test_pages_can_be_joined_by_hand(make_run, rows, tmp_path):

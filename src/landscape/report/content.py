@@ -20,6 +20,8 @@ __all__ = ["page_of", "sections_of"]
 _RESULTS = ("summary", "members", "stages")
 #: Rows of the table of last values; the rest is in the metrics.
 _QUANTITIES = 40
+#: Quantities of a sweep's member that stand beside what was varied.
+_OUTCOMES = 8
 
 
 def page_of(run: Any) -> Page:
@@ -69,12 +71,16 @@ def _sections_of_study(run: Any) -> list[Section]:
 def _findings(run: Any) -> list[Section]:
     metrics, tables = run.metrics, dict(run.tables)
     sections = []
+    drawn = list(curves.figures(metrics))
+    if run.kind == "sweep":
+        joined, tables["members"] = _members(run, tables.get("members"))
+        drawn += curves.figures(joined, noun="member")
     results = [_table(name, tables[name]) for name in _RESULTS if name in tables]
     if len(metrics):
         results.insert(0, last_values(metrics))
     if results:
         sections.append(Section("Results", tables=results))
-    figures, problems = drawable([*curves.figures(metrics), *RunHooks(run).figures()])
+    figures, problems = drawable([*drawn, *RunHooks(run).figures()])
     if figures or problems:
         sections.append(Section("Figures", figures=figures, items=problems))
     further = [_table(name, frame) for name, frame in tables.items() if name not in _RESULTS]
@@ -251,6 +257,32 @@ def last_values(metrics: pd.DataFrame) -> Table:
     if len(names) > _QUANTITIES:
         caption += f". {len(names) - _QUANTITIES} further quantities stand in metrics.jsonl only"
     return Table("Last values.", frame, f"{caption}.", rows=_QUANTITIES, right=tuple(titles.values()))
+
+
+def _members(run: Any, table: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the members of a sweep as if they were workers, and a table of what was varied and came out.
+
+    A member is shown by its centre where it has one, else by its first worker.
+    """
+    joined, rows = [pd.DataFrame({"step": [], "worker": []})], []
+    for index, (name, member) in enumerate(run.stages.items()):
+        metrics = member.metrics
+        row: dict[str, Any] = {"member": name}
+        if len(metrics):
+            workers = sorted(metrics["worker"].unique(), key=style.order_of)
+            main = "centre" if "centre" in workers else workers[0]
+            own = metrics[metrics["worker"] == main]
+            joined.append(own.assign(worker=str(index)))
+            row |= {name: own[name].dropna().iloc[-1] for name in curves.quantities(own)[:_OUTCOMES]}
+        rows.append(row)
+    outcome = pd.DataFrame(
+        rows, columns=list(dict.fromkeys(["member", *(key for row in rows for key in row)]))
+    )
+    if table is not None:
+        settings = table.drop(columns=[name for name in ("run",) if name in table])
+        further = [name for name in outcome if name == "member" or name not in settings]
+        outcome = settings.merge(outcome[further], on="member", how="left")
+    return pd.concat(joined[1:] or joined, ignore_index=True), outcome
 
 
 def _warnings(metrics: pd.DataFrame) -> list[str]:

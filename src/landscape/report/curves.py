@@ -114,13 +114,15 @@ def quantities(metrics: pd.DataFrame) -> list[str]:
     return [*first, *(name for name in names if name not in first)]
 
 
-def figures(metrics: pd.DataFrame) -> Iterator[Figure]:
+def figures(metrics: pd.DataFrame, *, noun: str = "worker") -> Iterator[Figure]:
     """Yield the curves of everything in the metrics.
 
     Parameters
     ----------
     metrics
         Columns ``step``, ``worker`` and quantities; ``<quantity>_error`` where an error is known.
+    noun
+        What the numbers in the column ``worker`` are numbers of.
     """
     names = quantities(metrics)
     if not names or metrics["step"].nunique() < 2:
@@ -140,6 +142,7 @@ def figures(metrics: pd.DataFrame) -> Iterator[Figure]:
             name="training",
             title="Loss and score",
             caption="Recorded before the update of each step.",
+            noun=noun,
         )
     if path:
         yield _curves(
@@ -149,12 +152,13 @@ def figures(metrics: pd.DataFrame) -> Iterator[Figure]:
             title="Gradient, weights and distance",
             caption="Euclidean norms of the gradient of the training loss and of the weights, and how far the "
             "weights are from where they started.",
+            noun=noun,
         )
     for family in _FAMILIES:
         members = _members(names, family.stem)
         if members:
             taken.update(members)
-            yield _spectrum(metrics, family, members)
+            yield _spectrum(metrics, family, members, noun)
     further = [name for name in names if name not in taken]
     for start in range(0, len(further), 8):
         panels = [_Panel(name_of(name), "", (name,)) for name in further[start : start + 8]]
@@ -164,6 +168,7 @@ def figures(metrics: pd.DataFrame) -> Iterator[Figure]:
             name=f"further-{start // 8 + 1}",
             title="Further quantities" if start == 0 else "Further quantities, continued",
             caption="Everything else that the probes measured, by its name.",
+            noun=noun,
         )
 
 
@@ -200,7 +205,7 @@ def _draw(axes: Axes, metrics: pd.DataFrame, worker: str, column: str, **keyword
 
 
 def _curves(
-    metrics: pd.DataFrame, panels: Sequence[_Panel], *, name: str, title: str, caption: str
+    metrics: pd.DataFrame, panels: Sequence[_Panel], *, name: str, title: str, caption: str, noun: str
 ) -> Figure:
     from matplotlib.lines import Line2D
 
@@ -228,7 +233,7 @@ def _curves(
         _whole_steps(axes)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
-    handles, labels = _worker_handles(styles)
+    handles, labels = _worker_handles(styles, noun)
     if dashed:
         grey = "#555555"
         handles += [Line2D([], [], color=grey), Line2D([], [], color=grey, linestyle=(0, (3, 1.5)))]
@@ -242,7 +247,7 @@ def _curves(
     return Figure(name, title, " ".join(sentences), canvas, order=10)
 
 
-def _spectrum(metrics: pd.DataFrame, family: _Family, members: Sequence[str]) -> Figure:
+def _spectrum(metrics: pd.DataFrame, family: _Family, members: Sequence[str], noun: str) -> Figure:
     from matplotlib.lines import Line2D
 
     measured = metrics[metrics[list(members)].notna().any(axis=1)]
@@ -260,7 +265,7 @@ def _spectrum(metrics: pd.DataFrame, family: _Family, members: Sequence[str]) ->
     banded = False
     for axes, worker in zip(grid.flat, shown, strict=False):
         if len(workers) > 1:
-            style.dress(axes, title=_who(worker))
+            style.dress(axes, title=_who(worker, noun))
         for colour, column in zip(colours, members, strict=True):
             drawn = _draw(axes, metrics, worker, column, color=colour, linewidth=1.3)
             values += drawn.tolist()
@@ -284,7 +289,7 @@ def _spectrum(metrics: pd.DataFrame, family: _Family, members: Sequence[str]) ->
     style.legend_below(canvas, [Line2D([], [], color=colour, linewidth=2) for colour in colours], labels)
     sentences = [family.caption]
     if len(shown) < len(workers):
-        sentences.append(f"Shown for {len(shown)} of {len(workers)} workers.")
+        sentences.append(f"Shown for {len(shown)} of {len(workers)} {noun}s.")
     if logarithmic:
         sentences.append("Logarithmic vertical axis.")
     if banded:
@@ -298,11 +303,11 @@ def _whole_steps(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
 
 
-def _who(worker: str) -> str:
-    return f"Worker {worker}" if worker.isdecimal() else worker.capitalize()
+def _who(worker: str, noun: str) -> str:
+    return f"{noun} {worker}".capitalize() if worker.isdecimal() else worker.capitalize()
 
 
-def _worker_handles(styles: dict[str, style.LineStyle]) -> tuple[list[Any], list[str]]:
+def _worker_handles(styles: dict[str, style.LineStyle], noun: str) -> tuple[list[Any], list[str]]:
     from matplotlib.lines import Line2D
 
     numbered = [worker for worker in styles if worker.isdecimal()]
@@ -312,9 +317,9 @@ def _worker_handles(styles: dict[str, style.LineStyle]) -> tuple[list[Any], list
         if merged and worker.isdecimal():
             if worker != numbered[0]:
                 continue
-            labels.append(f"workers {numbered[0]} to {numbered[-1]}")
+            labels.append(f"{noun}s {numbered[0]} to {numbered[-1]}")
         else:
-            labels.append(_who(worker).lower())
+            labels.append(_who(worker, noun).lower())
         handles.append(Line2D([], [], color=line.color, linewidth=max(1.5, line.linewidth)))
     return handles, labels
 
