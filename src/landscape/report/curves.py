@@ -244,6 +244,8 @@ def _curves(
     if dashed:
         sentences.append("Solid: training data; dashed: test data.")
     sentences += _remarks(styles, logarithmic, len(panels), banded)
+    if len(panels) == 1:
+        title = panels[0].title
     return Figure(name, title, " ".join(sentences), canvas, order=10)
 
 
