@@ -162,8 +162,10 @@ def load_tensors(
             for name in file.keys()  # noqa: SIM118 - not a mapping
             if name.startswith(prefix) and (names is None or name in names)
         }
+    # A complex number is aligned to its whole size, in the file a real number only to its own: reading it in
+    # place can end the process. A copy is aligned.
     return {
-        name: torch.view_as_complex(tensor) if name in complexes else tensor
+        name: torch.view_as_complex(tensor.clone()) if name in complexes else tensor
         for name, tensor in tensors.items()
     }
 
