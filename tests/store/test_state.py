@@ -265,3 +265,13 @@ def test_a_failed_save_leaves_nothing(tmp_path):
 def test_trees_are_standard_json():
     tree, _ = encode([math.nan, math.inf, -0.0, {"$float": "x"}, ("NaN",)])
     json.loads(files.dumps(tree), parse_constant=lambda token: pytest.fail(token))
+
+
+@pytest.mark.parametrize("before", [1, 2])
+def test_complex_numbers_are_aligned_after_reading(tmp_path, before):
+    # A file that keeps real numbers aligned to 8 bytes puts one of these two at an odd multiple of them.
+    found = {"a": torch.ones(before, dtype=torch.float64), "b": torch.ones(3, dtype=torch.complex128)}
+    write_state(tmp_path / "state", {}, found)
+    _, back = read_state(tmp_path / "state")
+    assert back["b"].data_ptr() % 16 == 0
+    assert torch.equal(back["b"], found["b"])
