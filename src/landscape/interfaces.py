@@ -211,6 +211,14 @@ class Walker(Component, Generic[S]):
         """Return what :meth:`adjust` can change, with the values now in force; tuples are per worker."""
         return {}
 
+    def record(self, state: S) -> Mapping[str, tuple[float, ...]]:
+        """Return numbers of the walker's own for the metrics: one value per worker, by column.
+
+        An acceptance rate, the step of an exit. They stand in the rows of the workers that were measured;
+        NaN where there is no number yet.
+        """
+        return {}
+
     def adjust(self, state: S, **changes: float | tuple[float, ...]) -> S:
         """Return the state with hyper-parameters changed.
 
@@ -447,4 +455,3 @@ class Figure:
     caption: str
     figure: MatplotlibFigure = field(eq=False, repr=False)
     order: int = 50
-

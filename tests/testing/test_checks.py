@@ -243,6 +243,9 @@ class Descent(ls.Walker[DescentState]):
     def labelled(self, state):
         return {"centre": state.positions.mean(0)}
 
+    def record(self, state):
+        return {"updates": (float(state.count),) * len(state.positions)}
+
     def relocate(self, state, positions):
         return attrs.evolve(state, positions=positions.clone())
 
@@ -329,6 +332,9 @@ def relocation_changes_lr(self, state, positions):
         ("relocate", relocation_changes_lr, "changes hyper-parameters"),
         ("labelled", lambda self, state: {"the centre": state.positions[0]}, "no name for a point"),
         ("labelled", lambda self, state: {"centre": state.positions}, r"not \(6,\)"),
+        ("record", lambda self, state: {"step": (1.0, 2.0)}, "'step' is no name for a column"),
+        ("record", lambda self, state: {"exit": (1.0,)}, "a tuple of 2 floats"),
+        ("record", lambda self, state: {"exit": (1, 2)}, "a tuple of 2 floats"),
         ("hyperparameters", lambda self, state: {"lr": (0.1,)}, "1 values for 2 workers"),
         ("adjust", lambda self, state, **changes: state, "is not in force afterwards"),
         (

@@ -118,13 +118,22 @@ class _Row:
     owners: dict[str, str] = field(factory=dict)
 
 
-def rows_of(found: Sequence[Found]) -> list[dict[str, Any]]:
+def rows_of(
+    found: Sequence[Found], recorded: Mapping[str, Sequence[float]] | None = None
+) -> list[dict[str, Any]]:
     """Return one row per (step, worker) with the scalars of every probe, errors in ``<name>_error``.
+
+    Parameters
+    ----------
+    found
+        What the probes found.
+    recorded
+        What the walker says of its workers: columns, each with one value per worker, for their rows.
 
     Raises
     ------
     landscape.errors.ConfigurationError
-        If two probes fill the same column with different values.
+        If two probes fill the same column with different values, or a probe one of the walker's.
     """
     rows: dict[tuple[int, str], _Row] = {}
     for entry in found:
@@ -144,4 +153,14 @@ def rows_of(found: Sequence[Found]) -> list[dict[str, Any]]:
         if measurement.warnings:
             texts = [f"{entry.name}: {text}" for text in measurement.warnings]
             row.values["warnings"] = "; ".join(filter(None, [row.values.get("warnings"), *texts]))
+    for name, per_worker in (recorded or {}).items():
+        for (_, worker), row in rows.items():
+            if not worker.isdigit():
+                continue
+            if name in row.owners:
+                raise ConfigurationError(
+                    f"The walker and {row.owners[name]} both fill the column {name!r}; give the probe a label: "
+                    "Every(steps, probe, label='...')."
+                )
+            row.values[name] = float(per_worker[int(worker)])
     return [row.values for row in rows.values()]

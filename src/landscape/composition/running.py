@@ -130,10 +130,13 @@ def _announce(provenance: Mapping[str, Any]) -> None:
 
 
 def record_measurements(
-    directory: RunDirectory | None, hooks: RunHooks | None, found: Sequence[Any]
+    directory: RunDirectory | None,
+    hooks: RunHooks | None,
+    found: Sequence[Any],
+    recorded: Mapping[str, Sequence[float]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Write what the probes found; return the rows."""
-    rows = rows_of(found)
+    """Write what the probes found and the walker recorded; return the rows."""
+    rows = rows_of(found, recorded)
     if directory is not None:
         for row in rows:
             directory.write_row(row)
@@ -203,7 +206,7 @@ def _walk_on(
                 due = prober.due(step, last=step == last)
                 if due:
                     found = prober.measure(walk.population(prober.previous), due, progress.note)
-                    new = record_measurements(directory, hooks, found)
+                    new = record_measurements(directory, hooks, found, walk.walker.record(walk.state))
                     rows += new
                     _require_finite(new, walk)
                     _say(progress, new)

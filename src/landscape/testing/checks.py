@@ -451,6 +451,7 @@ def _check_walker_on(walker: Walker[Any], landscape: Landscape, steps: int) -> N
         torch.equal(given, positions), f"{who}.step changes the tensor of positions that start was given."
     )
     _check_labelled(walker, state, landscape.size)
+    _check_record(walker, state)
     _check_active(walker, state, step)
     _check_relocation(walker, state, step)
     _check_hyperparameters(walker, state, step)
@@ -482,6 +483,22 @@ def _check_labelled(walker: Walker[Any], state: Any, size: int) -> None:
         _require(
             vector.shape == (size,),
             f"{who}: the point {label!r} has shape {tuple(vector.shape)}, not ({size},).",
+        )
+
+
+def _check_record(walker: Walker[Any], state: Any) -> None:
+    who = f"{type(walker).__name__}.record"
+    workers = len(walker.positions(state))
+    with _changes_nothing(who, state=state):
+        recorded: Mapping[Any, Any] = walker.record(state)
+    for name, values in recorded.items():
+        _require(
+            isinstance(name, str) and name.isidentifier() and name not in ("step", "worker"),
+            f"{who}: {name!r} is no name for a column; use letters, digits and _, and neither 'step' nor 'worker'.",
+        )
+        _require(
+            isinstance(values, tuple) and len(values) == workers and all(type(v) is float for v in values),
+            f"{who}: {name} is {values!r}; it must be a tuple of {workers} floats, one for each worker.",
         )
 
 

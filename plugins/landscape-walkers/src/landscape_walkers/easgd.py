@@ -187,6 +187,10 @@ class EASGD(Walker[EASGDState]):
         """Return the centre, and what the base walker labels."""
         return {**self.base.labelled(state.base), "centre": state.centre}
 
+    def record(self, state: EASGDState) -> Mapping[str, tuple[float, ...]]:
+        """Return what the base walker records."""
+        return self.base.record(state.base)
+
     def relocate(self, state: EASGDState, positions: Tensor) -> EASGDState:
         """Return the state with the workers at `positions`; the centre stays."""
         return attrs.evolve(state, base=self.base.relocate(state.base, positions))
