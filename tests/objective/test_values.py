@@ -222,6 +222,39 @@ def test_a_batch_loss_weighs_its_batches_as_it_says(net, classes):
     torch.testing.assert_close(landscape.gradient(theta), slopes.mean(0))
 
 
+class _Energies(nn.Module):
+    """Computes the loss of each example, or their mean, itself."""
+
+    def __init__(self, whole: bool) -> None:
+        super().__init__()
+        self.theta = nn.Parameter(torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64))
+        self.whole = whole
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        energies = (((self.theta - x) * y) ** 2).sum(1) / 2
+        return energies.mean() if self.whole else energies
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("as_mapping", [False, True])
+def test_a_module_can_return_its_own_loss(values, whole, as_mapping):
+    x, y = values
+    data = {"x": x, "y": y} if as_mapping else (x, y)
+    landscape = Landscape(_Energies(whole), "model", as_data(data, batch_size=7))
+    theta = points(landscape)[0]
+    torch.testing.assert_close(landscape.value(theta), (((theta - x) * y) ** 2).sum(1).mean() / 2)
+    torch.testing.assert_close(landscape.gradient(theta), ((theta - x) * y**2).mean(0))
+    torch.testing.assert_close(landscape.hessian(theta).dense(), torch.diag((y**2).mean(0)))
+    assert not landscape.has_score
+
+
+def test_the_sum_of_a_modules_own_losses_is_taken_where_sums_are_asked_for(values):
+    x, y = values
+    landscape = Landscape(_Energies(False), "model", as_data(values, batch_size=7), reduction="sum")
+    theta = points(landscape)[0]
+    torch.testing.assert_close(landscape.value(theta), (((theta - x) * y) ** 2).sum() / 2)
+
+
 def test_score_is_accuracy_for_class_targets_else_what_was_given(net, classes, values):
     landscape = Landscape(net, "cross_entropy", as_data(classes, batch_size=7))
     theta = points(landscape)
@@ -231,8 +264,12 @@ def test_score_is_accuracy_for_class_targets_else_what_was_given(net, classes, v
         torch.testing.assert_close(landscape.score(theta)[row], (output.argmax(1) == y).double().mean())
     assert Landscape(net, nn.CrossEntropyLoss(), classes).has_score
     soft = Landscape(net, "cross_entropy", (x, F.one_hot(y, 3).double()))
-    assert not soft.has_score
     torch.testing.assert_close(soft.value(theta[0]), landscape.value(theta[0]))
+    # The most probable class is the right one, one-hot or smoothed.
+    smoothed = soft.on((x, 0.9 * F.one_hot(y, 3).double() + 0.1 / 3))
+    assert soft.has_score
+    assert torch.equal(soft.score(theta), landscape.score(theta))
+    assert torch.equal(smoothed.score(theta), landscape.score(theta))
     regression = Landscape(
         net, "mse", as_data(values, batch_size=5), score=lambda out, y: (out - y).abs().mean()
     )

@@ -30,14 +30,13 @@ if TYPE_CHECKING:
 
     from landscape.composition.run import Run
     from landscape.composition.walk import Walk
-    from landscape.objective import Landscape
+    from landscape.objective import Data, Landscape
 
 __all__ = ["Experiment"]
 
 # How many measurements and snapshots an experiment makes where it does not say.
 _DEFAULT_RECORDS = 50
-# Models read their sizes off an example of the data; this many rows are certain to hold every class of the
-# data sets that a model without explicit outputs is used with.
+# Models read their sizes off an example of the data: all of it where it is in memory, else this many rows.
 _EXAMPLE_ROWS = 10_000
 
 
@@ -45,6 +44,15 @@ def _tuple(value: Any) -> tuple[Any, ...]:
     if isinstance(value, Iterable) and not isinstance(value, str):
         return tuple(value)
     return (value,)
+
+
+def _example(data: Data) -> Any:
+    """Return a batch that a model can read its sizes off: the number of classes, above all."""
+    import torch
+
+    if not data.draws:
+        return data.everything()
+    return data.take(torch.arange(min(data.examples, _EXAMPLE_ROWS)))
 
 
 def _component(kind: type) -> Any:
@@ -72,7 +80,8 @@ class Experiment:
     walker
         What moves, and how.
     loss
-        ``"cross_entropy"``, ``"mse"`` or another loss that :class:`landscape.Landscape` knows by name.
+        ``"cross_entropy"``, ``"mse"``, or ``"model"`` for a module that returns its own loss; see
+        :class:`landscape.Landscape`.
     start
         Where the workers begin.
     probes
@@ -154,8 +163,7 @@ class Experiment:
                 "one of them must be called 'train'."
             )
         train = loaded["train"]
-        example = train.take(torch.arange(min(train.examples, _EXAMPLE_ROWS)))
-        module = self.model.build(example, torch_generator(self.seed, "initialisation", 0))
+        module = self.model.build(_example(train), torch_generator(self.seed, "initialisation", 0))
         landscape = Landscape(module, self.loss, train, device=self.device, dtype=getattr(torch, self.dtype))
         return {name: landscape if name == "train" else landscape.on(data) for name, data in loaded.items()}
 
@@ -167,8 +175,6 @@ class Experiment:
         landscapes
             What :meth:`landscapes` returned, if it was called before.
         """
-        import torch
-
         from landscape.composition.walk import Walk
 
         landscapes = dict(landscapes) if landscapes is not None else self.landscapes()
@@ -177,8 +183,9 @@ class Experiment:
         def draw(index: int) -> Tensor:
             if index == 0:
                 return landscape.initial()
-            example = landscape.data.take(torch.arange(min(landscape.data.examples, _EXAMPLE_ROWS)))
-            module = self.model.build(example, torch_generator(self.seed, "initialisation", index))
+            module = self.model.build(
+                _example(landscape.data), torch_generator(self.seed, "initialisation", index)
+            )
             return landscape.layout.vector(module).to(landscape.device, landscape.dtype)
 
         start = self.start.positions(landscape, self.walker.workers, draw)

@@ -18,9 +18,9 @@ from landscape.objective.layout import Layout
 from landscape.objective.losses import (
     Criterion,
     Reduction,
-    has_class_targets,
     resolve_loss,
     resolve_score,
+    says_classes,
     scalar,
 )
 from landscape.objective.stream import BatchStream
@@ -52,13 +52,15 @@ class Landscape:
     module
         Any module. Parameters with ``requires_grad=False`` are constants.
     loss
-        ``"cross_entropy"``, ``"mse"``, a callable ``(output, target) -> scalar`` for batches ``(x, y)``, or a
-        :class:`BatchLoss` for anything else.
+        ``"cross_entropy"`` (of class numbers, or of probabilities (B, C)), ``"mse"``, a callable
+        ``(output, target) -> scalar`` for batches ``(x, y)``, or a :class:`BatchLoss` for anything else.
+        ``"model"``: the module is called with the whole batch, ``module(*batch)`` or ``module(**batch)``, and
+        returns the losses of its examples, shape (B,), or their mean (their sum with ``reduction="sum"``).
     data
         What :func:`landscape.objective.as_data` takes.
     score
         A callable ``(output, target) -> scalar`` or a :class:`BatchLoss`, averaged over batches like the loss.
-        The accuracy for cross-entropy with class targets by default.
+        The accuracy for cross-entropy by default; targets of probabilities count as their most probable class.
     penalty
         ``penalty(theta) -> scalar``, of the full vector of trainable weights; counted once, not per batch.
     reduction
@@ -350,13 +352,13 @@ class Landscape:
 
     @property
     def has_score(self) -> bool:
-        """Whether :meth:`score` gives a number: always for a given score, else for class targets only."""
+        """Whether :meth:`score` gives a number: always for a given score, else where targets say classes."""
         if self._score is None:
             return False
         if not self._score_is_default:
             return True
         if self._has_score is None:
-            self._has_score = has_class_targets(next(iter(self.data.batches()), None))
+            self._has_score = says_classes(next(iter(self.data.batches()), None))
         return self._has_score
 
     def score(self, theta: Tensor, batch: Batch | PerRow | None = None) -> Tensor | None:

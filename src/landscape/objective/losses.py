@@ -15,6 +15,9 @@ from landscape.objective.batch import Batch, examples_in
 
 __all__ = ["IGNORED_TARGET", "BatchLoss", "Criterion", "resolve_loss", "resolve_score"]
 
+#: Losses that a configuration can name.
+_NAMED = ("cross_entropy", "mse", "model")
+
 #: Class targets that do not count, by the convention of ``torch.nn.functional.cross_entropy``.
 IGNORED_TARGET = -100
 
@@ -103,17 +106,19 @@ def resolve_loss(loss: Any, reduction: Reduction) -> Criterion:
         return _of_pairs(_cross_entropy(reduction), _class_targets, "cross_entropy")
     if loss == "mse":
         return _of_pairs(_mean_squared_error(reduction), examples_in, "mse")
+    if loss == "model":
+        return Criterion(_own_loss(reduction), examples_in, "model")
     if isinstance(loss, str):
         raise ConfigurationError(
-            f"There is no loss named {loss!r}.{nearest(loss, ['cross_entropy', 'mse'])} Named losses are "
-            "'cross_entropy' and 'mse'; any callable (output, target) -> scalar will do as well."
+            f"There is no loss named {loss!r}.{nearest(loss, _NAMED)} Named losses are "
+            f"{', '.join(map(repr, _NAMED))}; any callable (output, target) -> scalar will do as well."
         )
     if isinstance(loss, nn.Module):
         return _of_pairs(loss, examples_in, type(loss).__name__, (loss,))
     if callable(loss):
         return _of_pairs(loss, examples_in, getattr(loss, "__name__", type(loss).__name__))
     raise ConfigurationError(
-        f"loss={loss!r} is no loss. Give 'cross_entropy', 'mse', a callable (output, target) -> scalar, or "
+        f"loss={loss!r} is no loss. Give 'cross_entropy', 'mse', 'model', a callable (output, target) -> scalar, or "
         "BatchLoss(fn, weight)."
     )
 
@@ -139,9 +144,15 @@ def resolve_score(score: Any, loss: Any) -> Criterion | None:
 
 
 def accuracy(output: Tensor, target: Tensor) -> Tensor:
-    """Return the fraction of class targets (B, ...) that are the largest entry along dimension 1 of output."""
+    """Return the fraction of class targets (B, ...) that are the largest entry along dimension 1 of output.
+
+    Targets of probabilities, in the shape of the output, stand for their most probable class.
+    """
+    dim = 1 if output.ndim > 1 else 0
+    if target.is_floating_point():
+        target = target.argmax(dim)
     counted = target != IGNORED_TARGET
-    correct = (output.argmax(dim=1 if output.ndim > 1 else 0) == target) & counted
+    correct = (output.argmax(dim) == target) & counted
     # Counts are exact in float64, so that 0.8 is not 0.800000012; Apple's GPUs have no float64.
     exact = torch.float32 if output.device.type == "mps" else torch.float64
     return correct.sum().to(exact) / counted.sum()
@@ -153,6 +164,14 @@ def has_class_targets(batch: Batch) -> bool:
         return False
     target = batch[1]
     return isinstance(target, Tensor) and not target.is_floating_point() and not target.is_complex()
+
+
+def says_classes(batch: Batch) -> bool:
+    """Whether `batch` is a pair ``(x, y)`` whose target is class numbers or probabilities of classes (B, C, ...)."""
+    if has_class_targets(batch):
+        return True
+    pair = isinstance(batch, Sequence) and not isinstance(batch, str) and len(batch) == 2
+    return pair and isinstance(batch[1], Tensor) and batch[1].is_floating_point() and batch[1].ndim > 1
 
 
 def _of_pairs(
@@ -185,6 +204,21 @@ def _mean_squared_error(reduction: Reduction) -> LossFunction:
         return F.mse_loss(output, target, reduction=reduction)
 
     return mean_squared_error
+
+
+def _own_loss(reduction: Reduction) -> Callable[[nn.Module, Batch], Tensor]:
+    def own_loss(module: nn.Module, batch: Batch) -> Tensor:
+        if isinstance(batch, Mapping):
+            loss = module(**batch)
+        elif isinstance(batch, tuple | list):
+            loss = module(*batch)
+        else:
+            loss = module(batch)
+        if isinstance(loss, Tensor) and loss.ndim == 1:
+            return loss.mean() if reduction == "mean" else loss.sum()
+        return loss  # type: ignore[no-any-return]  # one number, or refused by `scalar`
+
+    return own_loss
 
 
 def _class_targets(batch: Batch) -> float | Tensor:
