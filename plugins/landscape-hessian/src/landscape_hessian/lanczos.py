@@ -323,7 +323,9 @@ class _Krylov:
             self.inject()
 
     def _random(self) -> Tensor:
-        drawn = torch.randn(self.size, generator=self.generator, device=self.generator.device)
+        drawn = torch.randn(
+            self.size, generator=self.generator, device=self.generator.device, dtype=torch.float32
+        )
         return drawn.to(self.rows)
 
     def _append(self, vector: Tensor) -> bool:

@@ -87,7 +87,7 @@ class HessianSpectrum(Probe):
         step 100 on, all of those places were solved without a restart.
     risk
         Accepted probability that an eigenvalue beyond the reported ones was missed; None does not search.
-        From step 100 on, the search took 3 to 5 products (with a risk of 0.1: 1 to 3). It at most doubles
+        From step 100 on, the search took 3 to 5 products (with a risk of 0.1: 2 or 3). It at most doubles
         the products, and a warning says when that was not enough.
     examples
         How many examples, drawn once per run, to use in place of all. None takes all.
