@@ -286,7 +286,7 @@ def test_the_hessian_of_a_loss_inside_the_model_is_autograds():
 
     truth = torch.autograd.functional.hessian(loss, theta)
     eigenvalues = torch.linalg.eigvalsh(truth).flip(0)[:3]
-    spectrum = ls.Point(inside, theta).measure("HessianSpectrum", k=3)
+    spectrum = ls.Point(inside, theta).measure("HessianSpectrum", k=3, tolerance=1e-6)
     measured = [spectrum.scalars[column] for column in CURVATURE_COLUMNS]
     np.testing.assert_allclose(measured, eigenvalues, rtol=1e-5)
 

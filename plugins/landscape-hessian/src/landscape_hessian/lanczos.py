@@ -447,11 +447,9 @@ class _Krylov:
         self.parked = self.rows[self.j : self.j + self.q].clone(), self.B
         self.q, self.B = 0, np.zeros((0, self.j))
 
-    def rewind(self, H: Floats) -> None:
-        """Forget what has been added since :meth:`park`; `H` is the Rayleigh quotient of that time."""
-        assert self.parked is not None
-        vectors, self.B = self.parked
-        self.parked = None
+    def rewind(self, H: Floats, parked: tuple[Tensor, Floats]) -> None:
+        """Forget what has been added since :meth:`park`, given the Rayleigh quotient H and queue of then."""
+        vectors, self.B = parked
         self.H, self.j, self.q = H, len(H), len(vectors)
         self.rows[self.j : self.j + self.q] = vectors
 
@@ -604,10 +602,16 @@ def _search(krylov: _Krylov, top: int, bottom: int, threshold: float, budget: in
         complete = (top == 0 or _excluded(ceiling, chain, log_beta, log_needed, margin)) and (
             bottom == 0 or _excluded(floor, chain, log_beta, log_needed, margin)
         )
-    if found or not complete:
-        krylov.unpark()
+    queue = krylov.parked
+    krylov.unpark()
+    if found or not complete or queue is None:
         return _Search()
-    krylov.rewind(quotient)
+    # The larger basis has better Ritz pairs. Only where others have come between, with larger residuals, are
+    # those that had converged the ones to report; the bounds are good for both.
+    _, vectors = krylov.ritz()
+    residuals = np.linalg.norm(krylov.B @ vectors[:, _wanted(krylov.j, top, bottom)], axis=0)
+    if (residuals > threshold).any():
+        krylov.rewind(quotient, queue)
     return _Search(
         complete=True,
         upper=_upper_bounds(theta, couplings, top, _edge(chain, log_beta, log_needed, margin)),
