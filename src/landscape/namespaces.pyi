@@ -17,8 +17,10 @@ import landscape_networks.digits
 import landscape_networks.mlp
 import landscape_projectors.pca
 import landscape_projectors.som
+import landscape_walkers.adam
 import landscape_walkers.easgd
 import landscape_walkers.path
+import landscape_walkers.rmsprop
 import landscape_walkers.sgd
 from landscape.plugins.registry import Namespace
 
@@ -41,7 +43,10 @@ class _Probes(Namespace):
     WeightNorm: type[landscape_walkers.path.WeightNorm]
 
 class _Walkers(Namespace):
+    Adam: type[landscape_walkers.adam.Adam]
     EASGD: type[landscape_walkers.easgd.EASGD]
+    GD: type[landscape_walkers.sgd.GD]
+    RMSprop: type[landscape_walkers.rmsprop.RMSprop]
     SGD: type[landscape_walkers.sgd.SGD]
 
 class _Projectors(Namespace):

@@ -27,6 +27,7 @@ CONFIGURATIONS = {
     ("probes", "HessianSpectrum"): {"k": 3},
     ("probes", "GradientCovariance"): {"batches": 8},
     ("walkers", "SGD"): {"lr": 0.05, "batch_size": 8, "momentum": 0.9},
+    ("walkers", "GD"): {"lr": 0.05},
     ("projectors", "SOM"): {"rows": 4, "columns": 5},
     ("starts", "FromFile"): {"path": "weights.safetensors"},
     ("schedules", "At"): {"step": 3, "values": {"lr": 0.1, "momentum": (0.9, 0.5)}},

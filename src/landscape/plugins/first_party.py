@@ -10,7 +10,7 @@ __all__ = ["FIRST_PARTY"]
 _NAMES = {
     "landscape-networks": {"models": "MLP DeepLinear", "datasets": "Digits"},
     "landscape-walkers": {
-        "walkers": "SGD EASGD",
+        "walkers": "SGD EASGD GD Adam RMSprop",
         "probes": "Loss Score GradientNorm WeightNorm CosineWithStart DistanceFromStart",
     },
     "landscape-hessian": {"probes": "HessianSpectrum GradientHessianOverlap"},

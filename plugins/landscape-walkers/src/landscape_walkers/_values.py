@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
 
 from landscape.errors import ConfigurationError, nearest
 
@@ -15,16 +19,22 @@ if TYPE_CHECKING:
     from landscape.objective import Landscape
 
 __all__ = [
+    "FINITE",
+    "FRACTION",
+    "NON_NEGATIVE",
+    "POSITIVE",
     "PerWorker",
+    "Range",
     "check_names",
     "check_number",
     "check_positions",
+    "entries",
     "given",
     "moving_rows",
     "shared",
+    "single",
     "spread",
     "whole",
-    "within",
 ]
 
 #: One number for all workers, or a tuple with one number for each.
@@ -39,32 +49,75 @@ def given(value: float | Sequence[float]) -> PerWorker:
     landscape.errors.ConfigurationError
         For anything that is not made of numbers.
     """
-    entries = value if isinstance(value, list | tuple) else (value,)
-    if not all(isinstance(entry, Real) and not isinstance(entry, bool) for entry in entries):
+    several = value if isinstance(value, list | tuple) else (value,)
+    if not all(isinstance(entry, Real) and not isinstance(entry, bool) for entry in several):
         raise ConfigurationError(
             f"A hyper-parameter is a number or a list with one number per worker, got {value!r}."
         )
-    numbers = tuple(float(entry) for entry in entries)
+    numbers = tuple(float(entry) for entry in several)
     return numbers if isinstance(value, list | tuple) else numbers[0]
+
+
+def entries(value: PerWorker) -> tuple[float, ...]:
+    """Return the numbers that a hyper-parameter consists of."""
+    return value if isinstance(value, tuple) else (value,)
 
 
 def check_number(owner: str, name: str, value: PerWorker, low: float, high: float, described: str) -> None:
     """Raise unless every entry of `value` lies in [low, high) (NaN and infinities do not)."""
-    entries = value if isinstance(value, tuple) else (value,)
-    if not entries:
+    if value == ():
         raise ConfigurationError(f"{owner}: {name}=() has no entries; give a number, or one for each worker.")
-    for entry in entries:
+    for entry in entries(value):
         if not low <= entry < high:
             raise ConfigurationError(
                 f"{owner}: {name}={value!r} is not possible; {name} must be {described}."
             )
 
 
-def within(low: float, high: float, described: str) -> Callable[[Any, Attribute[Any], PerWorker], None]:
-    """Return an attrs validator that asks every entry to lie in [low, high)."""
+@frozen
+class Range:
+    """The values [low, high) that a hyper-parameter may have, as the validator of its field.
+
+    A field with this validator can be changed while the walker walks, and may differ from worker to worker.
+
+    Attributes
+    ----------
+    low, high
+        The interval; NaN and infinities are never in it.
+    described
+        The interval in words.
+    """
+
+    low: float
+    high: float
+    described: str
+
+    def check(self, owner: str, name: str, value: PerWorker) -> None:
+        """Raise unless every entry of `value` is possible."""
+        check_number(owner, name, value, self.low, self.high, self.described)
+
+    def __call__(self, instance: Any, attribute: Attribute[Any], value: PerWorker | None) -> None:
+        if value is None and attribute.default is None:
+            return
+        if value is None:
+            raise ConfigurationError(f"{type(instance).__name__}: {attribute.name} needs a number.")
+        self.check(type(instance).__name__, attribute.name, value)
+
+
+NON_NEGATIVE = Range(0.0, math.inf, "a finite number >= 0")
+POSITIVE = Range(math.ulp(0.0), math.inf, "a finite number > 0")
+FINITE = Range(-sys.float_info.max, math.inf, "a finite number")
+FRACTION = Range(0.0, 1.0, "at least 0 and below 1")
+
+
+def single(values: Range) -> Callable[[Any, Attribute[Any], PerWorker], None]:
+    """Return an attrs validator for one number of `values`, the same for all workers and updates."""
 
     def validate(instance: Any, attribute: Attribute[Any], value: PerWorker) -> None:
-        check_number(type(instance).__name__, attribute.name, value, low, high, described)
+        owner = type(instance).__name__
+        if isinstance(value, tuple):
+            raise ConfigurationError(f"{owner}: {attribute.name}={value!r} is not possible; give one number.")
+        values.check(owner, attribute.name, value)
 
     return validate
 
