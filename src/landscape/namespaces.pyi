@@ -12,9 +12,19 @@ import landscape_covariance.covariance
 import landscape_hessian.overlap
 import landscape_hessian.spectrum
 import landscape_homotopy.monodromy
+import landscape_networks.cifar
+import landscape_networks.convolutional
+import landscape_networks.corruptions
 import landscape_networks.deep_linear
 import landscape_networks.digits
+import landscape_networks.idx
 import landscape_networks.mlp
+import landscape_networks.omniglot
+import landscape_networks.plane
+import landscape_networks.quadratic
+import landscape_networks.synthetic
+import landscape_networks.tensors
+import landscape_networks.torchvision_dataset
 import landscape_projectors.pca
 import landscape_projectors.som
 import landscape_walkers.adam
@@ -26,10 +36,32 @@ from landscape.plugins.registry import Namespace
 
 class _Models(Namespace):
     DeepLinear: type[landscape_networks.deep_linear.DeepLinear]
+    LeNet: type[landscape_networks.convolutional.LeNet]
     MLP: type[landscape_networks.mlp.MLP]
+    NoisyQuadratic: type[landscape_networks.quadratic.NoisyQuadratic]
+    Plane: type[landscape_networks.plane.Plane]
+    SimpleCNN: type[landscape_networks.convolutional.SimpleCNN]
 
 class _Datasets(Namespace):
+    CIFAR10: type[landscape_networks.cifar.CIFAR10]
+    CIFAR100: type[landscape_networks.cifar.CIFAR100]
     Digits: type[landscape_networks.digits.Digits]
+    DoubleImages: type[landscape_networks.corruptions.DoubleImages]
+    FashionMNIST: type[landscape_networks.idx.FashionMNIST]
+    FunctionFit: type[landscape_networks.synthetic.FunctionFit]
+    GaussianClusters: type[landscape_networks.synthetic.GaussianClusters]
+    GradientNoise: type[landscape_networks.quadratic.GradientNoise]
+    KMNIST: type[landscape_networks.idx.KMNIST]
+    MNIST: type[landscape_networks.idx.MNIST]
+    NoiseInputs: type[landscape_networks.corruptions.NoiseInputs]
+    NoiseLines: type[landscape_networks.corruptions.NoiseLines]
+    Omniglot: type[landscape_networks.omniglot.Omniglot]
+    RandomLabels: type[landscape_networks.corruptions.RandomLabels]
+    ScrambledLabels: type[landscape_networks.corruptions.ScrambledLabels]
+    Seeded: type[landscape_networks.corruptions.Seeded]
+    SoftLabels: type[landscape_networks.corruptions.SoftLabels]
+    Tensors: type[landscape_networks.tensors.Tensors]
+    TorchvisionDataset: type[landscape_networks.torchvision_dataset.TorchvisionDataset]
 
 class _Probes(Namespace):
     CosineWithStart: type[landscape_walkers.path.CosineWithStart]

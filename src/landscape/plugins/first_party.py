@@ -8,7 +8,12 @@ from types import MappingProxyType
 __all__ = ["FIRST_PARTY"]
 
 _NAMES = {
-    "landscape-networks": {"models": "MLP DeepLinear", "datasets": "Digits"},
+    "landscape-networks": {
+        "models": "MLP DeepLinear LeNet NoisyQuadratic Plane SimpleCNN",
+        "datasets": "Digits CIFAR10 CIFAR100 DoubleImages FashionMNIST FunctionFit GaussianClusters GradientNoise "
+        "KMNIST MNIST NoiseInputs NoiseLines Omniglot RandomLabels ScrambledLabels Seeded SoftLabels Tensors "
+        "TorchvisionDataset",
+    },
     "landscape-walkers": {
         "walkers": "SGD EASGD GD Adam RMSprop",
         "probes": "Loss Score GradientNorm WeightNorm CosineWithStart DistanceFromStart",

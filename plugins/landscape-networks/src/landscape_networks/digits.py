@@ -9,10 +9,11 @@ from attrs import Attribute, field, frozen
 
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Dataset
+from landscape_networks._drawing import stratified
+from landscape_networks._fields import check_fraction
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from landscape.objective import Data
 
@@ -21,14 +22,6 @@ __all__ = ["Digits"]
 #: How many images scikit-learn carries.
 _IMAGES = 1797
 _CLASSES = 10
-
-
-def _check_fraction(instance: Digits, attribute: Attribute[float], value: float) -> None:
-    if not 0 <= value < 1:
-        raise ConfigurationError(
-            f"Digits: test_fraction={value!r} is not possible; give the share of the images that is held "
-            "back for testing, at least 0 and less than 1."
-        )
 
 
 def _check_examples(instance: Digits, attribute: Attribute[Any], value: Any) -> None:
@@ -76,7 +69,7 @@ class Digits(Dataset):
         "(1998), doi:10.24432/C50P49.",
     )
 
-    test_fraction: float = field(default=0.2, validator=_check_fraction)
+    test_fraction: float = field(default=0.2, validator=check_fraction)
     examples: int | None = field(default=None, validator=_check_examples)
     centre: bool = False
     flatten: bool = True
@@ -94,8 +87,8 @@ class Digits(Dataset):
 
         used = torch.ones(len(y), dtype=torch.bool)
         if self.examples is not None:
-            used = _stratified(y, used, self.examples, generator)
-        test = _stratified(y, used, round(self.test_fraction * int(used.sum())), generator)
+            used = stratified(y, used, self.examples, _CLASSES, generator)
+        test = stratified(y, used, round(self.test_fraction * int(used.sum())), _CLASSES, generator)
         train = used & ~test
 
         if self.centre:
@@ -106,24 +99,3 @@ class Digits(Dataset):
         if test.any():
             splits["test"] = as_data((x[test], y[test]))
         return splits
-
-
-def _stratified(y: Tensor, among: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Return a mask of `count` of the rows in `among`, every class with its share.
-
-    Shares are rounded down; what is missing then goes to the classes with the largest remainders.
-    """
-    import torch
-
-    sizes = torch.bincount(y[among], minlength=_CLASSES)
-    shares = sizes.double() * count / sizes.sum()
-    taken = shares.floor().long()
-    by_remainder = torch.argsort(shares - taken, descending=True, stable=True)
-    taken[by_remainder[: count - int(taken.sum())]] += 1
-
-    chosen = torch.zeros_like(among)
-    for digit in range(_CLASSES):
-        rows = torch.nonzero(among & (y == digit)).flatten()
-        order = torch.randperm(len(rows), generator=generator, device=generator.device).to(rows.device)
-        chosen[rows[order[: int(taken[digit])]]] = True
-    return chosen
