@@ -113,7 +113,7 @@ _KINDS = (
     "studies",
 )
 
-__all__ = sorted([*_NAMES, *_KINDS])  # noqa: PLE0605 - built from the tables above, which tests compare
+__all__ = sorted([*_NAMES, *_KINDS])
 
 
 def __getattr__(name: str) -> Any:

@@ -409,10 +409,10 @@ class Failure:
 class Backend(Component):
     """Where tasks run. Entered as a context manager by the core; never raises away finished results."""
 
-    def open(self) -> None:  # noqa: B027 - an optional hook, not a forgotten abstract method
+    def open(self) -> None:
         """Acquire what the backend needs."""
 
-    def close(self) -> None:  # noqa: B027 - as above
+    def close(self) -> None:
         """Give it back."""
 
     @abstractmethod
