@@ -87,8 +87,8 @@ def test_pausing_asks_and_records_the_change(monkeypatch, capsys):
     captured = capsys.readouterr()
     assert "nonsense" in captured.err
     assert "momentum" in captured.err
-    changes = ls.open(captured.out.strip()).tables["changes"]
-    assert changes.to_dict("records") == [{"step": 3, "name": "lr", "value": "0.01"}]
+    changes = ls.open(captured.out.strip()).changes
+    assert changes.to_dict("records") == [{"step": 3, "name": "lr", "value": 0.01}]
 
 
 def test_probe_measures_checkpoints_in_order(capsys):

@@ -183,6 +183,44 @@ def test_changes_by_schedule_are_what_changing_by_hand_is(small):
     assert walk.changes == [{"step": 5, "values": {"lr": 0.01}}]
 
 
+def test_every_change_is_recorded_and_survives_a_resume(small, tmp_path):
+    fuse = tmp_path / "fuse"
+    changing = evolve(
+        small,
+        schedule=(ls.At(3, {"lr": 0.05}), ls.At(9, {"lr": (0.02, 0.03)})),
+        probes=(ls.Every(1, Bomb(10, str(fuse))),),
+    )
+    with pytest.warns(UserWarning, match="cannot be replicated"), pytest.raises(KeyboardInterrupt):
+        changing.run(store="s", run_id="r")
+    run = ls.open("s/r", trust=True).resume()
+    assert run.changes.to_dict("records") == [
+        {"step": 3, "name": "lr", "value": 0.05},
+        {"step": 9, "name": "lr", "value": [0.02, 0.03]},
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:This run cannot be replicated")
+def test_the_best_weights_are_kept_also_over_a_resume(small, tmp_path):
+    def kept(probes, **options):
+        return evolve(small, probes=("Loss", *probes), best="loss:max", **options)
+
+    whole = kept(()).run()
+    weights_of_best, facts = whole.best()
+    metrics = whole.metrics
+    row = metrics.loc[metrics["loss"].idxmax()]
+    assert (facts["step"], facts["worker"], facts["value"]) == (row["step"], row["worker"], row["loss"])
+    assert float(whole.landscape().value(weights_of_best)) == row["loss"]
+    with pytest.raises(KeyboardInterrupt):
+        kept((ls.Every(1, Bomb(6, str(tmp_path / "fuse"))),)).run(store="s", run_id="r")
+    again, facts_again = ls.open("s/r", trust=True).resume().best()
+    assert facts_again == facts
+    assert torch.equal(again, weights_of_best)
+    with pytest.raises(ConfigurationError, match="best="):
+        small.run().best()
+    with pytest.raises(ConfigurationError, match="metric:min"):
+        evolve(small, best="loss:lowest")
+
+
 @frozen
 class Enough(StopRule):
     """Stops at a loss."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from attrs import evolve, field, frozen
 from attrs.validators import ge, gt, in_, instance_of, optional
 
+from landscape.composition.best import Best
 from landscape.composition.every import Every, schedule_probes
 from landscape.composition.starts import Fresh
 from landscape.errors import ConfigurationError
@@ -67,6 +68,10 @@ def _component(kind: type) -> Any:
     return check
 
 
+def _metric(instance: Any, attribute: Any, value: str | None) -> None:
+    Best.parse(value)
+
+
 @frozen
 class Experiment:
     """What to do, as one value that can be compared, written to a file, run, resumed and replicated.
@@ -97,6 +102,9 @@ class Experiment:
         Changes of hyper-parameters.
     stop
         Rules that end the walk early.
+    best
+        A metric whose best point so far is kept with its weights: ``"loss_test"``, the lowest, or
+        ``"score_test:max"``, the highest. See :meth:`landscape.Run.best`.
     seed
         The one seed: initialisation, data order, noise and probes each have a generator derived from it.
     dtype
@@ -126,6 +134,7 @@ class Experiment:
     stop: tuple[StopRule, ...] = field(
         default=(), kw_only=True, converter=_tuple, validator=_component(StopRule)
     )
+    best: str | None = field(default=None, kw_only=True, validator=_metric)
     seed: int = field(default=0, kw_only=True, validator=instance_of(int))
     dtype: Literal["float32", "float64"] = field(
         default="float32", kw_only=True, validator=in_(("float32", "float64"))

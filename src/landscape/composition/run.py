@@ -14,6 +14,7 @@ from landscape.randomness import torch_generator
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    from torch import Tensor
 
     from landscape.composition.critical_point_study import CriticalPointStudy
     from landscape.composition.experiment import Experiment
@@ -138,6 +139,27 @@ class Run:
         Each entry has ``step``, ``worker`` and the arrays by name.
         """
         return self.directory.arrays(probe)
+
+    @property
+    def changes(self) -> pd.DataFrame:
+        """Every change of a hyper-parameter while it ran: columns step, name and value."""
+        return self.directory.changes()
+
+    def best(self) -> tuple[Tensor, Mapping[str, Any]]:
+        """Return the best weights, shape (P,), and ``{"step", "worker", "metric", "value"}``.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            If the experiment did not ask for them.
+        """
+        found = self.directory.best()
+        if found is None:
+            raise ConfigurationError(
+                f"{self.path} kept no best weights; ask for them with Experiment(..., best='loss_test')."
+            )
+        snapshot, facts = found
+        return snapshot.weights(facts["worker"]), facts
 
     @property
     def solutions(self) -> list[Solutions]:

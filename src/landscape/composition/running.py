@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from landscape.composition.best import Best
 from landscape.composition.configuration import to_tree
 from landscape.composition.probing import Prober, rows_of
 from landscape.composition.progress import Stage, stage
 from landscape.composition.provenance import gather
 from landscape.composition.run import Run
+from landscape.composition.trees import plain
 from landscape.errors import ConfigurationError, NonFiniteLossError, RunError
 from landscape.plugins import RunHooks
 from landscape.store import RunStore
@@ -97,7 +99,9 @@ def resume_experiment(run: Run, *, pause_at: Sequence[int] = ()) -> Run:
         prober = _prober(experiment)
         directory = run.directory.reopen()
         run = Run(directory, landscapes=landscapes, recipe=experiment)
-        found = directory.latest_resume({"walk": walk.snapshot(), "prober": prober.snapshot()})
+        best = Best.parse(experiment.best)
+        template: dict[str, Any] = {"walk": walk.snapshot(), "prober": prober.snapshot(), "best": best}
+        found = directory.latest_resume(template)
         if found is None:
             directory.begin_attempt(-1)
             return _carry_out(experiment, walk, run, pause_at, recorded=False)
@@ -105,7 +109,7 @@ def resume_experiment(run: Run, *, pause_at: Sequence[int] = ()) -> Run:
         walk.restore(state["walk"])
         prober.restore(state["prober"], walk.population())
         directory.begin_attempt(step)
-        return _carry_out(experiment, walk, run, pause_at, recorded=True, prober=prober)
+        return _carry_out(experiment, walk, run, pause_at, recorded=True, prober=prober, best=state["best"])
 
 
 def _prober(experiment: Experiment) -> Prober:
@@ -157,8 +161,10 @@ def _carry_out(
     *,
     recorded: bool,
     prober: Prober | None = None,
+    best: Best | None = None,
 ) -> Run:
     directory = run.directory
+    best = best or Best.parse(experiment.best)
     hooks = RunHooks(run)
     hooks.started()
     extra = hooks.provenance()
@@ -166,7 +172,9 @@ def _carry_out(
         directory.add_provenance(extra)
     error: BaseException | None = None
     try:
-        reason = _walk_on(experiment, walk, run, hooks, prober or _prober(experiment), pause_at, recorded)
+        reason = _Session(experiment, walk, run, hooks, prober or _prober(experiment), best, pause_at).go(
+            recorded
+        )
         _project(experiment, run)
         directory.close("stopped" if reason else "complete", reason)
     except KeyboardInterrupt as interrupt:
@@ -182,67 +190,112 @@ def _carry_out(
     return run
 
 
-def _walk_on(
-    experiment: Experiment,
-    walk: Walk,
-    run: Run,
-    hooks: RunHooks,
-    prober: Prober,
-    pause_at: Sequence[int],
-    recorded: bool,
-) -> str | None:
-    directory = run.directory
-    last = experiment.steps
-    interval = experiment.default_interval if experiment.snapshots is None else experiment.snapshots
-    rows = directory.rows()
-    title = experiment.name or f"{type(experiment.walker).__name__} on {type(experiment.dataset).__name__}"
-    with stage(title, last, done=walk.step) as progress:
-        while True:
-            step = walk.step
-            reason = None
-            if not recorded:
-                if _change(experiment, walk, step, pause_at):
-                    directory.write_table("changes", walk.change_table())
-                due = prober.due(step, last=step == last)
-                if due:
-                    found = prober.measure(walk.population(prober.previous), due, progress.note)
-                    new = record_measurements(directory, hooks, found, walk.walker.record(walk.state))
-                    rows += new
-                    _require_finite(new, walk)
-                    _say(progress, new)
-                reason = next(filter(None, (rule.reason(rows) for rule in experiment.stop)), None)
-                if step == last or reason or (interval and step % interval == 0):
-                    path = directory.write_snapshot(
-                        step,
-                        _labelled(walk),
-                        buffers=walk.landscape.buffers(),
-                        layout=walk.landscape.layout,
-                    )
-                    hooks.snapshot(step, path)
-                    directory.write_resume(step, {"walk": walk.snapshot(), "prober": prober.snapshot()})
-            recorded = False
-            if step >= last or reason:
-                return reason
-            walk.advance()
-            hooks.step(step)
-            progress.advance()
+class _Session:
+    """One stretch of an experiment, from its start or from where it was resumed to its end."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        walk: Walk,
+        run: Run,
+        hooks: RunHooks,
+        prober: Prober,
+        best: Best,
+        pause_at: Sequence[int],
+    ) -> None:
+        self.experiment = experiment
+        self.walk = walk
+        self.directory = run.directory
+        self.hooks = hooks
+        self.prober = prober
+        self.best = best
+        self.pause_at = pause_at
+        self.rows = self.directory.rows()
+        self.interval = experiment.default_interval if experiment.snapshots is None else experiment.snapshots
+
+    def go(self, recorded: bool) -> str | None:
+        """Walk to the end; return why it ended early, if it did.
+
+        Parameters
+        ----------
+        recorded
+            Whether the present step was measured and recorded before.
+        """
+        experiment, walk, last = self.experiment, self.walk, self.experiment.steps
+        title = (
+            experiment.name or f"{type(experiment.walker).__name__} on {type(experiment.dataset).__name__}"
+        )
+        with stage(title, last, done=walk.step) as progress:
+            while True:
+                reason = None if recorded else self._observe(progress)
+                recorded = False
+                if walk.step >= last or reason:
+                    return reason
+                walk.advance()
+                self.hooks.step(walk.step - 1)
+                progress.advance()
+
+    def _observe(self, progress: Stage) -> str | None:
+        """Change, measure and record what is due at the present step; return why to stop, if so."""
+        walk, step = self.walk, self.walk.step
+        last = step == self.experiment.steps
+        self._change(step)
+        reason = None
+        due = self.prober.due(step, last=last)
+        if due:
+            found = self.prober.measure(walk.population(self.prober.previous), due, progress.note)
+            new = record_measurements(self.directory, self.hooks, found, walk.walker.record(walk.state))
+            self.rows += new
+            _require_finite(new, walk)
+            self._keep_best(new)
+            _say(progress, new)
+            reasons = (rule.reason(self.rows) for rule in self.experiment.stop)
+            reason = next(filter(None, reasons), None)
+        if last or reason or (self.interval and step % self.interval == 0):
+            self._write_snapshot(step)
+        return reason
+
+    def _change(self, step: int) -> None:
+        """Make and record the changes that are due before update `step`."""
+        for schedule in self.experiment.schedule:
+            values = schedule.changes(step)
+            if values:
+                self.walk.adjust(**values)
+                self.directory.write_change(step, plain(values))
+        if step in self.pause_at:
+            before = len(self.walk.changes)
+            _ask(self.walk)
+            for change in self.walk.changes[before:]:
+                self.directory.write_change(step, change["values"])
+
+    def _keep_best(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        row = self.best.improved_by(rows)
+        if row is not None:
+            landscape, weights = self.walk.landscape, _labelled(self.walk)[row["worker"]]
+            self.best = self.best.become(row, weights)
+            self.directory.write_best(
+                row["step"],
+                row["worker"],
+                self.best.metric,
+                self.best.value,
+                weights,
+                buffers=landscape.buffers(),
+                layout=landscape.layout,
+            )
+
+    def _write_snapshot(self, step: int) -> None:
+        landscape = self.walk.landscape
+        path = self.directory.write_snapshot(
+            step, _labelled(self.walk), buffers=landscape.buffers(), layout=landscape.layout
+        )
+        self.hooks.snapshot(step, path)
+        state = {"walk": self.walk.snapshot(), "prober": self.prober.snapshot(), "best": self.best}
+        self.directory.write_resume(step, state)
 
 
 def _labelled(walk: Walk) -> dict[str, Any]:
     workers = {str(i): row for i, row in enumerate(walk.positions)}
     return workers | dict(walk.walker.labelled(walk.state))
-
-
-def _change(experiment: Experiment, walk: Walk, step: int, pause_at: Sequence[int]) -> bool:
-    """Make the changes that are due before update `step`; return whether there were any."""
-    before = len(walk.changes)
-    for schedule in experiment.schedule:
-        values = schedule.changes(step)
-        if values:
-            walk.set(**values)
-    if step in pause_at:
-        _ask(walk)
-    return len(walk.changes) > before
 
 
 def _ask(walk: Walk) -> None:

@@ -13,7 +13,6 @@ from landscape.interfaces import Walker
 from landscape.randomness import torch_generator
 
 if TYPE_CHECKING:
-    import pandas as pd
     from torch import Tensor
 
     from landscape.objective import Landscape, Point, Population
@@ -152,19 +151,12 @@ class Walk:
         landscape.errors.ConfigurationError
             For a name or a value that the walker does not take.
         """
-        self.state = self.walker.adjust(self.state, **values)
+        self.adjust(**values)
         self.changes.append({"step": self.step, "values": plain(values)})
 
-    def change_table(self) -> pd.DataFrame:
-        """Return every change of a hyper-parameter: columns step, name and value, oldest first."""
-        import pandas as pd
-
-        rows = [
-            {"step": change["step"], "name": name, "value": str(value)}
-            for change in self.changes
-            for name, value in change["values"].items()
-        ]
-        return pd.DataFrame(rows, columns=["step", "name", "value"])
+    def adjust(self, **values: float | tuple[float, ...]) -> None:
+        """Change hyper-parameters as :meth:`set` does, for whoever keeps the record elsewhere."""
+        self.state = self.walker.adjust(self.state, **values)
 
     def relocate(self, positions: Tensor) -> None:
         """Move the workers to `positions`, shape (K, P), keeping everything else."""

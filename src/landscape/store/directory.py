@@ -7,11 +7,13 @@
     state.json        status, times, and the attempts with the step each of them resumed from
     lock              who is writing
     metrics.jsonl     a line per step and worker, one write each
+    changes.jsonl     a line per change of hyper-parameters
     snapshots.jsonl   the commit record of weights/, with a SHA-256 each
     weights/          step-XXXXXXXX.safetensors
     spectra/          arrays that probes measured; index.jsonl is their commit record
     solutions/        solutions of polynomial systems, a file per sample; index.jsonl likewise
     resume/           the two last states from which the run can go on
+    best/             the weights that were best by a metric, and best.json, which says which and how good
     tables/ figures/ logs/ report.html
     MANIFEST.json     the SHA-256 of everything recorded, on close
 
@@ -60,6 +62,8 @@ S = TypeVar("S")
 Record = dict[str, Any]
 
 _METRICS = "metrics.jsonl"
+_CHANGES = "changes.jsonl"
+_BEST = "best/best.json"
 _SNAPSHOTS = "snapshots.jsonl"
 _ARRAYS = "spectra/index.jsonl"
 _SOLUTIONS = "solutions/index.jsonl"
@@ -348,6 +352,38 @@ class RunDirectory:
             raise RunError("'attempt' is a column of the store's own; give the quantity another name.")
         self._log(_METRICS).append({**row, "step": step, "attempt": self._attempt})
 
+    def write_change(self, step: int, values: Mapping[str, Any]) -> None:
+        """Record new values of hyper-parameters that hold from update `step` on."""
+        self._log(_CHANGES).append({"step": _step_of(step), "values": dict(values), "attempt": self._attempt})
+
+    def write_best(
+        self,
+        step: int,
+        worker: str,
+        metric: str,
+        value: float,
+        weights: Tensor,
+        *,
+        buffers: Mapping[str, Tensor] | None = None,
+        layout: Layout | Sequence[Mapping[str, Any]] | None = None,
+    ) -> Path:
+        """Record the weights, shape (P,), that are the best so far by `metric`, in place of those before."""
+        from landscape.store.layout import plain_layout
+        from landscape.store.tensors import save_tensors
+
+        self._writing()
+        record = {"step": _step_of(step), "worker": worker, "metric": metric, "value": float(value)}
+        metadata = record | {"labels": [worker], "layout": plain_layout(layout, size=weights.numel())}
+        content = {worker: weights} | {f"buffer/all/{name}": kept for name, kept in (buffers or {}).items()}
+        path = self._folder("best") / f"step-{step:08d}-{file_name(worker)}.safetensors"
+        written = save_tensors(path, content, metadata)
+        files.write_sealed(self.path / _BEST, record | written | {"file": path.name})
+        for stale in path.parent.glob("step-*.safetensors"):
+            if stale != path:
+                with suppress(FileNotFoundError):
+                    os.unlink(stale)
+        return path
+
     def write_arrays(self, name: str, step: int, worker: str, arrays: Mapping[str, np.ndarray]) -> Path:
         """Record arrays under `name`, usually the name of the probe that measured them."""
         from landscape.store.tensors import save_tensors
@@ -504,7 +540,14 @@ class RunDirectory:
             if path.is_file() and path.suffix in (".json", ".jsonl"):
                 if path.name not in ("state.json", "MANIFEST.json"):
                     yield path
-            elif path.is_dir() and path.name in ("weights", "spectra", "solutions", "resume", "tables"):
+            elif path.is_dir() and path.name in (
+                "weights",
+                "spectra",
+                "solutions",
+                "resume",
+                "best",
+                "tables",
+            ):
                 yield from (file for file in path.rglob("*") if file.is_file())
 
     # -- reading ----------------------------------------------------------------------------------------
@@ -567,6 +610,29 @@ class RunDirectory:
         names = dict.fromkeys(["step", "worker", *(name for row in rows for name in row)])
         frame = pd.DataFrame(rows, columns=list(names))
         return frame.astype({"step": "int64", "worker": "str"})
+
+    def changes(self) -> pd.DataFrame:
+        """Return every change of a hyper-parameter: columns step, name and value, in their order."""
+        rows = [
+            {"step": record["step"], "name": name, "value": value}
+            for record in self._effective(files.read_lines(self.path / _CHANGES))
+            for name, value in record["values"].items()
+        ]
+        return pd.DataFrame(rows, columns=["step", "name", "value"])
+
+    def best(self) -> tuple[Snapshot, dict[str, Any]] | None:
+        """Return the best weights and ``{"step", "worker", "metric", "value"}``; None where none were kept."""
+        if not (self.path / _BEST).is_file():
+            return None
+        record = files.read_sealed(self.path / _BEST)
+        snapshot = Snapshot(
+            step=record["step"],
+            labels=(record["worker"],),
+            path=self.path / "best" / record["file"],
+            sha256=record["sha256"],
+            bytes=record["bytes"],
+        )
+        return snapshot, {key: record[key] for key in ("step", "worker", "metric", "value")}
 
     def export_metrics(self, path: str | Path) -> Path:
         """Write the metrics as ``.csv``, ``.parquet`` or ``.tex``, as the ending of `path` says."""
