@@ -34,6 +34,8 @@ html_theme = "furo"
 html_title = f"landscape {release}"
 html_theme_options = {"navigation_with_keys": True}
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["landscape.css"]
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 

@@ -13,7 +13,10 @@ import matplotlib.pyplot as plt
 import landscape as ls
 
 study = ls.CriticalPointStudy(
-    ls.models.DeepLinear(widths=(2, 2, 2), examples=1), ls.solvers.Monodromy(), samples=40, seed=0
+    ls.models.DeepLinear(widths=(2, 2, 2), examples=1),
+    ls.solvers.Monodromy(),
+    samples=40,
+    seed=0,
 )
 run = study.run(store=tempfile.mkdtemp())
 table = run.summary()
@@ -25,7 +28,9 @@ table.head()
 counts = table["N_R"].value_counts().sort_index()
 figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
 axes.bar(counts.index, counts, width=0.8)
-axes.set(xlabel="number of real critical points", ylabel="samples", xticks=counts.index)
+axes.set(
+    xlabel="number of real critical points", ylabel="samples", xticks=counts.index
+)
 plt.show()
 
 # %%

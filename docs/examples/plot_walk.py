@@ -13,7 +13,9 @@ import landscape as ls
 
 splits = ls.datasets.Digits().load(torch.Generator().manual_seed(0))
 example = splits["train"].take(torch.arange(500))
-module = ls.models.MLP(hidden=(16,)).build(example, torch.Generator().manual_seed(0))
+module = ls.models.MLP(hidden=(16,)).build(
+    example, torch.Generator().manual_seed(0)
+)
 landscape = ls.Landscape(module, "cross_entropy", splits["train"])
 
 # %%
