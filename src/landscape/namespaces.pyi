@@ -29,9 +29,16 @@ import landscape_projectors.pca
 import landscape_projectors.som
 import landscape_walkers.adam
 import landscape_walkers.easgd
+import landscape_walkers.entropy_sgd
+import landscape_walkers.gradient_norm
+import landscape_walkers.langevin
+import landscape_walkers.lbfgs
 import landscape_walkers.path
 import landscape_walkers.rmsprop
+import landscape_walkers.sam
 import landscape_walkers.sgd
+import landscape_walkers.sharpness
+import landscape_walkers.wandering
 from landscape.plugins.registry import Namespace
 
 class _Models(Namespace):
@@ -72,14 +79,24 @@ class _Probes(Namespace):
     HessianSpectrum: type[landscape_hessian.spectrum.HessianSpectrum]
     Loss: type[landscape_walkers.path.Loss]
     Score: type[landscape_walkers.path.Score]
+    Sharpness: type[landscape_walkers.path.Sharpness]
     WeightNorm: type[landscape_walkers.path.WeightNorm]
 
 class _Walkers(Namespace):
     Adam: type[landscape_walkers.adam.Adam]
     EASGD: type[landscape_walkers.easgd.EASGD]
+    EntropySGD: type[landscape_walkers.entropy_sgd.EntropySGD]
+    ExcursionWalk: type[landscape_walkers.wandering.ExcursionWalk]
     GD: type[landscape_walkers.sgd.GD]
+    GradientNormDescent: type[landscape_walkers.gradient_norm.GradientNormDescent]
+    LBFGS: type[landscape_walkers.lbfgs.LBFGS]
+    MALA: type[landscape_walkers.langevin.MALA]
+    RandomWalk: type[landscape_walkers.wandering.RandomWalk]
     RMSprop: type[landscape_walkers.rmsprop.RMSprop]
+    SAM: type[landscape_walkers.sam.SAM]
     SGD: type[landscape_walkers.sgd.SGD]
+    SGLD: type[landscape_walkers.langevin.SGLD]
+    SharpnessAscent: type[landscape_walkers.sharpness.SharpnessAscent]
 
 class _Projectors(Namespace):
     PCA: type[landscape_projectors.pca.PCA]

@@ -28,6 +28,10 @@ CONFIGURATIONS = {
     ("probes", "GradientCovariance"): {"batches": 8},
     ("walkers", "SGD"): {"lr": 0.05, "batch_size": 8, "momentum": 0.9},
     ("walkers", "GD"): {"lr": 0.05},
+    ("walkers", "SGLD"): {"lr": 1e-3, "batch_size": 8},
+    ("walkers", "MALA"): {"lr": 1e-2},
+    ("walkers", "EntropySGD"): {"batch_size": 8, "inner_steps": 3},
+    ("walkers", "ExcursionWalk"): {"threshold": 0.1, "relative": True},
     ("projectors", "SOM"): {"rows": 4, "columns": 5},
     ("starts", "FromFile"): {"path": "weights.safetensors"},
     ("schedules", "At"): {"step": 3, "values": {"lr": 0.1, "momentum": (0.9, 0.5)}},
@@ -43,9 +47,13 @@ CORE = [
 ]
 
 
+# Walkers around others, with the number of workers they are checked with.
+AROUND = {"EASGD": 3, "SAM": 2, "GradientNormDescent": 2}
+
+
 def instance(kind, name):
-    if (kind, name) == ("walkers", "EASGD"):
-        return ls.walkers.EASGD(ls.walkers.SGD(lr=0.05, batch_size=8), workers=3)
+    if kind == "walkers" and name in AROUND:
+        return ls.walkers[name](ls.walkers.SGD(lr=0.05, batch_size=8), workers=AROUND[name])
     return getattr(ls, kind)[name](**CONFIGURATIONS.get((kind, name), {}))
 
 

@@ -15,8 +15,9 @@ _NAMES = {
         "TorchvisionDataset",
     },
     "landscape-walkers": {
-        "walkers": "SGD EASGD GD Adam RMSprop",
-        "probes": "Loss Score GradientNorm WeightNorm CosineWithStart DistanceFromStart",
+        "walkers": "SGD EASGD GD Adam RMSprop LBFGS SAM SGLD MALA EntropySGD GradientNormDescent "
+        "SharpnessAscent RandomWalk ExcursionWalk",
+        "probes": "Loss Score GradientNorm WeightNorm CosineWithStart DistanceFromStart Sharpness",
     },
     "landscape-hessian": {"probes": "HessianSpectrum GradientHessianOverlap"},
     "landscape-covariance": {"probes": "GradientCovariance"},

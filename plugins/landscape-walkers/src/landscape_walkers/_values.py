@@ -23,6 +23,7 @@ __all__ = [
     "FRACTION",
     "NON_NEGATIVE",
     "POSITIVE",
+    "SHARE",
     "PerWorker",
     "Range",
     "check_names",
@@ -108,6 +109,7 @@ NON_NEGATIVE = Range(0.0, math.inf, "a finite number >= 0")
 POSITIVE = Range(math.ulp(0.0), math.inf, "a finite number > 0")
 FINITE = Range(-sys.float_info.max, math.inf, "a finite number")
 FRACTION = Range(0.0, 1.0, "at least 0 and below 1")
+SHARE = Range(math.ulp(0.0), math.nextafter(1.0, 2.0), "above 0 and at most 1")
 
 
 def single(values: Range) -> Callable[[Any, Attribute[Any], PerWorker], None]:

@@ -6,6 +6,7 @@ worker, workers that rest, and the state that goes to disk are looked after here
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -30,11 +31,21 @@ from landscape_walkers._values import (
 
 if TYPE_CHECKING:
     import torch
+    from attrs import Attribute
     from torch import Tensor
 
     from landscape.objective import BatchStreamState, Landscape, PerRow
 
-__all__ = ["FirstOrder", "Independent", "Team", "Worker", "WorkersState", "number_of_workers"]
+__all__ = [
+    "FirstOrder",
+    "Independent",
+    "Team",
+    "Worker",
+    "WorkersState",
+    "exit_steps",
+    "has_a_rule",
+    "number_of_workers",
+]
 
 #: What one worker keeps from update to update, by name; tensors in it are replaced, never changed.
 Memory = dict[str, Any]
@@ -115,6 +126,18 @@ class Worker:
 
         return float(torch.rand((), generator=self._generator("uniform", *labels), dtype=torch.float64))
 
+    def remember(self, value: float, gradient: Tensor) -> None:
+        """Keep loss and gradient at the present position for the next update."""
+        self.memory |= {"at": self.position.clone(), "value": value, "gradient": gradient.clone()}
+
+    def recalled(self) -> tuple[float, Tensor] | None:
+        """Return what :meth:`remember` kept; None where it kept nothing or the worker has been moved since."""
+        import torch
+
+        if "at" not in self.memory or not torch.equal(self.memory["at"], self.position):
+            return None
+        return self.memory["value"], self.memory["gradient"]
+
     def _generator(self, *labels: str | int, device: str = "cpu") -> torch.Generator:
         return torch_generator(self._seed, *labels[:1], self.number, self.updates, *labels[1:], device=device)
 
@@ -166,6 +189,18 @@ class Team:
         """Return the gradients where the moving workers are now, shape (k, P)."""
         return self.landscape.gradient(self.positions(), batches)
 
+    def evaluated(self) -> list[tuple[float, Tensor]]:
+        """Return loss and gradient on all data for every moving worker; computes those not remembered."""
+        import torch
+
+        missing = [worker for worker in self.workers if worker.recalled() is None]
+        if missing:
+            places = torch.stack([worker.position for worker in missing])
+            values, gradients = self.landscape.value_and_gradient(places)
+            for worker, value, gradient in zip(missing, values.tolist(), gradients, strict=True):
+                worker.remember(value, gradient)
+        return [(worker.memory["value"], worker.memory["gradient"]) for worker in self.workers]
+
     def state(self) -> WorkersState:
         """Return the state after the update."""
         updates, memory = list(self._state.updates), list(self._state.memory)
@@ -179,6 +214,12 @@ class Team:
             streams=tuple(self._streams),
             memory=tuple(memory),
         )
+
+
+def exit_steps(state: WorkersState) -> tuple[float, ...]:
+    """Return for each worker the number of the update that made it rest; NaN where none did."""
+    exits = [memory["exit"] for memory in state.memory]
+    return tuple(math.nan if step is None else float(step) for step in exits)
 
 
 def number_of_workers() -> Any:
@@ -197,6 +238,15 @@ def number_of_workers() -> Any:
     return field(default=Factory(count, takes_self=True), validator=whole(1), kw_only=True)
 
 
+def has_a_rule(walker: Independent, attribute: Attribute[Any], value: Any) -> None:
+    """Raise unless `value` is a walker whose rule can be given another gradient; an attrs validator."""
+    if not isinstance(value, FirstOrder):
+        raise ConfigurationError(
+            f"{type(walker).__name__}: {attribute.name}={value!r} does not turn a gradient into a step; give SGD, "
+            "GD, Adam or RMSprop, such as SGD(lr=0.1)."
+        )
+
+
 @frozen
 class Independent(Walker[WorkersState]):
     """Moves K points that do not see each other; worker i of K walks as it would walk with any other K.
@@ -213,6 +263,13 @@ class Independent(Walker[WorkersState]):
     def __attrs_post_init__(self) -> None:
         self._check()
         owner = type(self).__name__
+        for a in attrs.fields(type(self)):
+            inner = getattr(self, a.name)
+            if isinstance(inner, Independent) and inner.workers not in (1, self.workers):
+                raise ConfigurationError(
+                    f"{owner} moves {self.workers} workers but its {a.name} walker says {inner.workers}; leave "
+                    "one of the numbers out."
+                )
         for name, (_, value) in self._adjustable().items():
             if value is not None:
                 spread(owner, name, value, self.workers)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Measurement, Probe
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from landscape.objective import Point
 
-__all__ = ["CosineWithStart", "DistanceFromStart", "GradientNorm", "Loss", "Score", "WeightNorm"]
+__all__ = ["CosineWithStart", "DistanceFromStart", "GradientNorm", "Loss", "Score", "Sharpness", "WeightNorm"]
 
 
 @frozen
@@ -141,6 +141,46 @@ class DistanceFromStart(Probe):
             return _unknown(name, "the point does not know where its path started")
         squares = sum(float((a - b).square().sum()) for a, b in _pieces(point.theta, point.initial))
         return _found(name, math.sqrt(squares))
+
+
+@frozen
+class Sharpness(Probe):
+    r"""The rise of the loss over the start of the path, normalised as by Keskar et al. (2017, metric 2.1).
+
+    .. math:: 100\,\frac{L(\theta) - L(\theta_0)}{1 + L(\theta_0)}
+
+    Column ``sharpness``, or ``sharpness_test`` for ``split="test"`` and so on. At the end of a
+    :class:`~landscape_walkers.sharpness.SharpnessAscent` it is the sharpness of the start. NaN with a warning
+    where the start is unknown, or has a loss of -1 or below, for which the quotient means nothing.
+
+    Costs two forward passes over the split; one where an earlier point of the path has been measured.
+
+    Parameters
+    ----------
+    split
+        On which data; the walk's own landscape is ``"train"``.
+    """
+
+    references: ClassVar[tuple[str, ...]] = (
+        "Keskar, Mudigere, Nocedal, Smelyanskiy, Tang. On large-batch training for deep learning: "
+        "generalization gap and sharp minima. ICLR 2017, arXiv:1609.04836.",
+    )
+
+    split: str = "train"
+
+    def measure(self, point: Point, generator: torch.Generator) -> Measurement:
+        """Return the column ``sharpness``."""
+        name = _named("sharpness", self.split)
+        if point.initial is None:
+            return _unknown(name, "the point does not know where its path started")
+        landscape = point.landscape if self.split == "train" else point.on(self.split)
+        before = None if point.previous is None else point.previous.measured(self)
+        start = landscape.value(point.initial) if before is None else before.carry["loss_at_start"]
+        if float(start) <= -1:
+            return _unknown(name, f"the loss at the start is {float(start):.6g}, and 1 more is not positive")
+        value = point.value() if self.split == "train" else landscape.value(point.theta)
+        found = _found(name, 100 * float(value - start) / (1 + float(start)))
+        return evolve(found, carry={"loss_at_start": start})
 
 
 def _named(name: str, split: str) -> str:
