@@ -1,6 +1,7 @@
 """How the documentation is built: Sphinx, pages in Markdown, examples that run."""
 
 import os
+from pathlib import Path
 
 # Measured examples look the same wherever the gallery is built.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -8,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import matplotlib
 
 import landscape
+from landscape.plugins import KINDS, entries
 
 matplotlib.use("agg")
 
@@ -66,3 +68,26 @@ sphinx_gallery_conf = {
     "capture_repr": ("_repr_html_", "__repr__"),
     "write_computation_times": False,
 }
+
+
+def list_components(page: Path) -> None:
+    """Write the reference of all components that this repository brings."""
+    ours = "landscape-"
+    text = [
+        "# Components",
+        "What this repository brings, as `ls.models.MLP`, `ls.probes.HessianSpectrum` and so on. "
+        "`landscape plugins` lists what is installed where you are.",
+    ]
+    for kind in KINDS:
+        found = [entry for entry in entries(kind) if entry.distribution.startswith(ours)]
+        if found:
+            directive = "autofunction" if kind == "studies" else "autoclass"
+            text += [f"## {kind.capitalize()}", "```{eval-rst}"]
+            for entry in found:
+                text.append(f".. {directive}:: {entry.value.replace(':', '.')}")
+                text.append("   :members:\n   :show-inheritance:\n" if directive == "autoclass" else "")
+            text.append("```")
+    page.write_text("\n\n".join(text[:2]) + "\n\n" + "\n".join(text[2:]) + "\n", encoding="utf-8")
+
+
+list_components(Path(__file__).parent / "reference" / "components.md")
