@@ -28,9 +28,11 @@ import landscape_networks.torchvision_dataset
 import landscape_projectors.pca
 import landscape_projectors.som
 import landscape_walkers.adam
+import landscape_walkers.distances
 import landscape_walkers.easgd
 import landscape_walkers.entropy_sgd
 import landscape_walkers.gradient_norm
+import landscape_walkers.interpolation
 import landscape_walkers.langevin
 import landscape_walkers.lbfgs
 import landscape_walkers.path
@@ -77,7 +79,9 @@ class _Probes(Namespace):
     GradientHessianOverlap: type[landscape_hessian.overlap.GradientHessianOverlap]
     GradientNorm: type[landscape_walkers.path.GradientNorm]
     HessianSpectrum: type[landscape_hessian.spectrum.HessianSpectrum]
+    Interpolation: type[landscape_walkers.interpolation.Interpolation]
     Loss: type[landscape_walkers.path.Loss]
+    PairwiseDistances: type[landscape_walkers.distances.PairwiseDistances]
     Score: type[landscape_walkers.path.Score]
     Sharpness: type[landscape_walkers.path.Sharpness]
     WeightNorm: type[landscape_walkers.path.WeightNorm]

@@ -255,6 +255,32 @@ def test_the_sum_of_a_modules_own_losses_is_taken_where_sums_are_asked_for(value
     torch.testing.assert_close(landscape.value(theta), (((theta - x) * y) ** 2).sum() / 2)
 
 
+@pytest.mark.parametrize("form", ["accuracy", "given", "in place", "module", "without"])
+def test_value_and_score_are_those_of_the_two_calls_from_one_forward_pass(net, classes, form):
+    passes = []
+    net.register_forward_hook(lambda *_: passes.append(None))
+
+    def spoils(output, target):
+        return F.cross_entropy(output.mul_(2), target)
+
+    loss = spoils if form == "in place" else "cross_entropy" if form != "without" else F.nll_loss
+    given = {
+        "given": lambda output, target: output.abs().max(),
+        "in place": lambda output, target: output.abs().max(),
+        "module": BatchLoss(lambda module, batch: module(batch[0]).abs().mean()),
+    }
+    landscape = Landscape(
+        net, loss, as_data(classes, batch_size=7), score=given.get(form), penalty=torch.norm
+    )
+    theta = points(landscape)[0]
+    truth = landscape.value(theta), landscape.score(theta)
+    passes.clear()
+    value, score = landscape.value_and_score(theta)
+    assert len(passes) == (8 if form in ("in place", "module") else 4)  # four batches
+    assert torch.equal(value, truth[0])
+    assert score is None if form == "without" else torch.equal(score, truth[1])
+
+
 def test_score_is_accuracy_for_class_targets_else_what_was_given(net, classes, values):
     landscape = Landscape(net, "cross_entropy", as_data(classes, batch_size=7))
     theta = points(landscape)

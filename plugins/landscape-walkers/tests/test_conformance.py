@@ -3,7 +3,9 @@
 import pytest
 
 from landscape.testing import check_probe, check_walker
+from landscape_walkers.distances import PairwiseDistances
 from landscape_walkers.easgd import EASGD
+from landscape_walkers.interpolation import Interpolation
 from landscape_walkers.path import (
     CosineWithStart,
     DistanceFromStart,
@@ -60,3 +62,17 @@ def test_path_probes_keep_the_rules_of_a_probe(probe):
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_the_score_keeps_the_rules_of_a_probe(classifier, split):
     check_probe(Score(split), classifier())
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [
+        PairwiseDistances(),
+        Interpolation(),
+        Interpolation(spherical="both", gradient_norm=True, splits=["test"], beyond=[0, 1]),
+        Interpolation(pairs=[["0", "2"]], resolution=3),
+    ],
+    ids=str,
+)
+def test_probes_of_populations_and_neighbourhoods_keep_the_rules_of_a_probe(probe):
+    check_probe(probe)

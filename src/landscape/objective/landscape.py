@@ -22,6 +22,7 @@ from landscape.objective.losses import (
     resolve_score,
     says_classes,
     scalar,
+    sharing_output,
 )
 from landscape.objective.stream import BatchStream
 
@@ -366,6 +367,34 @@ class Landscape:
         if not self.has_score:
             return None
         return self._by_row(self._score_value, theta, batch)
+
+    def value_and_score(self, theta: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return L(theta) and the score (None without one) from one forward pass, where both are of its output.
+
+        Parameters
+        ----------
+        theta
+            Weights, shape (P,).
+
+        Returns
+        -------
+        value, score
+            Each the same as from :meth:`value` and :meth:`score`, shape ().
+        """
+        theta = self._one_row(theta)
+        if self._score is None or not self.has_score:
+            return self._value(theta, None), None
+        first, second = sharing_output(self._criterion, self._score)
+        values, scores = _Sums(self, first, self.reduction), _Sums(self, second, "mean")
+        with torch.no_grad(), self._session() as session:
+            parts = self._all_parts(self.layout.parts(theta))
+            for one in self._batches(None):
+                values.add(one, session.evaluate(first, parts, one))
+                scores.add(one, session.evaluate(second, parts, one))
+            value = values.result()[0]
+            if self.penalty is not None:
+                value = value + self._penalty(theta).to(value)
+        return value, scores.result()[0]
 
     # -- data ---------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from torch import Tensor, nn
 
 from landscape.errors import ConfigurationError, DataError, nearest
@@ -63,12 +63,16 @@ class Criterion:
         For messages.
     modules
         Modules inside `fn` besides the landscape's own: a loss that is an ``nn.Module`` has buffers to move.
+    of_output
+        ``of_output(output, target)``, where `fn` is that of what :func:`predict` gives, so that two criteria
+        can share a forward pass.
     """
 
     fn: Callable[[nn.Module, Batch], Tensor]
     weight: Callable[[Batch], float | Tensor]
     name: str
     modules: tuple[nn.Module, ...] = ()
+    of_output: LossFunction | None = None
 
 
 def predict(module: nn.Module, batch: Batch) -> tuple[Any, Any]:
@@ -183,7 +187,35 @@ def _of_pairs(
     def evaluate(module: nn.Module, batch: Batch) -> Tensor:
         return loss(*predict(module, batch))
 
-    return Criterion(evaluate, weight, name, modules)
+    return Criterion(evaluate, weight, name, modules, loss)
+
+
+def sharing_output(first: Criterion, second: Criterion) -> tuple[Criterion, Criterion]:
+    """Return two criteria of which the second, evaluated right after the first, needs no forward pass.
+
+    Those that take the module itself, or whose output is not one tensor that the first left as it was, stay
+    as they are.
+    """
+    one, other = first.of_output, second.of_output
+    if one is None or other is None:
+        return first, second
+    kept: list[tuple[Tensor, int, Any]] = []
+
+    def begin(module: nn.Module, batch: Batch) -> Tensor:
+        kept.clear()
+        output, target = predict(module, batch)
+        if isinstance(output, Tensor):
+            kept.append((output, output._version, target))
+        return one(output, target)
+
+    def go_on(module: nn.Module, batch: Batch) -> Tensor:
+        if kept:
+            output, version, target = kept.pop()
+            if output._version == version:
+                return other(output, target)
+        return second.fn(module, batch)
+
+    return evolve(first, fn=begin), evolve(second, fn=go_on)
 
 
 def _cross_entropy(reduction: Reduction) -> LossFunction:

@@ -17,7 +17,8 @@ _NAMES = {
     "landscape-walkers": {
         "walkers": "SGD EASGD GD Adam RMSprop LBFGS SAM SGLD MALA EntropySGD GradientNormDescent "
         "SharpnessAscent RandomWalk ExcursionWalk",
-        "probes": "Loss Score GradientNorm WeightNorm CosineWithStart DistanceFromStart Sharpness",
+        "probes": "Loss Score GradientNorm WeightNorm CosineWithStart DistanceFromStart Sharpness "
+        "PairwiseDistances Interpolation",
     },
     "landscape-hessian": {"probes": "HessianSpectrum GradientHessianOverlap"},
     "landscape-covariance": {"probes": "GradientCovariance"},
