@@ -41,6 +41,24 @@ def bowl(make_bowl):
 
 
 @pytest.fixture
+def many():
+    """Return a maker of landscapes with gradient h (theta - x of the batch): one quadratic, many times over.
+
+    The coordinates do not know of each other, so that one walk in P dimensions is P walks in one.
+    """
+
+    def make(size, h, x=None):
+        x = torch.zeros(1, size, dtype=torch.float64) if x is None else x
+
+        def loss(output, target):
+            return 0.5 * h * output.square().sum(1).mean()
+
+        return ls.Landscape(Bowl(size), loss, (x, torch.zeros(len(x))), dtype=torch.float64)
+
+    return make
+
+
+@pytest.fixture
 def classifier():
     """Return a maker of small networks on random class data."""
 
@@ -52,6 +70,20 @@ def classifier():
         return ls.Landscape(module, "cross_entropy", (x, y), dtype=dtype)
 
     return make
+
+
+@pytest.fixture
+def walked():
+    """Return a function that makes steps from a start and gives the last state."""
+
+    def walk(walker, landscape, begin, steps, seed=0, **step):
+        begin = torch.as_tensor(begin, dtype=landscape.dtype)
+        state = walker.start(landscape, begin, torch.Generator().manual_seed(seed))
+        for _ in range(steps):
+            state = walker.step(landscape, state, **step)
+        return state
+
+    return walk
 
 
 @pytest.fixture

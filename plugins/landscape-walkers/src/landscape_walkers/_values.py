@@ -32,6 +32,7 @@ __all__ = [
     "entries",
     "given",
     "moving_rows",
+    "one_of",
     "shared",
     "single",
     "spread",
@@ -134,6 +135,19 @@ def whole(low: int) -> Callable[[Any, Attribute[Any], int | None], None]:
             raise ConfigurationError(
                 f"{type(instance).__name__}: {attribute.name}={value!r} is not possible; "
                 f"{attribute.name} is a whole number of at least {low}."
+            )
+
+    return validate
+
+
+def one_of(*words: str) -> Callable[[Any, Attribute[Any], str], None]:
+    """Return an attrs validator for one of several words."""
+
+    def validate(instance: Any, attribute: Attribute[Any], value: str) -> None:
+        if value not in words:
+            raise ConfigurationError(
+                f"{type(instance).__name__}: {attribute.name}={value!r} is not possible; give "
+                f"{' or '.join(repr(word) for word in words)}."
             )
 
     return validate

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from attrs import field, frozen
-from attrs.validators import in_
 
+from landscape_walkers._values import one_of
 from landscape_walkers.independent import FirstOrder, Independent, has_a_rule, number_of_workers
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class GradientNormDescent(Independent):
     )
 
     base: FirstOrder = field(validator=has_a_rule)
-    objective: Literal["squared", "norm"] = field(default="squared", validator=in_(("squared", "norm")))
+    objective: Literal["squared", "norm"] = field(default="squared", validator=one_of("squared", "norm"))
     workers: int = number_of_workers()
 
     @property

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from attrs import field, frozen
-from attrs.validators import in_
 
 from landscape.errors import ConfigurationError
-from landscape_walkers._values import FRACTION, POSITIVE, given, single, whole
+from landscape_walkers._values import FRACTION, POSITIVE, given, one_of, single, whole
 from landscape_walkers._wolfe import Trial, strong_wolfe
 from landscape_walkers.independent import Independent, Memory, number_of_workers
 
@@ -88,7 +87,7 @@ class LBFGS(Independent):
     lr: float | tuple[float, ...] = field(default=1.0, converter=given, validator=POSITIVE)
     history: int = field(default=10, validator=whole(1), kw_only=True)
     line_search: Literal["strong Wolfe", "none"] = field(
-        default="strong Wolfe", validator=in_(("strong Wolfe", "none")), kw_only=True
+        default="strong Wolfe", validator=one_of("strong Wolfe", "none"), kw_only=True
     )
     decrease: float = field(default=1e-4, converter=given, validator=single(FRACTION), kw_only=True)
     curvature: float = field(default=0.9, converter=given, validator=single(FRACTION), kw_only=True)

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from attrs import field, frozen
-from attrs.validators import in_
 
 from landscape.errors import ConfigurationError
-from landscape_walkers._values import FINITE, NON_NEGATIVE, given, spread
+from landscape_walkers._values import FINITE, NON_NEGATIVE, given, one_of, spread
 from landscape_walkers.independent import Independent, Memory, exit_steps, number_of_workers
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ class ExcursionWalk(Independent):
     step_size: float | tuple[float, ...] = field(default=0.005, converter=given, validator=NON_NEGATIVE)
     relative: bool = field(default=False, kw_only=True)
     at_boundary: Literal["reject", "stop"] = field(
-        default="reject", validator=in_(("reject", "stop")), kw_only=True
+        default="reject", validator=one_of("reject", "stop"), kw_only=True
     )
     workers: int = number_of_workers()
 
