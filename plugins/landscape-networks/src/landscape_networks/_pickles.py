@@ -13,8 +13,8 @@ The files were written by Python 2 with protocol 2 (PEP 307); strings are bytes.
 from __future__ import annotations
 
 import math
-import pickletools
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
@@ -64,50 +64,93 @@ def read_pickle(content: bytes) -> Any:
     """
     machine = _Machine()
     try:
-        for instruction, argument, position in pickletools.genops(content):
-            if instruction.name == "STOP":
-                if position != len(content) - 1:
-                    raise MalformedError(f"goes on after its end at byte {position}")
+        for code, argument, end in _instructions(content):
+            if code == _STOP:
+                if end != len(content):
+                    raise MalformedError(f"goes on after its end at byte {end}")
                 break
-            machine.execute(instruction.name, argument)
+            machine.execute(code, argument)
         if len(machine.stack) != 1:
             raise MalformedError(f"ends with {len(machine.stack)} values instead of one")
         return _resolved(machine.stack[0])
     except MalformedError:
         raise
-    # What genops and an ill-formed program's use of the stack raise.
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    # What an ill-formed program does to the stack and the memo, and to an array.
+    except (ValueError, IndexError, KeyError, TypeError) as error:
         raise MalformedError(f"is no complete pickle ({error})") from error
+
+
+_STOP = ord(".")
+#: Instructions with an argument of fixed size, and its format.
+_FIXED = {ord(code): struct.Struct(f"<{kind}") for code, kind in zip("KMJqrhj\x80", "BHiBIBIB", strict=True)}
+#: Instructions with bytes as their argument, and the format of the number of these.
+_COUNTED = {ord("U"): struct.Struct("<B"), ord("T"): struct.Struct("<i"), 0x8A: struct.Struct("<B")}
+_GLOBAL = ord("c")
+
+
+def _instructions(content: bytes) -> Iterator[tuple[int, Any, int]]:
+    """Yield the code of each instruction, its argument, and where it ends."""
+    at = 0
+    while at < len(content):
+        code, at = content[at], at + 1
+        argument: Any = None
+        if code in _FIXED:
+            (argument,) = _unpacked(_FIXED[code], content, at)
+            at += _FIXED[code].size
+        elif code in _COUNTED:
+            (count,) = _unpacked(_COUNTED[code], content, at)
+            at += _COUNTED[code].size
+            if not 0 <= count <= len(content) - at:
+                raise MalformedError(f"ends inside of a string at byte {len(content)}")
+            argument = content[at : at + count]
+            at += count
+        elif code == _GLOBAL:
+            lines = []
+            for _ in range(2):
+                end = content.find(b"\n", at)
+                if end < 0:
+                    raise MalformedError(f"ends inside of a name at byte {len(content)}")
+                lines.append(content[at:end].decode("latin-1"))
+                at = end + 1
+            argument = " ".join(lines)
+        yield code, argument, at
+    raise MalformedError(f"ends without an instruction to stop at byte {len(content)}")
+
+
+def _unpacked(kind: struct.Struct, content: bytes, at: int) -> tuple[Any, ...]:
+    if at + kind.size > len(content):
+        raise MalformedError(f"ends inside of an instruction at byte {len(content)}")
+    return kind.unpack_from(content, at)
 
 
 @define
 class _Machine:
-    """The stack machine, with the instructions of the published files."""
+    """The stack machine, with the instructions of the published files (PEP 307, and Python's pickletools)."""
 
     stack: list[Any] = field(factory=list)
     memo: dict[int, Any] = field(factory=dict)
 
-    def execute(self, name: str, argument: Any) -> None:
+    def execute(self, code: int, argument: Any) -> None:
+        name = chr(code)
         if name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name]())
-        elif name in _INTEGERS:
-            self.stack.append(int(argument))
-        elif name in ("SHORT_BINSTRING", "BINSTRING"):
-            # genops reads the bytes of a Python 2 string as Latin-1, which is one to one.
-            self.stack.append(argument.encode("latin-1"))
-        elif name in ("BINPUT", "LONG_BINPUT"):
+        elif name in "KMJUT":  # integers and strings
+            self.stack.append(argument)
+        elif name == "\x8a":  # a longer integer
+            self.stack.append(int.from_bytes(argument, "little", signed=True))
+        elif name in "qr":
             self.memo[argument] = self.stack[-1]
-        elif name in ("BINGET", "LONG_BINGET"):
+        elif name in "hj":
             self.stack.append(self.memo[argument])
-        elif name == "GLOBAL":
+        elif name == "c":
             self.stack.append(_Function(argument))
-        elif name == "PROTO":
+        elif name == "\x80":
             if argument != 2:
                 raise MalformedError(f"has protocol {argument}; the published files have 2")
         elif name in _ACTIONS:
             _ACTIONS[name](self)
         else:
-            raise MalformedError(f"has the instruction {name}, which none of the published files has")
+            raise MalformedError(f"has the instruction {name!r}, which none of the published files has")
 
     def pop(self) -> Any:
         value = self.stack.pop()
@@ -155,34 +198,51 @@ class _Machine:
 
 
 _CONSTANTS: dict[str, Callable[[], Any]] = {
-    "NONE": lambda: None,
-    "NEWTRUE": lambda: True,
-    "NEWFALSE": lambda: False,
-    "EMPTY_DICT": dict,
-    "EMPTY_LIST": list,
-    "EMPTY_TUPLE": tuple,
-    "MARK": lambda: _MARK,
+    "N": lambda: None,
+    "\x88": lambda: True,
+    "\x89": lambda: False,
+    "}": dict,
+    "]": list,
+    ")": tuple,
+    "(": lambda: _MARK,
 }
-_INTEGERS = ("BININT", "BININT1", "BININT2", "LONG1")
 _ACTIONS: dict[str, Callable[[_Machine], None]] = {
-    "TUPLE": lambda machine: machine.stack.append(tuple(machine.since_mark())),
-    "TUPLE1": lambda machine: machine.make_tuple(1),
-    "TUPLE2": lambda machine: machine.make_tuple(2),
-    "TUPLE3": lambda machine: machine.make_tuple(3),
-    "APPEND": _Machine.append,
-    "APPENDS": _Machine.appends,
-    "SETITEM": lambda machine: machine.set_items([machine.pop(), machine.pop()][::-1]),
-    "SETITEMS": lambda machine: machine.set_items(machine.since_mark()),
-    "REDUCE": _Machine.reduce,
-    "BUILD": _Machine.build,
+    "t": lambda machine: machine.stack.append(tuple(machine.since_mark())),
+    "\x85": lambda machine: machine.make_tuple(1),
+    "\x86": lambda machine: machine.make_tuple(2),
+    "\x87": lambda machine: machine.make_tuple(3),
+    "a": _Machine.append,
+    "e": _Machine.appends,
+    "s": lambda machine: machine.set_items([machine.pop(), machine.pop()][::-1]),
+    "u": lambda machine: machine.set_items(machine.since_mark()),
+    "R": _Machine.reduce,
+    "b": _Machine.build,
 }
 
 
 def _resolved(value: Any) -> Any:
-    """Return `value` with the symbols for arrays replaced by arrays, one level deep, and no other symbol."""
+    """Return `value` with the symbols for arrays, which are entries of a dictionary, replaced by arrays."""
     if type(value) is dict:
-        return {key: _array(entry) if type(entry) is _Object else entry for key, entry in value.items()}
+        value = {key: _array(entry) if type(entry) is _Object else entry for key, entry in value.items()}
+    # Values may hold each other, also in circles: every one is looked at once.
+    seen: set[int] = set()
+    ahead = [value]
+    while ahead:
+        entry = ahead.pop()
+        if type(entry) in (_Object, _Function):
+            raise MalformedError(f"{_called(entry)} where a plain value should be")
+        if type(entry) in (dict, list, tuple) and id(entry) not in seen:
+            seen.add(id(entry))
+            ahead += [*entry.keys(), *entry.values()] if type(entry) is dict else entry
     return value
+
+
+def _called(symbol: _Object | _Function) -> str:
+    """Say what a symbol stands for."""
+    if isinstance(symbol, _Function):
+        return f"names {symbol.name!r}"
+    function = symbol.function
+    return f"calls {function.name!r}" if isinstance(function, _Function) else "calls a value"
 
 
 def _array(made: _Object) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -194,11 +254,13 @@ def _array(made: _Object) -> np.ndarray[Any, np.dtype[np.uint8]]:
     import numpy as np
 
     if made.function not in _RECONSTRUCT or made.arguments[0] != _NDARRAY:
-        raise MalformedError(f"calls {getattr(made.function, 'name', made.function)!r}, which makes no array")
+        raise MalformedError(f"{_called(made)}, which makes no array of bytes")
     _, shape, kind, columns_first, content = made.state
     unsigned = type(kind) is _Object and kind.function == _DTYPE and kind.arguments[0] == b"u1"
     if not unsigned or type(content) is not bytes:
         raise MalformedError("holds an array of something else than unsigned bytes")
-    if not all(type(size) is int and size >= 0 for size in shape) or math.prod(shape) != len(content):
-        raise MalformedError(f"holds an array of shape {shape} in {len(content):,} bytes")
+    if not all(type(size) is int and 0 <= size <= len(content) for size in shape):
+        raise MalformedError("holds an array whose shape is no list of sizes")
+    if math.prod(shape) != len(content):
+        raise MalformedError(f"holds an array of shape {tuple(shape)} in {len(content):,} bytes")
     return np.frombuffer(content, np.uint8).reshape(shape, order="F" if columns_first else "C")
