@@ -32,11 +32,14 @@ import landscape_walkers.distances
 import landscape_walkers.easgd
 import landscape_walkers.entropy_sgd
 import landscape_walkers.gradient_norm
+import landscape_walkers.group
 import landscape_walkers.interpolation
 import landscape_walkers.langevin
 import landscape_walkers.lbfgs
+import landscape_walkers.parle
 import landscape_walkers.path
 import landscape_walkers.rmsprop
+import landscape_walkers.robust_ensemble
 import landscape_walkers.sam
 import landscape_walkers.sgd
 import landscape_walkers.sharpness
@@ -93,10 +96,13 @@ class _Walkers(Namespace):
     ExcursionWalk: type[landscape_walkers.wandering.ExcursionWalk]
     GD: type[landscape_walkers.sgd.GD]
     GradientNormDescent: type[landscape_walkers.gradient_norm.GradientNormDescent]
+    Group: type[landscape_walkers.group.Group]
     LBFGS: type[landscape_walkers.lbfgs.LBFGS]
     MALA: type[landscape_walkers.langevin.MALA]
-    RandomWalk: type[landscape_walkers.wandering.RandomWalk]
+    Parle: type[landscape_walkers.parle.Parle]
     RMSprop: type[landscape_walkers.rmsprop.RMSprop]
+    RandomWalk: type[landscape_walkers.wandering.RandomWalk]
+    RobustEnsemble: type[landscape_walkers.robust_ensemble.RobustEnsemble]
     SAM: type[landscape_walkers.sam.SAM]
     SGD: type[landscape_walkers.sgd.SGD]
     SGLD: type[landscape_walkers.langevin.SGLD]

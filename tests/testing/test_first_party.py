@@ -31,6 +31,11 @@ CONFIGURATIONS = {
     ("walkers", "SGLD"): {"lr": 1e-3, "batch_size": 8},
     ("walkers", "MALA"): {"lr": 1e-2},
     ("walkers", "EntropySGD"): {"batch_size": 8, "inner_steps": 3},
+    ("walkers", "Group"): {
+        "members": [(ls.walkers.SGD(lr=0.05, batch_size=8), 2), (ls.walkers.GD(lr=0.05), 1)]
+    },
+    ("walkers", "RobustEnsemble"): {"gamma": 0.1, "growth": 0.1},
+    ("walkers", "Parle"): {"inner_steps": 3},
     ("walkers", "ExcursionWalk"): {"threshold": 0.1, "relative": True},
     ("projectors", "SOM"): {"rows": 4, "columns": 5},
     ("starts", "FromFile"): {"path": "weights.safetensors"},
@@ -48,12 +53,13 @@ CORE = [
 
 
 # Walkers around others, with the number of workers they are checked with.
-AROUND = {"EASGD": 3, "SAM": 2, "GradientNormDescent": 2}
+AROUND = {"EASGD": 3, "SAM": 2, "GradientNormDescent": 2, "RobustEnsemble": 3, "Parle": 2}
 
 
 def instance(kind, name):
     if kind == "walkers" and name in AROUND:
-        return ls.walkers[name](ls.walkers.SGD(lr=0.05, batch_size=8), workers=AROUND[name])
+        base = ls.walkers.SGD(lr=0.05, batch_size=8)
+        return ls.walkers[name](base, workers=AROUND[name], **CONFIGURATIONS.get((kind, name), {}))
     return getattr(ls, kind)[name](**CONFIGURATIONS.get((kind, name), {}))
 
 

@@ -16,7 +16,7 @@ _NAMES = {
     },
     "landscape-walkers": {
         "walkers": "SGD EASGD GD Adam RMSprop LBFGS SAM SGLD MALA EntropySGD GradientNormDescent "
-        "SharpnessAscent RandomWalk ExcursionWalk",
+        "SharpnessAscent RandomWalk ExcursionWalk RobustEnsemble Parle Group",
         "probes": "Loss Score GradientNorm WeightNorm CosineWithStart DistanceFromStart Sharpness "
         "PairwiseDistances Interpolation",
     },

@@ -546,7 +546,8 @@ def _check_hyperparameters(walker: Walker[Any], state: Any, step: Any) -> None:
     in_force = walker.hyperparameters(state)
     workers = len(walker.positions(state))
     for name, value in in_force.items():
-        if isinstance(value, tuple):
+        # A name such as "0.lr" is that of a part of the population.
+        if isinstance(value, tuple) and "." not in name:
             _require(
                 len(value) == workers,
                 f"{who}.hyperparameters: {name} has {len(value)} values for {workers} workers.",
