@@ -91,6 +91,137 @@ def test_targets_that_are_ignored_do_not_count(net, classes, reference):
     torch.testing.assert_close(landscape.score(theta), (predicted == y)[7:].double().mean())
 
 
+@pytest.mark.parametrize("empty", [0, 1, 2])
+def test_a_batch_whose_targets_are_all_ignored_adds_nothing(net, classes, reference, empty):
+    x, y = classes
+    parts = [(x[:8], y[:8]), (x[8:], y[8:])]
+    parts.insert(empty, (x[:4], torch.full((4,), -100)))
+    landscape = Landscape(net, "cross_entropy", parts)
+    truth = reference(landscape, F.cross_entropy, x, y)
+    theta = points(landscape)[0]
+    value, gradient = landscape.value_and_gradient(theta)
+    torch.testing.assert_close(value, truth(theta), rtol=1e-14, atol=0)
+    torch.testing.assert_close(landscape.value(theta), value, rtol=0, atol=0)
+    torch.testing.assert_close(gradient, torch.func.grad(truth)(theta), rtol=1e-13, atol=1e-16)
+    torch.testing.assert_close(landscape.score(theta), Landscape(net, "cross_entropy", (x, y)).score(theta))
+    exact = torch.autograd.functional.hessian(truth, theta)
+    for memory in (None, 0):
+        torch.testing.assert_close(
+            landscape.hessian(theta, memory=memory).dense(), exact, rtol=1e-12, atol=1e-15
+        )
+
+
+CLASS_WEIGHTS = torch.tensor([0.2, 1.0, 3.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("loss", "log"),
+    [
+        (nn.CrossEntropyLoss(weight=CLASS_WEIGHTS), False),
+        (nn.CrossEntropyLoss(ignore_index=2), False),
+        (nn.CrossEntropyLoss(weight=CLASS_WEIGHTS, ignore_index=1, label_smoothing=0.2), False),
+        (nn.NLLLoss(weight=CLASS_WEIGHTS, ignore_index=0), True),
+        (F.cross_entropy, False),
+        (F.nll_loss, True),
+        (partial(F.cross_entropy, weight=CLASS_WEIGHTS, ignore_index=0), False),
+        (partial(F.nll_loss, weight=CLASS_WEIGHTS), True),
+    ],
+)
+def test_losses_of_class_numbers_are_the_mean_over_all_data_however_it_is_batched(classes, loss, log):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 3), nn.LogSoftmax(dim=1) if log else nn.Identity()).double()
+    x, y = classes
+    y = y.clone()
+    if isinstance(loss, partial) or not isinstance(loss, nn.Module):
+        y[[3, 4, 5, 20]] = 0 if isinstance(loss, partial) and "ignore_index" in loss.keywords else -100
+    batches = list(zip(x.split((16, 5, 2)), y.split((16, 5, 2)), strict=True))
+    landscape = Landscape(net, loss, batches)
+    exact = loss(net(x), y)
+    torch.testing.assert_close(landscape.value(landscape.initial()), exact.detach(), rtol=1e-13, atol=0)
+    slopes = torch.autograd.grad(exact, list(net.parameters()))
+    torch.testing.assert_close(
+        landscape.gradient(landscape.initial()), torch.cat([s.reshape(-1) for s in slopes])
+    )
+
+
+def test_probabilities_are_averaged_over_examples_also_with_class_weights(net, classes):
+    x, y = classes
+    soft = F.one_hot(y, 3).double() * 0.9 + 0.1 / 3
+    loss = nn.CrossEntropyLoss(weight=CLASS_WEIGHTS)
+    landscape = Landscape(net, loss, list(zip(x.split((16, 7)), soft.split((16, 7)), strict=True)))
+    torch.testing.assert_close(
+        landscape.value(landscape.initial()), loss(net(x), soft).detach(), rtol=1e-13, atol=0
+    )
+
+
+def test_the_default_score_leaves_out_what_the_loss_ignores(net, classes):
+    x, y = classes
+    for loss in (nn.CrossEntropyLoss(ignore_index=1), partial(F.cross_entropy, ignore_index=1)):
+        landscape = Landscape(net, loss, list(zip(x.split((16, 7)), y.split((16, 7)), strict=True)))
+        kept = y != 1
+        exact = (net(x).argmax(1) == y)[kept].double().mean()
+        torch.testing.assert_close(landscape.score(landscape.initial()), exact, rtol=1e-15, atol=0)
+        soft = landscape.on((x, F.one_hot(y, 3).double()))  # probabilities have no number to ignore
+        everywhere = (net(x).argmax(1) == y).double().mean()
+        torch.testing.assert_close(soft.score(soft.initial()), everywhere, rtol=1e-15, atol=0)
+
+
+def test_a_subclass_of_a_known_loss_is_weighed_by_examples(net, classes):
+    class Halved(nn.CrossEntropyLoss):
+        def forward(self, output, target):
+            return F.cross_entropy(output, target, reduction="sum") / len(target) / 2
+
+    x, y = classes
+    batches = list(zip(x.split((16, 7)), y.split((16, 7)), strict=True))
+    landscape = Landscape(net, Halved(weight=CLASS_WEIGHTS), batches)
+    exact = F.cross_entropy(net(x), y).detach() / 2
+    torch.testing.assert_close(landscape.value(landscape.initial()), exact, rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "reduction", "stated"),
+    [
+        (nn.CrossEntropyLoss(), "sum", "'mean'"),
+        (nn.KLDivLoss(reduction="batchmean"), "sum", "'batchmean'"),
+        (F.mse_loss, "sum", "'mean'"),
+        (nn.MSELoss(reduction="sum"), "mean", "'sum'"),
+        (partial(F.mse_loss, reduction="sum"), "mean", "'sum'"),
+        (nn.MSELoss(reduction="none"), "mean", "'none'"),
+        (nn.MSELoss(reduction="none"), "sum", "'none'"),
+    ],
+)
+def test_a_loss_that_says_another_reduction_than_the_landscape_is_refused(
+    net, values, loss, reduction, stated
+):
+    with pytest.raises(ConfigurationError, match=f"reduction={stated}.*reduction={reduction!r}"):
+        Landscape(net, loss, values, reduction=reduction)
+
+
+@pytest.mark.parametrize(
+    ("loss", "reduction"),
+    [
+        (nn.MSELoss(), "mean"),
+        (nn.KLDivLoss(reduction="batchmean"), "mean"),
+        (nn.MSELoss(reduction="sum"), "sum"),
+        (partial(F.mse_loss, reduction="sum"), "sum"),
+        (torch.dist, "sum"),  # written in C, says nothing
+        (lambda output, target, reduction=3: F.mse_loss(output, target), "sum"),  # means something of its own
+    ],
+)
+def test_losses_that_fit_or_say_nothing_are_taken(net, values, loss, reduction):
+    landscape = Landscape(net, loss, values, reduction=reduction)
+    x, y = values
+    exact = loss(net(x), y).detach()  # NaN for the divergence of targets that are no probabilities
+    torch.testing.assert_close(
+        landscape.value(landscape.initial()), exact, rtol=1e-13, atol=0, equal_nan=True
+    )
+
+
+def test_a_score_that_is_a_sum_is_refused(net, values):
+    with pytest.raises(ConfigurationError, match="score=MSELoss"):
+        Landscape(net, "mse", values, score=nn.MSELoss(reduction="sum"))
+
+
 def test_reduction_sum_adds_the_batches_up(net, values, reference):
     landscape = Landscape(net, "mse", as_data(values, batch_size=5), reduction="sum")
     theta = points(landscape)[0]

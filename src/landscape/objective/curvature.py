@@ -27,6 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from landscape.errors import ConfigurationError, NonFiniteLossError
 from landscape.objective.batch import Batch, leaves
 from landscape.objective.differentiability import not_twice_differentiable, why_not_twice
+from landscape.objective.losses import weighted
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -243,9 +244,9 @@ class CurvatureOperator:
                 keep = not recomputed and held + needed <= memory
                 if number > 0:
                     piece, flat = self._linearise(session, batch, graph=keep)
-                totals[0] += piece.weight * piece.loss.to(totals.dtype)
+                totals[0] += weighted(piece.weight, piece.loss.to(totals.dtype))
                 totals[1] += piece.weight
-                gradient += piece.weight * flat
+                gradient += weighted(piece.weight, flat)
                 if keep:
                     self._kept.append(piece)
                     held += needed
@@ -358,7 +359,7 @@ class CurvatureOperator:
             for row, vector in zip(sums, vectors, strict=True):
                 product = piece.product(vector)
                 if product is not None:
-                    row += piece.weight * landscape.layout.join(product)
+                    row += weighted(piece.weight, landscape.layout.join(product))
 
         with self._session() as session:
             session.place(landscape._all_parts(self._leaves))

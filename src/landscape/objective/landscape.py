@@ -23,6 +23,7 @@ from landscape.objective.losses import (
     says_classes,
     scalar,
     sharing_output,
+    weighted,
 )
 from landscape.objective.stream import BatchStream
 
@@ -55,6 +56,10 @@ class Landscape:
     loss
         ``"cross_entropy"`` (of class numbers, or of probabilities (B, C)), ``"mse"``, a callable
         ``(output, target) -> scalar`` for batches ``(x, y)``, or a :class:`BatchLoss` for anything else.
+        Batches count by their examples; under torch's own losses of class numbers (modules, functions, and
+        ``functools.partial`` of these) by the targets that are not ignored, each with the weight of its
+        class, so that the mean is that of all data at once. How other callables weigh examples inside a batch
+        cannot be known: say it with ``BatchLoss(fn, weight)``.
         ``"model"``: the module is called with the whole batch, ``module(*batch)`` or ``module(**batch)``, and
         returns the losses of its examples, shape (B,), or their mean (their sum with ``reduction="sum"``).
     data
@@ -78,7 +83,8 @@ class Landscape:
     Raises
     ------
     ConfigurationError
-        For a module without trainable parameters, an unknown loss, a reduction that is neither.
+        For a module without trainable parameters, an unknown loss, a reduction that is neither, or a loss
+        that says itself (``loss.reduction``, a default argument ``reduction``) that it reduces in another way.
     DataError
         For data that cannot be read again and again.
     """
@@ -657,12 +663,12 @@ class _Sums:
         if self._totals is None:
             self._totals = self._landscape._accumulator(2)
         weight = self._landscape._weight(self._criterion, self._reduction, batch)
-        self._totals[0] += weight * value.to(self._totals.dtype)
+        self._totals[0] += weighted(weight, value.to(self._totals.dtype))
         self._totals[1] += weight
         if gradient is not None:
             if self._gradient is None:
                 self._gradient = self._landscape._accumulator(gradient.numel())
-            self._gradient += weight * gradient
+            self._gradient += weighted(weight, gradient)
 
     def result(self) -> tuple[Tensor, Tensor | None]:
         """Return the value, float64, and the gradient in the landscape's dtype."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from landscape.errors import ConfigurationError, DataError, nearest
 from landscape.objective.batch import Batch, examples_in
 
-__all__ = ["IGNORED_TARGET", "BatchLoss", "Criterion", "resolve_loss", "resolve_score"]
+__all__ = ["IGNORED_TARGET", "BatchLoss", "Criterion", "resolve_loss", "resolve_score", "weighted"]
 
 #: Losses that a configuration can name.
 _NAMED = ("cross_entropy", "mse", "model")
@@ -102,7 +104,8 @@ def resolve_loss(loss: Any, reduction: Reduction) -> Criterion:
     Raises
     ------
     ConfigurationError
-        For an unknown name, or something that is not callable.
+        For an unknown name, something that is not callable, or a loss that says itself that it reduces in
+        another way than the landscape.
     """
     if isinstance(loss, BatchLoss):
         return Criterion(loss.fn, loss.weight or examples_in, getattr(loss.fn, "__name__", "BatchLoss"))
@@ -117,10 +120,10 @@ def resolve_loss(loss: Any, reduction: Reduction) -> Criterion:
             f"There is no loss named {loss!r}.{nearest(loss, _NAMED)} Named losses are "
             f"{', '.join(map(repr, _NAMED))}; any callable (output, target) -> scalar will do as well."
         )
-    if isinstance(loss, nn.Module):
-        return _of_pairs(loss, examples_in, type(loss).__name__, (loss,))
     if callable(loss):
-        return _of_pairs(loss, examples_in, getattr(loss, "__name__", type(loss).__name__))
+        _refuse_other_reduction(loss, reduction, "loss")
+        modules = (loss,) if isinstance(loss, nn.Module) else ()
+        return _of_pairs(loss, _weight_of(loss), _name_of(loss), modules)
     raise ConfigurationError(
         f"loss={loss!r} is no loss. Give 'cross_entropy', 'mse', 'model', a callable (output, target) -> scalar, or "
         "BatchLoss(fn, weight)."
@@ -133,29 +136,37 @@ def resolve_score(score: Any, loss: Any) -> Criterion | None:
     Raises
     ------
     ConfigurationError
-        When `score` is not callable.
+        When `score` is not callable, or says itself that it gives a sum.
     """
     if score is None:
-        classifies = loss == "cross_entropy" or loss is F.cross_entropy or type(loss) is nn.CrossEntropyLoss
-        return _of_pairs(accuracy, _class_targets, "accuracy") if classifies else None
+        known = _known_normaliser(loss)
+        if loss == "cross_entropy":
+            return _of_pairs(accuracy, _class_targets, "accuracy")
+        if known is None or not known.takes_logits:
+            return None
+        ignored = known.ignore_index
+        counted = partial(_class_targets, ignore_index=ignored)
+        return _of_pairs(partial(accuracy, ignore_index=ignored), counted, "accuracy")
     if isinstance(score, BatchLoss):
         return Criterion(score.fn, score.weight or examples_in, "score")
     if callable(score):
-        return _of_pairs(score, examples_in, getattr(score, "__name__", "score"))
+        _refuse_other_reduction(score, "mean", "score")
+        return _of_pairs(score, _weight_of(score), _name_of(score))
     raise ConfigurationError(
         f"score={score!r} is no score. Give a callable (output, target) -> scalar, or BatchLoss(fn, weight)."
     )
 
 
-def accuracy(output: Tensor, target: Tensor) -> Tensor:
+def accuracy(output: Tensor, target: Tensor, ignore_index: int = IGNORED_TARGET) -> Tensor:
     """Return the fraction of class targets (B, ...) that are the largest entry along dimension 1 of output.
 
-    Targets of probabilities, in the shape of the output, stand for their most probable class.
+    Targets of probabilities, in the shape of the output, stand for their most probable class. Class numbers
+    equal to `ignore_index` do not count.
     """
     dim = 1 if output.ndim > 1 else 0
     if target.is_floating_point():
-        target = target.argmax(dim)
-    counted = target != IGNORED_TARGET
+        target, ignore_index = target.argmax(dim), IGNORED_TARGET
+    counted = target != ignore_index
     correct = (output.argmax(dim) == target) & counted
     # Counts are exact in float64, so that 0.8 is not 0.800000012; Apple's GPUs have no float64.
     exact = torch.float32 if output.device.type == "mps" else torch.float64
@@ -253,16 +264,120 @@ def _own_loss(reduction: Reduction) -> Callable[[nn.Module, Batch], Tensor]:
     return own_loss
 
 
-def _class_targets(batch: Batch) -> float | Tensor:
-    """Weigh a batch by the class targets that count, as the mean inside ``cross_entropy`` does."""
-    if has_class_targets(batch):
-        target: Tensor = batch[1]
-        return (target != IGNORED_TARGET).sum()
-    return examples_in(batch)
+@frozen
+class _Normaliser:
+    """What the mean inside a cross-entropy of torch divides by: the class weights of the targets that count."""
+
+    ignore_index: int
+    class_weights: Callable[[], Tensor | None]
+    takes_logits: bool
+
+
+def _known_normaliser(loss: Any) -> _Normaliser | None:
+    """Return how torch's losses of class numbers weigh a batch; None for all other losses."""
+    if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss):
+        base = nn.CrossEntropyLoss if isinstance(loss, nn.CrossEntropyLoss) else nn.NLLLoss
+        if type(loss).forward is not base.forward:
+            return None  # what a subclass computes is not known
+        # Asked for at every batch: while the loss is evaluated its buffers are where the landscape is.
+        return _Normaliser(loss.ignore_index, lambda: loss.weight, base is nn.CrossEntropyLoss)
+    function, given = (loss.func, loss.keywords) if isinstance(loss, partial) else (loss, {})
+    if function is not F.cross_entropy and function is not F.nll_loss:
+        return None
+    if isinstance(loss, partial) and loss.args:
+        return None  # its first argument is not the output then
+    weights: Tensor | None = given.get("weight")
+    ignored = given.get("ignore_index", IGNORED_TARGET)
+    return _Normaliser(ignored, lambda: weights, function is F.cross_entropy)
+
+
+def _weight_of(loss: Any) -> Callable[[Batch], float | Tensor]:
+    """Return how much a batch counts under `loss`: by what its mean divides by where known, else by examples."""
+    known = _known_normaliser(loss)
+    if known is None:
+        return examples_in
+
+    def weigh(batch: Batch) -> float | Tensor:
+        return _class_targets(batch, known.ignore_index, known.class_weights())
+
+    return weigh
+
+
+def _class_targets(
+    batch: Batch, ignore_index: int = IGNORED_TARGET, class_weights: Tensor | None = None
+) -> float | Tensor:
+    """Weigh a batch by its class targets that count, each by the weight of its class.
+
+    Targets of probabilities are averaged over examples, also with class weights.
+    """
+    if not has_class_targets(batch):
+        return examples_in(batch)
+    target: Tensor = batch[1]
+    counted = target != ignore_index
+    if class_weights is None:
+        return counted.sum()
+    # Sums over batches are float64; Apple's GPUs have none.
+    exact = torch.float32 if target.device.type == "mps" else torch.float64
+    weights = class_weights.detach().to(target.device, exact)
+    return (weights[torch.where(counted, target, 0)] * counted).sum()
+
+
+def _refuse_other_reduction(loss: Any, reduction: Reduction, what: str) -> None:
+    """Refuse a loss that says itself that it gives a mean where a sum is wanted, or the reverse.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming both reductions.
+    """
+    stated = _stated_reduction(loss)
+    fitting = {"mean": ("mean", "batchmean"), "sum": ("sum",)}[reduction]
+    if stated is None or stated in fitting:
+        return
+    gives = {"none": "one number per entry", "sum": "a sum"}.get(stated, "a mean")
+    other = (
+        f", or make the landscape with reduction={'sum' if stated == 'sum' else 'mean'!r}"
+        if what == "loss" and stated != "none"
+        else ""
+    )
+    raise ConfigurationError(
+        f"{what}={loss!r} has reduction={stated!r} and gives {gives}, where a {reduction} over the batch is needed. "
+        f"Give it reduction={reduction!r}{other}."
+    )
+
+
+def _stated_reduction(loss: Any) -> str | None:
+    """Return what `loss` says of its reduction, by torch's convention; None when it says nothing."""
+    if isinstance(loss, nn.Module):
+        stated = getattr(loss, "reduction", None)
+    else:
+        try:
+            parameter = inspect.signature(loss).parameters.get("reduction")
+        except (TypeError, ValueError):  # written in C, for instance
+            return None
+        stated = None if parameter is None else parameter.default
+    return stated if isinstance(stated, str) and stated in ("mean", "batchmean", "sum", "none") else None
+
+
+def _name_of(loss: Any) -> str:
+    if isinstance(loss, partial):
+        loss = loss.func
+    return getattr(loss, "__name__", type(loss).__name__)
 
 
 def _keys(batch: Batch) -> str:
     return f" with keys {sorted(map(str, batch))}" if isinstance(batch, Mapping) else ""
+
+
+def weighted(weight: float | Tensor, summand: Tensor) -> Tensor:
+    """Return ``weight * summand``, and zeros for a weight of zero.
+
+    A batch in which nothing counts (every target ignored) has a mean over nothing, NaN, and adds nothing.
+    """
+    if isinstance(weight, Tensor):
+        # Not an `if`, which would wait for an accelerator at every batch.
+        return torch.where(weight == 0, 0, weight * summand)
+    return weight * summand if weight else torch.zeros_like(summand)
 
 
 def scalar(value: Any, name: str) -> Tensor:
