@@ -28,6 +28,7 @@ import landscape_networks.torchvision_dataset
 import landscape_projectors.pca
 import landscape_projectors.som
 import landscape_walkers.adam
+import landscape_walkers.connectivity
 import landscape_walkers.distances
 import landscape_walkers.easgd
 import landscape_walkers.entropy_sgd
@@ -36,6 +37,7 @@ import landscape_walkers.group
 import landscape_walkers.interpolation
 import landscape_walkers.langevin
 import landscape_walkers.lbfgs
+import landscape_walkers.minimum_ratio
 import landscape_walkers.parle
 import landscape_walkers.path
 import landscape_walkers.rmsprop
@@ -84,6 +86,8 @@ class _Probes(Namespace):
     HessianSpectrum: type[landscape_hessian.spectrum.HessianSpectrum]
     Interpolation: type[landscape_walkers.interpolation.Interpolation]
     Loss: type[landscape_walkers.path.Loss]
+    MinimumRatio: type[landscape_walkers.minimum_ratio.MinimumRatio]
+    ModeConnectivity: type[landscape_walkers.connectivity.ModeConnectivity]
     PairwiseDistances: type[landscape_walkers.distances.PairwiseDistances]
     Score: type[landscape_walkers.path.Score]
     Sharpness: type[landscape_walkers.path.Sharpness]

@@ -3,9 +3,11 @@
 import pytest
 
 from landscape.testing import check_probe, check_walker
+from landscape_walkers.connectivity import ModeConnectivity
 from landscape_walkers.distances import PairwiseDistances
 from landscape_walkers.easgd import EASGD
 from landscape_walkers.interpolation import Interpolation
+from landscape_walkers.minimum_ratio import MinimumRatio
 from landscape_walkers.path import (
     CosineWithStart,
     DistanceFromStart,
@@ -71,6 +73,10 @@ def test_the_score_keeps_the_rules_of_a_probe(classifier, split):
         Interpolation(),
         Interpolation(spherical="both", gradient_norm=True, splits=["test"], beyond=[0, 1]),
         Interpolation(pairs=[["0", "2"]], resolution=3),
+        MinimumRatio(),
+        MinimumRatio(radius=0.1, relative=False, neighbours=20, dense=0, extremes=0),
+        ModeConnectivity(steps=5),
+        ModeConnectivity(curve="bezier", bends=2, steps=5, pair=["2", "0"], batch_size=7),
     ],
     ids=str,
 )

@@ -18,7 +18,7 @@ _NAMES = {
         "walkers": "SGD EASGD GD Adam RMSprop LBFGS SAM SGLD MALA EntropySGD GradientNormDescent "
         "SharpnessAscent RandomWalk ExcursionWalk RobustEnsemble Parle Group",
         "probes": "Loss Score GradientNorm WeightNorm CosineWithStart DistanceFromStart Sharpness "
-        "PairwiseDistances Interpolation",
+        "PairwiseDistances Interpolation ModeConnectivity MinimumRatio",
     },
     "landscape-hessian": {"probes": "HessianSpectrum GradientHessianOverlap"},
     "landscape-covariance": {"probes": "GradientCovariance"},

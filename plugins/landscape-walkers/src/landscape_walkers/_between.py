@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +24,9 @@ __all__ = [
     "column",
     "labels_of",
     "losses_at",
+    "names",
     "norm",
+    "randn",
     "splits_of",
     "suffix",
 ]
@@ -140,11 +142,6 @@ def randn(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> T
 
     drawn = torch.randn(shape, generator=generator, device=generator.device, dtype=like.dtype)
     return drawn.to(like.device)
-
-
-def of_two(found: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
-    """Return lists of numbers as float64 arrays."""
-    return {name: np.asarray(values, dtype=np.float64) for name, values in found.items()}
 
 
 def names(value: Any) -> Any:
