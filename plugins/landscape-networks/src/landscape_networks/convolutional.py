@@ -186,7 +186,7 @@ class SimpleCNN(Model):
     ``linear2``       linear                         k
     ================  =============================  ==========================
 
-    On CIFAR-10 that is 591,274 weights for w = 1 and 2,361,610 for w = 2. There is no dropout and no batch
+    On CIFAR-10 that is 591,274 weights for w = 1 and 2,360,138 for w = 2. There is no dropout and no batch
     normalisation, so that the loss is a function of the weights alone. It is the network with which
     noisy-quadratic models of training were tested on CIFAR-10.
 
