@@ -7,13 +7,13 @@ walker's step and then relocates them by the forces, so that the base walker's m
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 from attrs import Factory, field, frozen
 
-from landscape.errors import ConfigurationError, nearest
+from landscape.errors import ConfigurationError
 from landscape.interfaces import Walker
 from landscape_walkers._values import (
     PerWorker,
@@ -27,12 +27,11 @@ from landscape_walkers._values import (
 
 if TYPE_CHECKING:
     import torch
-    from attrs import Attribute
     from torch import Tensor
 
     from landscape.objective import Landscape
 
-__all__ = ["CoupledState", "Coupling", "OneNumber", "distances", "mean_of_rows", "one_of"]
+__all__ = ["CoupledState", "Coupling", "OneNumber", "distances", "mean_of_rows"]
 
 #: Workers where neither the coupling nor its base walker says how many.
 _WORKERS = 4
@@ -47,19 +46,6 @@ class OneNumber(Range):
         if isinstance(value, tuple):
             raise ConfigurationError(f"{owner}: {name}={value!r}: the workers share it; give one number.")
         Range.check(self, owner, name, value)
-
-
-def one_of(*choices: str) -> Callable[[Any, Attribute[Any], str], None]:
-    """Return an attrs validator for one of several words."""
-
-    def validate(instance: Any, attribute: Attribute[Any], value: str) -> None:
-        if value not in choices:
-            raise ConfigurationError(
-                f"{type(instance).__name__}: {attribute.name}={value!r} is not possible; it is one of "
-                f"{', '.join(map(repr, choices))}.{nearest(str(value), choices)}"
-            )
-
-    return validate
 
 
 @frozen(eq=False)

@@ -11,14 +11,13 @@ from attrs.converters import optional
 
 from landscape.errors import ConfigurationError
 from landscape.randomness import torch_generator
-from landscape_walkers._values import FRACTION, NON_NEGATIVE, given, moving_rows, single
+from landscape_walkers._values import FRACTION, NON_NEGATIVE, given, moving_rows, one_of, single
 from landscape_walkers.coupling import (
     CoupledState,
     Coupling,
     OneNumber,
     distances,
     mean_of_rows,
-    one_of,
 )
 
 if TYPE_CHECKING:

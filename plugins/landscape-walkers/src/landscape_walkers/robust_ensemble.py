@@ -10,14 +10,13 @@ import attrs
 from attrs import field, frozen
 from attrs.converters import optional
 
-from landscape_walkers._values import NON_NEGATIVE, given, moving_rows, single, whole
+from landscape_walkers._values import NON_NEGATIVE, given, moving_rows, one_of, single, whole
 from landscape_walkers.coupling import (
     CoupledState,
     Coupling,
     OneNumber,
     distances,
     mean_of_rows,
-    one_of,
 )
 
 if TYPE_CHECKING:
