@@ -30,11 +30,14 @@ class EntropySGD(Independent):
 
     .. math::
 
-        x' = \mu = x; \quad n\times:\;
-        & d = \nabla L_B(x') + \lambda x' - \gamma_t\,(x - x') \\
-        & x' \leftarrow x' - \eta' d + \sqrt{\eta'}\,\epsilon\,N(0, 1), \qquad
-          \mu \leftarrow (1-\alpha)\,\mu + \alpha\,x' \\
-        & x \leftarrow x - \eta\,(x - \mu + \lambda x), \qquad \gamma_t = \gamma\,(1+\gamma_1)^t
+        x' = \mu = x, \quad\text{then n times}\quad &
+        \begin{cases}
+        d = \nabla L_B(x') + \lambda x' - \gamma_t\,(x - x') \\
+        x' \leftarrow x' - \eta' d + \sqrt{\eta'}\,\epsilon\,N(0, 1) \\
+        \mu \leftarrow (1-\alpha)\,\mu + \alpha\,x'
+        \end{cases} \\
+        \text{and} \quad &
+        x \leftarrow x - \eta\,(x - \mu + \lambda x), \qquad \gamma_t = \gamma\,(1+\gamma_1)^t
 
     where every inner step has its own mini-batch B and t counts the worker's outer steps. :math:`x - \mu`
     estimates the gradient of the negative local entropy over :math:`\gamma_t`. With
