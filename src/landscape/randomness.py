@@ -9,17 +9,27 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import attrs
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-__all__ = ["derive_seed", "imported", "numpy_generator", "preserved_random_state", "torch_generator"]
+__all__ = [
+    "derive_seed",
+    "imported",
+    "label_of",
+    "numpy_generator",
+    "preserved_random_state",
+    "torch_generator",
+]
 
 
 def derive_seed(seed: int, *labels: str | int) -> int:
@@ -28,17 +38,67 @@ def derive_seed(seed: int, *labels: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
+def label_of(component: Any) -> str:
+    """Return a text that names a component and its configuration, the same for all equal configurations.
+
+    For labels of seeds. The ``repr`` does not do: a field of 2 and one of 2.0, or of numpy's number 0.3, are
+    equal but look different, and a file read back may give the other.
+
+    Parameters
+    ----------
+    component
+        An instance of a frozen attrs class. Its fields (those that are its configuration: arguments of its
+        constructor, not underscored) may be numbers of Python and numpy, strings, None, sequences, mappings,
+        sets and instances of attrs classes again.
+
+    Examples
+    --------
+    >>> from attrs import frozen
+    >>> @frozen
+    ... class Probe:
+    ...     k: int
+    ...     tolerance: float = 1.0
+    >>> label_of(Probe(3))
+    'Probe(k=3, tolerance=1)'
+    >>> label_of(Probe(3, 1)) == label_of(Probe(3, 1.0))
+    True
+    """
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(component, numpy.generic | numpy.ndarray):
+        component = component.tolist()
+    if isinstance(component, float):
+        return repr(int(component) if component.is_integer() else float(component))
+    if isinstance(component, str | bytes | bool | int | complex) or component is None:
+        return repr(component)
+    if attrs.has(type(component)):
+        fields = [
+            f"{a.name}={label_of(getattr(component, a.name))}"
+            for a in attrs.fields(type(component))
+            if a.init and not a.name.startswith("_")
+        ]
+        return f"{type(component).__qualname__.rsplit('>.', 1)[-1]}({', '.join(fields)})"
+    if isinstance(component, Mapping):
+        pairs = sorted(f"{label_of(key)}: {label_of(value)}" for key, value in component.items())
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(component, Set):
+        return f"{{{', '.join(sorted(map(label_of, component)))}}}"
+    if isinstance(component, Sequence):
+        return f"({', '.join(map(label_of, component))})"
+    return repr(component)
+
+
 def imported(module: str) -> ModuleType:
-    """Import a module and leave Python's global random state as it was found.
+    """Import a module and leave the global random states of Python, numpy and torch as they were found.
 
     What landscape imports late is imported in the middle of somebody's program, after it was seeded, and some
-    packages draw while they are imported (rich does, for the numbers of its links).
+    packages draw while they are imported (rich does, for the numbers of its links). Numpy and torch are not
+    imported for this: a generator that nobody has yet needs no keeping.
     """
-    state = random.getstate()
+    put_back = _remembered_states(sys.modules.get("numpy"), sys.modules.get("torch"))
     try:
         return import_module(module)
     finally:
-        random.setstate(state)
+        put_back()
 
 
 def torch_generator(seed: int, *labels: str | int, device: str = "cpu") -> torch.Generator:
@@ -58,23 +118,51 @@ def numpy_generator(source: torch.Generator) -> np.random.Generator:
 
 @contextmanager
 def preserved_random_state(seed: int | None = None) -> Iterator[None]:
-    """Leave the global random states of Python, numpy and torch (all devices) as they were found.
+    """Leave the global random states of Python, numpy and torch (CPU and CUDA) as they were found.
 
-    With `seed`, code inside that draws from the global states is repeatable.
+    With `seed`, code inside that draws from the global states is repeatable. Takes 0.1 ms, two thirds of it
+    for numpy's state.
     """
     import numpy as np
     import torch
 
-    python, legacy = random.getstate(), np.random.get_state()
-    # Naming the devices: all of them, or none before CUDA is in use; otherwise torch warns where there are many.
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
-    with torch.random.fork_rng(devices=list(devices)):
-        try:
-            if seed is not None:
-                random.seed(seed)
-                np.random.seed(seed % 2**32)
-                torch.manual_seed(seed)
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(legacy)
+    put_back = _remembered_states(np, torch)
+    try:
+        if seed is not None:
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            # Not torch.manual_seed: before CUDA is in use it only notes the seed, and the note would outlive
+            # this context and seed CUDA later. It also takes 130 microseconds for that.
+            for generator in _torch_generators(torch):
+                generator.manual_seed(seed)
+        yield
+    finally:
+        put_back()
+
+
+def _torch_generators(torch: Any) -> list[torch.Generator]:
+    """Return torch's global generators that are in use: the CPU's, and those of all CUDA devices or none."""
+    generators = [torch.default_generator]
+    if torch.cuda.is_initialized():
+        generators += torch.cuda.default_generators
+    return generators
+
+
+def _remembered_states(numpy: Any, torch: Any) -> Callable[[], None]:
+    """Return a function that puts the global random states back to what they are now; modules may be None."""
+    python = random.getstate()
+    legacy = None if numpy is None else numpy.random.get_state()
+    held = () if torch is None else [(g, g.get_state()) for g in _torch_generators(torch)]
+
+    def put_back() -> None:
+        random.setstate(python)
+        if numpy is not None:
+            numpy.random.set_state(legacy)
+        for generator, state in held:
+            generator.set_state(state)
+        if torch is not None:
+            # CUDA may have come into use meanwhile. A generator starts at its seed.
+            for generator in _torch_generators(torch)[len(held) :]:
+                generator.manual_seed(generator.initial_seed())
+
+    return put_back

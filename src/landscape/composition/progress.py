@@ -11,18 +11,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from attrs import define, field
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+
+from landscape.randomness import imported
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
 
 __all__ = ["Stage", "stage"]
 
@@ -116,6 +113,9 @@ def stage(title: str, total: int, *, done: int = 0) -> Iterator[Stage]:
     if os.environ.get("LANDSCAPE_PROGRESS") == "0":
         yield Stage(title, total, done)
         return
+    imported("rich.progress")  # first, for rich draws from Python's random numbers while it is imported
+    from rich.console import Console
+
     console = Console(file=sys.stderr)
     if not (console.is_terminal or console.is_jupyter):
         lines = _Lines(title, total, done, console=console)
@@ -125,15 +125,7 @@ def stage(title: str, total: int, *, done: int = 0) -> Iterator[Stage]:
         return
     outermost = _screen.progress is None
     if _screen.progress is None:
-        _screen.progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
-            console=console,
-        )
+        _screen.progress = _bars(console)
         _screen.progress.start()
     progress = _screen.progress
     task = progress.add_task(title, total=total, completed=done, note="")
@@ -144,3 +136,24 @@ def stage(title: str, total: int, *, done: int = 0) -> Iterator[Stage]:
         if outermost:
             progress.stop()
             _screen.progress = None
+
+
+def _bars(console: Console) -> Progress:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
+        console=console,
+    )
