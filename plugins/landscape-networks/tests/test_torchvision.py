@@ -133,6 +133,17 @@ def test_without_torchvision_the_message_says_what_to_do(monkeypatch):
         TorchvisionDataset("MNIST").load(_generator())
 
 
+def test_a_torchvision_that_was_built_for_another_torch_is_reported_alike(monkeypatch):
+    def fail(module):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr("landscape_networks.torchvision_dataset.imported", fail)
+    with pytest.raises(
+        DataError, match=r"cannot be imported \(operator .* release of torchvision that belongs"
+    ):
+        TorchvisionDataset("MNIST").load(_generator())
+
+
 @pytest.mark.parametrize(
     ("dataset", "error", "message"),
     [

@@ -1,1 +1,1 @@
-"""Models and datasets: MLP, deep linear networks, scikit-learn's digits."""
+"""Models, datasets from their original files, and corruptions of them."""

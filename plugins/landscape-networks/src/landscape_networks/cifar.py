@@ -183,7 +183,7 @@ class CIFAR10(Dataset):
     are not made, and what is no plain value and no array of bytes is refused. Nothing is downloaded.
 
     Inputs are float32 of shape (n, 3, 32, 32), targets the classes 0 to 9 as int64. The splits ``"train"`` and
-    ``"test"`` are those of the files. All of it takes 740 MB, and as much again on the way.
+    ``"test"`` are those of the files. All of it takes 740 MB, and 1.2 GB while it is read.
 
     Parameters
     ----------

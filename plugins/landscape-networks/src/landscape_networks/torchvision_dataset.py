@@ -90,7 +90,8 @@ class TorchvisionDataset(Dataset):
     def _class(self) -> Any:
         try:
             datasets = imported("torchvision.datasets")
-        except ImportError as error:
+        # One that was built for another torch fails with whatever its first missing operator raises.
+        except Exception as error:
             raise DataError(
                 f"TorchvisionDataset({self.name!r}) needs torchvision, which cannot be imported ({error}). Install "
                 "the release of torchvision that belongs to your torch, or use a data set of this plugin: "
