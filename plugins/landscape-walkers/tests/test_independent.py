@@ -4,7 +4,8 @@ import attrs
 import pytest
 import torch
 
-from landscape.errors import ConfigurationError
+import landscape as ls
+from landscape.errors import ConfigurationError, UnstableDataError
 from landscape.store import decode, encode
 from landscape_walkers.adam import Adam
 from landscape_walkers.entropy_sgd import EntropySGD
@@ -187,3 +188,17 @@ def test_changes_reach_the_base_walker_and_unknown_names_are_refused(classifier,
         walker.adjust(state, roh=0.1)
     with pytest.raises(ConfigurationError, match=r"SAM: lr=-1\.0"):
         walker.adjust(state, lr=-1)
+
+
+@pytest.mark.parametrize("walker", [LBFGS(), MALA(0.1, nbeta=1.0), ExcursionWalk(9.0)], ids=str)
+def test_walkers_that_compare_losses_refuse_data_that_changes(generator, walker):
+    class Noisy(torch.utils.data.Dataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            return torch.randn(2), torch.zeros(1)
+
+    landscape = ls.Landscape(torch.nn.Linear(2, 1), "mse", torch.utils.data.DataLoader(Noisy(), batch_size=2))
+    with pytest.raises(UnstableDataError, match=r"landscape\.fixed"):
+        walker.step(landscape, walker.start(landscape, landscape.initial()[None], generator()))

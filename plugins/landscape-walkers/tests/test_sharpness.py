@@ -98,6 +98,8 @@ def test_without_a_start_or_with_a_loss_that_has_no_normalisation_it_is_nan_and_
     assert math.isnan(found.scalars["sharpness"])
     assert "where its path started" in found.warnings[0]
     landscape.penalty = lambda theta: -5.0 + 0 * theta.sum()
-    found = landscape_point(landscape, theta, theta).measure(Sharpness())
-    assert math.isnan(found.scalars["sharpness"])
-    assert "1 more is not positive" in found.warnings[0]
+    first = landscape_point(landscape, theta, theta)
+    for point in (first, landscape_point(landscape, theta, theta, first)):
+        found = point.measure(Sharpness())
+        assert math.isnan(found.scalars["sharpness"])
+        assert "1 more is not positive" in found.warnings[0]

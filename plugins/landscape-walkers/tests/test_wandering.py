@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import landscape as ls
 from landscape.errors import ConfigurationError
 from landscape_walkers.wandering import ExcursionWalk, RandomWalk
 
@@ -108,7 +109,25 @@ def test_who_starts_outside_is_told_the_loss_and_the_level(many, walked):
     with pytest.raises(
         ConfigurationError, match=r"worker 1 starts at the loss 4, outside.* the level is 1\."
     ):
-        walked(ExcursionWalk(1.0), many(1, 2.0), [[0.5], [2.0]], 0)
+        walked(ExcursionWalk(1.0), many(1, 2.0), [[0.5], [2.0]], 1)
+
+
+def test_a_walk_that_was_saved_goes_on_from_any_module(many, tmp_path):
+    # Loading makes a fresh state at the module's own weights, which need not be in the set.
+    landscape = many(1, 2.0)
+    walker = ExcursionWalk(1.0, 0.5)
+    walk = ls.Walk(landscape, walker, start=torch.tensor([0.5], dtype=torch.float64))
+    for _ in walk.steps(5):
+        pass
+    walk.save(tmp_path / "walk")
+    with torch.no_grad():
+        landscape.module.theta.fill_(100.0)
+    again = ls.Walk.load(tmp_path / "walk", landscape)
+    for each in (walk, again):
+        for _ in each.steps(20):
+            pass
+    assert torch.equal(walk.positions, again.positions)
+    assert walker.record(walk.state) == walker.record(again.state)
 
 
 def test_a_loss_that_is_not_a_number_is_outside(many, walked):

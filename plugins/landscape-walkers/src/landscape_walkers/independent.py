@@ -190,9 +190,16 @@ class Team:
         return self.landscape.gradient(self.positions(), batches)
 
     def evaluated(self) -> list[tuple[float, Tensor]]:
-        """Return loss and gradient on all data for every moving worker; computes those not remembered."""
+        """Return loss and gradient on all data for every moving worker; computes those not remembered.
+
+        Raises
+        ------
+        landscape.errors.UnstableDataError
+            When the data differs between two passes.
+        """
         import torch
 
+        self.landscape.require_deterministic("a walker that compares losses")
         missing = [worker for worker in self.workers if worker.recalled() is None]
         if missing:
             places = torch.stack([worker.position for worker in missing])

@@ -175,7 +175,8 @@ class Sharpness(Probe):
             return _unknown(name, "the point does not know where its path started")
         landscape = point.landscape if self.split == "train" else point.on(self.split)
         before = None if point.previous is None else point.previous.measured(self)
-        start = landscape.value(point.initial) if before is None else before.carry["loss_at_start"]
+        known = None if before is None else before.carry.get("loss_at_start")
+        start = landscape.value(point.initial) if known is None else known
         if float(start) <= -1:
             return _unknown(name, f"the loss at the start is {float(start):.6g}, and 1 more is not positive")
         value = point.value() if self.split == "train" else landscape.value(point.theta)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from attrs import field, frozen
 
 from landscape.errors import ConfigurationError
-from landscape_walkers._values import FINITE, NON_NEGATIVE, given, one_of, spread
+from landscape_walkers._values import FINITE, NON_NEGATIVE, given, one_of
 from landscape_walkers.independent import Independent, Memory, exit_steps, number_of_workers
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ class ExcursionWalk(Independent):
     the worker at the point that is outside, as in the elementary-walkers program of 2016. Records the column
     ``exit_step``, the number of the update that left the set (NaN until then).
 
-    Costs one forward pass over all data per worker and step, less than half a gradient; nothing after an exit.
+    Costs one forward pass over all data per worker and step, less than half a gradient, and one more in the
+    first; nothing after an exit.
     Keeps one P-vector per worker.
 
     Parameters
@@ -88,8 +89,8 @@ class ExcursionWalk(Independent):
     Raises
     ------
     landscape.errors.ConfigurationError
-        For values outside of their range, for tuples of another length than the number of workers, and at the
-        start where a worker does not stand in its set.
+        For values outside of their range, for tuples of another length than the number of workers, and in its
+        first step where a worker does not stand in its set.
 
     Examples
     --------
@@ -113,15 +114,8 @@ class ExcursionWalk(Independent):
     workers: int = number_of_workers()
 
     def _begin(self, landscape: Landscape, positions: Tensor) -> Sequence[Memory]:
-        losses: list[float] = landscape.value(positions).tolist()
-        bases = losses if self.relative else [0.0] * len(losses)
-        thresholds = spread("ExcursionWalk", "threshold", self.threshold, len(losses))
-        for worker, (threshold, base, loss) in enumerate(zip(thresholds, bases, losses, strict=True)):
-            if not loss <= base + threshold:
-                raise ConfigurationError(
-                    f"ExcursionWalk: worker {worker} starts at the loss {loss:.6g}, outside of its set: the level "
-                    f"is {base + threshold:.6g}. Start lower (after a descent), or raise the threshold."
-                )
+        landscape.require_deterministic("an excursion set")
+        bases: list[float] = landscape.value(positions).tolist() if self.relative else [0.0] * len(positions)
         return [{"base": base, "accepted": 0, "exit": None} for base in bases]
 
     def record(self, state: WorkersState) -> Mapping[str, tuple[float, ...]]:
@@ -134,6 +128,7 @@ class ExcursionWalk(Independent):
     def _update(self, team: Team) -> None:
         import torch
 
+        self._require_inside(team)
         inside = [worker for worker in team if worker.memory["exit"] is None]
         if not inside:
             return
@@ -148,3 +143,19 @@ class ExcursionWalk(Independent):
             else:
                 continue
             worker.position.copy_(place)
+
+    def _require_inside(self, team: Team) -> None:
+        """Raise for workers that are about to make their first step from outside of their set."""
+        import torch
+
+        fresh = [worker for worker in team if worker.updates == 0]
+        if not fresh:
+            return
+        losses: list[float] = team.landscape.value(torch.stack([w.position for w in fresh])).tolist()
+        for worker, loss in zip(fresh, losses, strict=True):
+            level = worker.memory["base"] + worker["threshold"]
+            if not loss <= level:
+                raise ConfigurationError(
+                    f"ExcursionWalk: worker {worker.number} starts at the loss {loss:.6g}, outside of its set: the "
+                    f"level is {level:.6g}. Start lower (after a descent), or raise the threshold."
+                )
