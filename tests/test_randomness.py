@@ -104,6 +104,7 @@ class Outer:
     sizes: tuple[float, ...] = (1.0, 2.5)
     inner: Inner | None = None
     options: dict[str, float] = field(factory=dict)
+    notes: tuple[str, ...] = field(default=(), eq=False)
     _cache: int = field(default=0, init=False)
 
 
@@ -125,6 +126,7 @@ def test_a_label_names_the_class_and_every_field():
         (Outer(inner=Inner(np.float64(1))), Outer(inner=Inner(1))),
         (Outer(options={"a": 1, "b": 2.0}), Outer(options={"b": np.int32(2), "a": 1.0})),
         (Outer(tolerance=-0.0), Outer(tolerance=0)),
+        (Outer(notes=("read twice",)), Outer()),
     ],
 )
 def test_equal_configurations_have_one_label(one, other):

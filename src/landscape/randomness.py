@@ -47,9 +47,9 @@ def label_of(component: Any) -> str:
     Parameters
     ----------
     component
-        An instance of a frozen attrs class. Its fields (those that are its configuration: arguments of its
-        constructor, not underscored) may be numbers of Python and numpy, strings, None, sequences, mappings,
-        sets and instances of attrs classes again.
+        An instance of a frozen attrs class. Its fields (those that are compared and are arguments of the
+        constructor, without underscore) may be numbers of Python and numpy, strings, None, sequences,
+        mappings, sets and instances of attrs classes again.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def label_of(component: Any) -> str:
         fields = [
             f"{a.name}={label_of(getattr(component, a.name))}"
             for a in attrs.fields(type(component))
-            if a.init and not a.name.startswith("_")
+            if a.eq and a.init and not a.name.startswith("_")
         ]
         return f"{type(component).__qualname__.rsplit('>.', 1)[-1]}({', '.join(fields)})"
     if isinstance(component, Mapping):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import pytest
 import torch
 from attrs import Factory, field, frozen
@@ -8,7 +11,7 @@ from landscape.errors import ConfigurationError, NonFiniteLossError
 from landscape.interfaces import Measurement, PopulationProbe, Probe
 from landscape.objective import Landscape, Point, Population, as_data
 from landscape.plugins import isolated, register
-from landscape.randomness import torch_generator
+from landscape.randomness import label_of, torch_generator
 
 
 @frozen
@@ -44,6 +47,26 @@ class Warm(Probe):
 class Nested(Probe):
     def measure(self, point, generator):
         return Measurement(scalars={"twice": 2 * point.measure(Draw(3.0)).scalars["draw"]})
+
+
+@frozen
+class Careless(Probe):
+    """Draws from the global generators, which a probe should not."""
+
+    inner: bool = False
+
+    def measure(self, point, generator):
+        if self.inner:
+            point.measure(Draw())
+        return Measurement(
+            scalars={"p": random.random(), "n": np.random.rand(), "t": torch.rand(()).item()},
+        )
+
+
+@frozen
+class CarelessOnPopulations(PopulationProbe):
+    def measure(self, population, generator):
+        return Careless().measure(population, generator)
 
 
 @frozen
@@ -100,13 +123,45 @@ def test_a_probe_measures_once_per_configuration(landscape):
     assert point.measured(Unhashable({"k": 2})) is None
 
 
+@pytest.mark.parametrize("probe", [Careless(), CarelessOnPopulations()])
+def test_a_probe_that_draws_globally_is_repeatable_and_changes_nothing_outside(landscape, probe, snapshot):
+    def measure(seed=0, step=0):
+        population = Population(landscape, landscape.initial()[None], step=step, seed=seed)
+        place = population if isinstance(probe, PopulationProbe) else population.points[0]
+        return place.measure(probe).scalars
+
+    before = snapshot(landscape.module)
+    first = measure()
+    assert snapshot(landscape.module) == before
+    torch.rand(5), random.random(), np.random.rand()
+    assert measure() == first
+    for other in (measure(seed=1), measure(step=1)):
+        assert not set(first.values()) & set(other.values())
+    generator = torch_generator(0, "probe", label_of(probe), 0, "0")
+    assert torch.rand((), generator=generator).item() != first["t"]
+
+
+def test_what_a_probe_draws_globally_does_not_depend_on_what_was_measured_before_it(landscape):
+    fresh, used = (Point(landscape, landscape.initial()) for _ in range(2))
+    used.measure(Draw())
+    assert fresh.measure(Careless(inner=True)) == used.measure(Careless(inner=True))
+
+
+@pytest.mark.parametrize(("one", "other"), [(2, 2.0), (np.float64(0.3), 0.3), (np.int64(2), 2.0)])
+def test_equal_configurations_draw_the_same_numbers(landscape, one, other):
+    numbers = {
+        Point(landscape, landscape.initial()).measure(Draw(scale)).scalars["draw"] for scale in (one, other)
+    }
+    assert len(numbers) == 1
+
+
 def test_a_measurement_draws_from_its_own_generator(landscape):
     theta = landscape.initial()
 
     def draw(probe=None, **where):
         return Point(landscape, theta, **where).measure(probe or Draw()).scalars["draw"]
 
-    generator = torch_generator(4, "probe", "Draw(scale=1.0)", 7, "2")
+    generator = torch_generator(4, "probe", label_of(Draw()), 7, "2")
     assert draw(seed=4, step=7, worker="2") == torch.rand((), generator=generator).item()
     draws = {draw(), draw(seed=1), draw(step=1), draw(worker="1"), draw(Draw(1.5)) / 1.5}
     assert len(draws) == 5

@@ -14,7 +14,7 @@ from landscape.objective.batch import Batch
 from landscape.objective.curvature import CurvatureOperator
 from landscape.objective.data import Data
 from landscape.objective.landscape import Landscape
-from landscape.randomness import torch_generator
+from landscape.randomness import derive_seed, label_of, preserved_random_state, torch_generator
 
 __all__ = ["Point", "Population"]
 
@@ -35,7 +35,7 @@ class Point:
         The weights the path started from, shape (P,), where known.
     seed
         Seed of the run; every measurement draws from a generator of its own, derived from the seed, the
-        probe's configuration, the step and the worker.
+        probe's configuration (:func:`landscape.randomness.label_of`), the step and the worker.
     splits
         Further data by name, for :meth:`on`.
     previous
@@ -121,10 +121,18 @@ class Point:
     def measure(self, probe: Probe | str, **configuration: Any) -> Measurement:
         """Return what `probe` measures here; measured once, however often it is asked for.
 
+        The global random states stay as they are, and are seeded while a probe measures: what a probe draws
+        from them by mistake is repeatable too.
+
         Parameters
         ----------
         probe
             A probe, or the name of one with its configuration as keyword arguments.
+
+        Raises
+        ------
+        ConfigurationError
+            For a probe of populations, anything that is no probe, a configuration beside a configured probe.
         """
         probe = _resolved(probe, configuration)
         if not isinstance(probe, Probe):
@@ -134,8 +142,7 @@ class Point:
             )
         key = _key(probe)
         if key not in self._measurements:
-            generator = torch_generator(self.seed, "probe", repr(probe), self.step, self.worker)
-            self._measurements[key] = probe.measure(self, generator)
+            self._measurements[key] = _measured(probe, self, self.seed, self.step, self.worker)
         return self._measurements[key]
 
     def measured(self, probe: Probe) -> Measurement | None:
@@ -245,7 +252,15 @@ class Population:
         return {point.worker: point for point in self.points}
 
     def measure(self, probe: PopulationProbe | str, **configuration: Any) -> Measurement:
-        """Return what a population probe measures; measured once, however often it is asked for."""
+        """Return what a population probe measures; measured once, however often it is asked for.
+
+        See :meth:`Point.measure`.
+
+        Raises
+        ------
+        ConfigurationError
+            For a probe of single points, anything that is no probe, a configuration beside a configured probe.
+        """
         probe = _resolved(probe, configuration)
         if not isinstance(probe, PopulationProbe):
             raise ConfigurationError(
@@ -254,8 +269,7 @@ class Population:
             )
         key = _key(probe)
         if key not in self._measurements:
-            generator = torch_generator(self.seed, "probe", repr(probe), self.step, "population")
-            self._measurements[key] = probe.measure(self, generator)
+            self._measurements[key] = _measured(probe, self, self.seed, self.step, "population")
         return self._measurements[key]
 
     def measured(self, probe: PopulationProbe) -> Measurement | None:
@@ -282,6 +296,14 @@ def _resolved(probe: Any, configuration: Mapping[str, Any]) -> Any:
             "Give the probe's name or class with its configuration, or the probe alone."
         )
     return probe
+
+
+def _measured(probe: Any, place: Point | Population, seed: int, step: int, where: str) -> Measurement:
+    """Measure, with a generator and global random states that belong to this measurement."""
+    labels = ("probe", label_of(probe), step, where)
+    with preserved_random_state(derive_seed(seed, *labels, "global")):
+        measurement: Measurement = probe.measure(place, torch_generator(seed, *labels))
+    return measurement
 
 
 def _key(probe: Any) -> Any:
