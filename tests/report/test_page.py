@@ -13,6 +13,7 @@ from landscape.errors import RunError
 from landscape.interfaces import Figure
 from landscape.plugins import PluginWarning
 from landscape.report import Page, Raw, Section, Table, render, sections_of, style, write, write_study
+from landscape.report.content import phrase
 from landscape.report.numbers import number
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -87,6 +88,15 @@ def test_the_page_of_a_run_has_everything(make_run, rows, path_table):
     ):
         assert words in page.text, words
     assert len(page.all("img")) == 5
+
+
+def test_a_page_names_components_that_stand_in_lists_and_tables_of_others():
+    members = [
+        {"walker": {"component": "SGD", "lr": 0.1}, "count": 5},
+        {"walker": {"component": "GD"}, "count": 1},
+    ]
+    walker = {"component": "EASGD", "base": {"component": "Group", "members": members}, "workers": 6}
+    assert phrase(walker) == "EASGD(Group(SGD, GD))"
 
 
 def test_the_page_needs_nothing_but_itself(make_run, rows):

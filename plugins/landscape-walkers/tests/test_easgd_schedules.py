@@ -248,7 +248,7 @@ def test_the_biases_of_the_outputs_are_not_guessed(bowl, generator):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"schedule": "asynchron"}, "schedule='asynchron' is not possible"),
+        ({"schedule": "in turn"}, "schedule='in turn' is not possible"),
         ({"centre_norm": "max"}, "centre_norm='max'"),
         ({"period": (1, 2)}, "clocks of their own"),
         ({"period": (1, 2), "schedule": "round robin"}, "2 entries for 3 workers"),

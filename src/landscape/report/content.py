@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -154,11 +154,22 @@ def _component(value: Any) -> str:
     )
 
 
+def _components_in(values: Iterable[Any]) -> Iterator[Any]:
+    """Yield the nearest components in values of a configuration, through its lists and tables."""
+    for value in values:
+        if _component(value):
+            yield value
+        elif isinstance(value, Mapping):
+            yield from _components_in(value.values())
+        elif isinstance(value, list | tuple):
+            yield from _components_in(value)
+
+
 def phrase(value: Any) -> str:
     """Return a component of a configuration with the components inside it, such as ``"EASGD(SGD)"``."""
     if not isinstance(value, Mapping):
         return str(value)
-    inner = [phrase(item) for item in value.values() if _component(item)]
+    inner = [phrase(item) for item in _components_in(value.values())]
     return _component(value) + (f"({', '.join(inner)})" if inner else "")
 
 
