@@ -6,12 +6,12 @@ anything else (strings, numbers), which travels along untouched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeAlias, final
 
 import numpy as np
 import torch
-from attrs import field, frozen
 from torch import Tensor
 
 from landscape.errors import DataError
@@ -21,20 +21,78 @@ __all__ = ["Batch", "PerRow", "as_tensors", "concatenate", "examples_in", "leave
 Batch: TypeAlias = Any
 
 
-@frozen
+@final
 class PerRow:
     """One batch for each row of a (K, P) matrix of weights.
 
-    Attributes
+    Parameters
     ----------
     batches
         K batches, in the order of the rows.
     """
 
-    batches: tuple[Batch, ...] = field(converter=tuple)
+    __slots__ = ("_batches", "_count", "_stack", "_tried")
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._batches: tuple[Batch, ...] | None = tuple(batches)
+        self._count = len(self._batches)
+        self._stack: Batch | None = None
+        self._tried = False
+
+    @classmethod
+    def of_stack(cls, stack: Batch, count: int) -> PerRow:
+        """Return the batches that stand one above the other in `stack`, whose tensors have shape (count, B, ...)."""
+        made = cls(())
+        made._batches, made._count, made._stack, made._tried = None, count, stack, True
+        return made
+
+    @property
+    def batches(self) -> tuple[Batch, ...]:
+        """The batches; views where they were given as a stack."""
+        if self._batches is None:
+            self._batches = tuple(
+                map_leaves(partial(_row, number=k), self._stack) for k in range(self._count)
+            )
+        return self._batches
+
+    def stack(self) -> Batch | None:
+        """Return one batch with a further dimension in front, (K, B, ...), for all; None where they differ.
+
+        Batches differ when their structures do, their tensors in shape or dtype, or their other leaves.
+        """
+        if not self._tried:
+            self._tried = True
+            self._stack = _stacked(self._batches or ())
+        return self._stack
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return self._count
+
+    def __repr__(self) -> str:
+        return f"PerRow({self._count} batches)"
+
+
+def _row(leaf: Any, number: int) -> Any:
+    return leaf[number] if isinstance(leaf, Tensor) else leaf
+
+
+def _stacked(batches: Sequence[Batch]) -> Batch | None:
+    described = [[(path, _kind(leaf)) for path, leaf in leaves(batch)] for batch in batches]
+    if not batches or any(other != described[0] for other in described):
+        return None
+    columns = iter(zip(*([leaf for _, leaf in leaves(batch)] for batch in batches), strict=True))
+
+    def stacked(leaf: Any) -> Any:
+        column = next(columns)
+        return torch.stack(column) if isinstance(leaf, Tensor) else leaf
+
+    return map_leaves(stacked, batches[0])
+
+
+def _kind(leaf: Any) -> Any:
+    if isinstance(leaf, Tensor):
+        return tuple(leaf.shape), leaf.dtype, leaf.device
+    return type(leaf), repr(leaf)
 
 
 def map_leaves(function: Callable[[Any], Any], batch: Batch) -> Batch:

@@ -76,6 +76,13 @@ class Data(ABC):
     def take(self, indices: Tensor) -> Batch:
         """Return the examples at `indices`, shape (n,), as one batch."""
 
+    def take_rows(self, indices: Tensor) -> Batch | None:
+        """Return the examples at `indices`, shape (K, n), with tensors of shape (K, n, ...).
+
+        None where the data would have to read them one by one.
+        """
+        return None
+
     def batches_from(self, first: int, size: int | None = None) -> Iterator[Batch]:
         """Yield the batches of :meth:`batches` from number `first` on."""
         return islice(self.batches(size), first, None)
@@ -152,6 +159,11 @@ class TensorData(Data):
     def take(self, indices: Tensor) -> Batch:
         """Return the examples at `indices` as one batch."""
         return map_leaves(partial(_rows, rows=indices), self.tensors)
+
+    def take_rows(self, indices: Tensor) -> Batch | None:
+        """Return the examples at `indices`, shape (K, n), as tensors of shape (K, n, ...)."""
+        flat, shape = indices.reshape(-1), tuple(indices.shape)
+        return map_leaves(lambda leaf: _rows(leaf, flat).unflatten(0, shape), self.tensors)
 
     def everything(self) -> Batch:
         """Return all examples as one batch, without a copy."""
@@ -634,7 +646,11 @@ def _slice(leaf: Tensor, rows: slice) -> Tensor:
 
 
 def _rows(leaf: Any, rows: Tensor) -> Any:
-    return leaf[rows.to(leaf.device)] if isinstance(leaf, Tensor) and leaf.ndim else leaf
+    if not isinstance(leaf, Tensor) or not leaf.ndim:
+        return leaf
+    # Half the time of leaf[rows], which keeps strides such as those of channels_last.
+    rows = rows.to(leaf.device)
+    return torch.index_select(leaf, 0, rows) if leaf.is_contiguous() else leaf[rows]
 
 
 def _checked_batch_size(size: int | None, default: int) -> int:

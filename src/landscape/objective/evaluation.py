@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,18 @@ class Evaluator:
             if name
         }
 
+    def constants(self, override: Mapping[str, Tensor]) -> list[Tensor]:
+        """Return frozen parameters and buffers as a session puts them in place (:meth:`Session.constants`)."""
+        parameters = [self._moved(owner._parameters[key]) for owner, key in self._constants]
+        return parameters + [
+            self._moved(self.source(owner, key, name, override)) for owner, key, name in self._buffers
+        ]
+
+    def source(self, owner: nn.Module, key: str, name: str, override: Mapping[str, Tensor]) -> Tensor:
+        """Return the buffer that evaluations start from: one of `override`, or the module's own."""
+        buffer = override.get(name) if name else None
+        return owner._buffers[key] if buffer is None else buffer  # type: ignore[return-value]
+
     def check_buffers(self, buffers: Mapping[str, Tensor]) -> None:
         """Refuse buffers that the module does not have.
 
@@ -117,38 +129,9 @@ class Evaluator:
                     f"Buffer {name!r} has shape {tuple(expected.shape)}, not {tuple(value.shape)}."
                 )
 
-    @contextmanager
-    def session(self, buffers: Mapping[str, Tensor]) -> Iterator[Session]:
-        """Open the module for evaluations with the buffers of `buffers` in place of its own."""
-        # Shallow copies put back whatever a forward pass sets: flags, caches, call counters, old-style weight
-        # normalisation's recomputed `weight`, the flat weights of recurrent modules.
-        before = [
-            (m.__dict__, dict(m.__dict__), m._parameters, dict(m._parameters), m._buffers, dict(m._buffers))
-            for m in self._modules
-        ]
-        fast_path = torch.backends.mha.get_fastpath_enabled()
-        with ExitStack() as stack:
-            stack.enter_context(_random_states(self))
-            stack.enter_context(torch.autocast(self.device.type, enabled=False))
-            try:
-                # The fast path of attention layers replaces kernels (and with masks, shapes) when gradients
-                # are off; value and gradient shall belong to one function.
-                torch.backends.mha.set_fastpath_enabled(False)
-                for m in self._modules:
-                    # Not m.eval(): that runs code of the module, which may change weights (merged adapters).
-                    m.__dict__["training"] = False
-                for owner, key in self._constants:
-                    owner._parameters[key] = self._moved(owner._parameters[key])  # type: ignore[assignment]
-                yield Session(self, buffers)
-            finally:
-                torch.backends.mha.set_fastpath_enabled(fast_path)
-                for attributes, attributes_before, parameters, parameters_before, held, held_before in before:
-                    attributes.clear()
-                    attributes.update(attributes_before)
-                    parameters.clear()
-                    parameters.update(parameters_before)
-                    held.clear()
-                    held.update(held_before)
+    def session(self, buffers: Mapping[str, Tensor]) -> Session:
+        """Return a context in which the module can be evaluated, with `buffers` in place of its own."""
+        return Session(self, buffers)
 
     def _moved(self, tensor: Any) -> Tensor:
         moved: Tensor = tensor.detach().to(self.device)
@@ -156,16 +139,75 @@ class Evaluator:
 
 
 class Session:
-    """An open module: evaluates criteria at any weights until its context ends."""
+    """An open module: evaluates criteria at any weights until its context ends.
+
+    A plain class and no generator: it is entered at every step of every walk, and what it saves, puts in place
+    and puts back is a noticeable part of the time that a small network takes.
+    """
 
     def __init__(self, evaluator: Evaluator, buffers: Mapping[str, Tensor]) -> None:
         self._evaluator = evaluator
+        self._overrides = buffers
+        self._before: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self._generators: list[tuple[torch.Generator, Tensor]] = []
+        self._elsewhere: tuple[Any, Any] | None = None
+        self._autocast: Any = None
+        self._fast_path = True
+        self._sources: list[tuple[nn.Module, str, Tensor]] = []
+        self._scratch: list[tuple[nn.Module, str, Tensor, int]] = []
+
+    def __enter__(self) -> Session:
+        evaluator = self._evaluator
+        # Shallow copies put back whatever a forward pass sets: flags, caches, call counters, old-style weight
+        # normalisation's recomputed `weight`, the flat weights of recurrent modules.
+        self._before = [
+            (held, dict(held)) for m in evaluator._modules for held in (m.__dict__, m._parameters, m._buffers)
+        ]
+        self._generators = [(generator, generator.get_state()) for generator in _generators(evaluator.device)]
+        if evaluator._draws_elsewhere is not False:
+            self._elsewhere = random.getstate(), np.random.get_state()
+        self._fast_path = torch.backends.mha.get_fastpath_enabled()
+        try:
+            self._open()
+        except BaseException:
+            self._put_back()
+            raise
+        return self
+
+    def _open(self) -> None:
+        evaluator = self._evaluator
+        if torch.is_autocast_enabled(evaluator.device.type):
+            self._autocast = torch.autocast(evaluator.device.type, enabled=False)
+            self._autocast.__enter__()
+        # The fast path of attention layers replaces kernels (and with masks, shapes) when gradients are off;
+        # value and gradient shall belong to one function.
+        torch.backends.mha.set_fastpath_enabled(False)
+        for m in evaluator._modules:
+            # Not m.eval(): that runs code of the module, which may change weights (merged adapters).
+            m.__dict__["training"] = False
+        for owner, key in evaluator._constants:
+            owner._parameters[key] = evaluator._moved(owner._parameters[key])  # type: ignore[assignment]
         self._sources = [
-            (owner, key, buffers.get(name, owner._buffers[key]) if name else owner._buffers[key])
+            (owner, key, evaluator.source(owner, key, name, self._overrides))
             for owner, key, name in evaluator._buffers
         ]
-        self._scratch: list[tuple[nn.Module, str, Tensor, int]] = []
         self._fill_scratch()
+
+    def __exit__(self, *error: object) -> None:
+        self._put_back()
+
+    def _put_back(self) -> None:
+        torch.backends.mha.set_fastpath_enabled(self._fast_path)
+        for now, before in self._before:
+            now.clear()
+            now.update(before)
+        if self._autocast is not None:
+            self._autocast.__exit__(None, None, None)
+        for generator, state in self._generators:
+            generator.set_state(state)
+        if self._elsewhere is not None:
+            random.setstate(self._elsewhere[0])
+            np.random.set_state(self._elsewhere[1])
 
     def evaluate(self, criterion: Criterion, parts: Sequence[Tensor], batch: Batch) -> Tensor:
         """Return the criterion, a 0-dimensional tensor, at the weights `parts` on one batch.
@@ -203,6 +245,29 @@ class Session:
         for owner, key, index in self._evaluator._trained:
             owner._parameters[key] = parts[index]  # type: ignore[assignment]
 
+    def constants(self) -> list[Tensor]:
+        """Return what is in place besides the weights: parameters that do not vary, and buffers."""
+        evaluator = self._evaluator
+        parameters: list[Any] = [owner._parameters[key] for owner, key in evaluator._constants]
+        return parameters + [scratch for _, _, scratch, _ in self._scratch]
+
+    @contextmanager
+    def with_constants(self, tensors: Sequence[Tensor]) -> Iterator[None]:
+        """Put `tensors` in place of :meth:`constants`, to record what is computed from them."""
+        evaluator, scratch, constants = self._evaluator, self._scratch, self.constants()
+        places: list[tuple[dict[str, Any], str]]
+        places = [(owner._parameters, key) for owner, key in evaluator._constants]
+        places += [(owner._buffers, key) for owner, key, _, _ in scratch]
+        try:
+            self._scratch = []  # not to be compared with what is in place now
+            for (held, key), tensor in zip(places, tensors, strict=True):
+                held[key] = tensor
+            yield
+        finally:
+            self._scratch = scratch
+            for (held, key), tensor in zip(places, constants, strict=True):
+                held[key] = tensor
+
     def _fill_scratch(self) -> None:
         self._scratch = []
         shared: dict[int, Tensor] = {}
@@ -222,22 +287,6 @@ def _generators(device: torch.device) -> list[torch.Generator]:
             index = torch.cuda.current_device()
         generators.append(torch.cuda.default_generators[index])
     return generators
-
-
-@contextmanager
-def _random_states(evaluator: Evaluator) -> Iterator[None]:
-    generators = _generators(evaluator.device)
-    states = [generator.get_state() for generator in generators]
-    elsewhere = evaluator._draws_elsewhere is not False
-    python, legacy = (random.getstate(), np.random.get_state()) if elsewhere else ((), ())
-    try:
-        yield
-    finally:
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
-        if elsewhere:
-            random.setstate(python)
-            np.random.set_state(legacy)  # type: ignore[arg-type]
 
 
 def _seed(evaluator: Evaluator) -> None:

@@ -13,6 +13,7 @@ from landscape.errors import ConfigurationError, DataError, LandscapeError, Unst
 from landscape.objective.batch import Batch, PerRow, examples_in, leaves, map_leaves, move
 from landscape.objective.curvature import DEFAULT_MEMORY, CurvatureOperator
 from landscape.objective.data import Data, as_data
+from landscape.objective.engine import Engine, EngineName
 from landscape.objective.evaluation import Evaluator, Session
 from landscape.objective.layout import Layout
 from landscape.objective.losses import (
@@ -25,11 +26,15 @@ from landscape.objective.losses import (
     sharing_output,
     weighted,
 )
+from landscape.objective.memory import Recycler
 from landscape.objective.stream import BatchStream
 
 __all__ = ["Landscape"]
 
 Penalty = Callable[[Tensor], Tensor | float]
+
+#: Streams kept with the permutations they have drawn: a walker asks for its own at every step.
+_STREAMS_KEPT = 8
 
 
 @final
@@ -74,6 +79,10 @@ class Landscape:
     device, dtype
         Where and in which type to evaluate; the module's by default. Floating tensors of module and batches
         are converted, others keep their type.
+    engine
+        How gradients at several points at once are computed: ``"loop"``, one row after another; ``"traced"``,
+        all rows through one recorded graph; ``"auto"``, whichever a walk finds faster. See
+        :mod:`landscape.objective.engine`.
     group
         A ``torch.distributed`` process group whose processes each hold a share of the data: weighted sums are
         all-reduced. Every process must make the same calls.
@@ -100,6 +109,7 @@ class Landscape:
         reduction: Reduction = "mean",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        engine: EngineName = "auto",
         group: Any = None,
         split: str = "train",
     ) -> None:
@@ -128,7 +138,9 @@ class Landscape:
         extra = self._criterion.modules + (self._score.modules if self._score else ())
         self._evaluator = Evaluator(module, full, self.device, self.dtype, extra)
         self._has_score: bool | None = None
-        self._stream: BatchStream | None = None
+        self._engine = Engine(engine)
+        self._streams: dict[tuple[int | None, int], BatchStream] = {}
+        self._recycler = Recycler()
         self._stable: bool | None = None
 
     # -- relatives ----------------------------------------------------------------------------------------
@@ -141,6 +153,7 @@ class Landscape:
     def on(self, data: Any, *, split: str = "given") -> Landscape:
         """Return the landscape of the same module and loss on other data."""
         other = self._copy()
+        other._streams = {}
         other.data = as_data(data)
         other.split = split
         other._has_score = other._stable = None
@@ -195,6 +208,20 @@ class Landscape:
             **{name: value.detach().to(self.device, copy=True) for name, value in buffers.items()},
         }
         return other
+
+    def with_engine(self, engine: EngineName) -> Landscape:
+        """Return the landscape with gradients at several points computed by `engine`."""
+        return self._with_engine(Engine(engine))
+
+    def _with_engine(self, engine: Engine) -> Landscape:
+        other = self._copy()
+        other._engine = engine
+        return other
+
+    @property
+    def engine(self) -> EngineName:
+        """How gradients at several points at once are computed, as it was asked for."""
+        return self._engine.asked
 
     # -- the vector ---------------------------------------------------------------------------------------
 
@@ -255,17 +282,35 @@ class Landscape:
         return self.value_and_gradient(theta, batch)[1]
 
     def value_and_gradient(self, theta: Tensor, batch: Batch | PerRow | None = None) -> tuple[Tensor, Tensor]:
-        """Return L(theta) and its gradient from one pass; see :meth:`value` and :meth:`gradient`."""
+        """Return L(theta) and its gradient from one pass; see :meth:`value` and :meth:`gradient`.
+
+        Several rows are computed by the landscape's :attr:`engine`.
+        """
         theta = self._converted(theta)
         if theta.ndim == 1:
             return self._value_and_gradient(theta, self._for_row(batch, None))
-        rows = [
-            self._value_and_gradient(row, self._for_row(batch, (k, len(theta))))
+        if isinstance(batch, PerRow) and len(batch) != len(theta):
+            self._for_row(batch, (0, len(theta)))
+        if not len(theta):
+            return self._accumulator(0), theta.clone()
+        return self._engine.value_and_gradient(self, theta, batch)
+
+    def _row_by_row(self, theta: Tensor, batch: Batch | PerRow | None) -> tuple[Tensor, Tensor]:
+        """Return values (K,) and gradients (K, P), one row after another."""
+        gradients = self.blank(len(theta))
+        values = [
+            self._value_and_gradient(row, self._for_row(batch, (k, len(theta))), out=gradients[k])[0]
             for k, row in enumerate(theta)
         ]
-        if not rows:
-            return theta.new_zeros(0, dtype=torch.float64), theta.clone()
-        return torch.stack([value for value, _ in rows]), torch.stack([gradient for _, gradient in rows])
+        return torch.stack(values), gradients
+
+    def blank(self, rows: int) -> Tensor:
+        """Return an uninitialised matrix of shape (rows, P), in memory that former ones have left where it can.
+
+        What a walker puts its next positions into: fresh memory for large matrices costs more than the
+        arithmetic (:mod:`landscape.objective.memory`).
+        """
+        return self._recycler.empty((rows, self.size), self.dtype, self.device)
 
     def differentiable_value(self, theta: Tensor, batch: Batch) -> Tensor:
         """Return L(theta) on one batch as a tensor through which autograd differentiates `theta`.
@@ -411,11 +456,14 @@ class Landscape:
 
     def stream(self, batch_size: int | None, seed: int) -> BatchStream:
         """Return mini-batches in an order that `seed` decides; None gives all data as one batch."""
-        held, last = self._held(), self._stream
-        if last is None or last.data is not held or (last.batch_size, last.seed) != (batch_size, seed):
-            # Kept for the next step, with the permutations it has drawn: a walker asks at every one.
-            self._stream = last = BatchStream(held, batch_size, seed)
-        return last
+        held = self._held()
+        key = (batch_size, int(seed))
+        stream = self._streams.get(key)
+        if stream is None or stream.data is not held:
+            if len(self._streams) >= _STREAMS_KEPT:
+                del self._streams[next(iter(self._streams))]
+            self._streams[key] = stream = BatchStream(held, batch_size, seed)
+        return stream
 
     def _held(self) -> Data:
         return self.data.moved(self.device, self.dtype)
@@ -452,19 +500,28 @@ class Landscape:
                 sums.add(one, session.evaluate(criterion, parts, one))
         return sums.result()[0]
 
-    def _value_and_gradient(self, theta: Tensor, batch: Batch | None) -> tuple[Tensor, Tensor]:
-        sums = _Sums(self, self._criterion, self.reduction)
+    def _value_and_gradient(
+        self, theta: Tensor, batch: Batch | None, out: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        sums = self._sums()
+        # Gradients of further batches would overwrite the first, which is kept until they come.
+        place = None if batch is None else out
         with torch.enable_grad(), self._session() as session:
             parts = self._leaves(theta)
             for one in self._batches(batch):
                 loss = self._loss(session, parts, one)
-                sums.add(one, loss.detach(), self._flat_gradient(loss, parts))
+                sums.add(one, loss.detach(), self._flat_gradient(loss, parts, place))
         value, gradient = sums.result()
         assert gradient is not None
         if self.penalty is not None:
             extra, slope = self._penalty_gradient(theta)
             value, gradient = value + extra.to(value), gradient + slope
+        if out is not None and gradient is not out:
+            gradient = out.copy_(gradient)
         return value, gradient
+
+    def _sums(self) -> _Sums:
+        return _Sums(self, self._criterion, self.reduction)
 
     def _local_gradient(self, theta: Tensor, batch: Batch) -> Tensor:
         """Return the gradient on one batch of this process alone, penalty included."""
@@ -504,29 +561,36 @@ class Landscape:
     def _session(self) -> Any:
         return self._evaluator.session(self._override)
 
-    def _loss(self, session: Session, parts: list[Tensor], batch: Batch) -> Tensor:
-        return session.evaluate(self._criterion, self._all_parts(parts), batch)
+    def _loss(
+        self, session: Session, parts: list[Tensor], batch: Batch, rest: Tensor | None = None
+    ) -> Tensor:
+        return session.evaluate(self._criterion, self._all_parts(parts, rest), batch)
 
     def _constants(self) -> list[Tensor]:
         """Return what graphs hold besides: tensors that exist whether or not a graph does."""
         return [] if self._rest is None else [self._rest]
 
     def _leaves(self, theta: Tensor) -> list[Tensor]:
-        return [part.requires_grad_() for part in self.layout.parts(theta.detach())]
+        return [part.requires_grad_() for part in self.layout.leaves(theta)]
 
-    def _all_parts(self, parts: list[Tensor]) -> list[Tensor]:
-        """Return a tensor for every trainable parameter: those that vary, and the rest of a restriction."""
-        if self._rest is None:
+    def _all_parts(self, parts: list[Tensor], rest: Tensor | None = None) -> list[Tensor]:
+        """Return a tensor for every trainable parameter: those that vary, and the rest of a restriction.
+
+        `rest` takes the place of the rest, where it must be known what is computed from it.
+        """
+        rest = self._rest if rest is None else rest
+        if rest is None:
             return parts
-        every = self._full.split(self._rest)
+        every = self._full.split(rest)
         every.update(zip(self.layout.names, parts, strict=True))
         return list(every.values())
 
-    def _flat_gradient(self, loss: Tensor, parts: list[Tensor]) -> Tensor:
+    def _flat_gradient(self, loss: Tensor, parts: list[Tensor], out: Tensor | None = None) -> Tensor:
         self._require_graph(loss)
         if not loss.requires_grad:
-            return torch.zeros(self.size, device=self.device, dtype=self.dtype)
-        return self.layout.join(torch.autograd.grad(loss, parts, materialize_grads=True))
+            zeros = torch.zeros(self.size, device=self.device, dtype=self.dtype)
+            return zeros if out is None else out.copy_(zeros)
+        return self.layout.join(torch.autograd.grad(loss, parts, materialize_grads=True), out)
 
     def _require_graph(self, loss: Tensor) -> None:
         """Refuse a loss that autograd cannot follow to any weight; a restriction may well have none.
@@ -546,11 +610,12 @@ class Landscape:
     def _weight(self, criterion: Criterion, reduction: Reduction, batch: Batch) -> Any:
         return criterion.weight(batch) if reduction == "mean" else 1
 
-    def _penalty(self, theta: Tensor) -> Tensor:
+    def _penalty(self, theta: Tensor, rest: Tensor | None = None) -> Tensor:
         """Return the penalty at the weights that belong to `theta`, with their graph."""
         assert self.penalty is not None
-        if self._rest is not None:
-            theta = self._rest.index_copy(0, self._chosen, theta)
+        rest = self._rest if rest is None else rest
+        if rest is not None:
+            theta = rest.index_copy(0, self._chosen, theta)
         return scalar(self.penalty(theta), "penalty").to(self.device)
 
     def _penalty_gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -646,12 +711,13 @@ class _Sums:
         self._reduction = reduction
         self._alone = reduction == "mean" and landscape.group is None
         self._pending: tuple[Batch, Tensor, Tensor | None] | None = None
-        self._totals: Tensor | None = None
+        self._value: Tensor | None = None
+        self._weight: Tensor | None = None
         self._gradient: Tensor | None = None
 
     def add(self, batch: Batch, value: Tensor, gradient: Tensor | None = None) -> None:
-        """Add what a batch gave."""
-        if self._alone and self._pending is None and self._totals is None:
+        """Add what a batch gave: value and gradient at one point, or (K,) and (K, P) at several."""
+        if self._alone and self._pending is None and self._value is None:
             self._pending = (batch, value, gradient)
             return
         if self._pending is not None:
@@ -660,35 +726,38 @@ class _Sums:
         self._add(batch, value, gradient)
 
     def _add(self, batch: Batch, value: Tensor, gradient: Tensor | None) -> None:
-        if self._totals is None:
-            self._totals = self._landscape._accumulator(2)
+        zeros = self._landscape._accumulator
+        if self._value is None:
+            self._value, self._weight = zeros(value.numel()).view_as(value), zeros(1).view(())
+        assert self._weight is not None
         weight = self._landscape._weight(self._criterion, self._reduction, batch)
-        self._totals[0] += weighted(weight, value.to(self._totals.dtype))
-        self._totals[1] += weight
+        self._value += weighted(weight, value.to(self._value.dtype))
+        self._weight += weight
         if gradient is not None:
             if self._gradient is None:
-                self._gradient = self._landscape._accumulator(gradient.numel())
+                self._gradient = zeros(gradient.numel()).view_as(gradient)
             self._gradient += weighted(weight, gradient)
 
     def result(self) -> tuple[Tensor, Tensor | None]:
         """Return the value, float64, and the gradient in the landscape's dtype."""
         landscape = self._landscape
         if self._pending is not None:
-            _, value, gradient = self._pending
-            return value.to(landscape._accumulator(0).dtype), gradient
-        if self._totals is None:
+            _, alone, gradient = self._pending
+            return alone.to(landscape._accumulator(0).dtype), gradient
+        value, weight, gradient = self._value, self._weight, self._gradient
+        if value is None:
             raise DataError(f"The data of split {landscape.split!r} gave no batch.")
-        totals, gradient = self._totals, self._gradient
-        if gradient is None:
-            landscape._reduce(totals)
-        else:
-            # One message instead of two.
-            packed = torch.cat([totals, gradient]) if landscape.group is not None else None
-            if packed is not None:
-                landscape._reduce(packed)
-                totals, gradient = packed[:2], packed[2:]
-        scale = totals[1] if self._reduction == "mean" else torch.ones_like(totals[1])
-        return totals[0] / scale, None if gradient is None else (gradient / scale).to(landscape.dtype)
+        assert weight is not None
+        if landscape.group is not None:
+            # One message instead of three.
+            terms = [value, weight] if gradient is None else [value, weight, gradient]
+            packed = torch.cat([term.reshape(-1) for term in terms])
+            landscape._reduce(packed)
+            pieces = torch.split(packed, [term.numel() for term in terms])
+            value, weight = pieces[0].view_as(value), pieces[1].view_as(weight)
+            gradient = None if gradient is None else pieces[2].view_as(gradient)
+        scale = weight if self._reduction == "mean" else torch.ones_like(weight)
+        return value / scale, None if gradient is None else (gradient / scale).to(landscape.dtype)
 
 
 def _common_dtype(module: nn.Module) -> torch.dtype:

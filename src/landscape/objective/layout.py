@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import accumulate
 from math import prod
+from operator import mul
 from typing import Any
 
 import torch
@@ -114,6 +115,13 @@ class Layout:
         ends = tuple(accumulate(self.sizes))
         return {name: slice(end - n, end) for name, n, end in zip(self.names, self.sizes, ends, strict=True)}
 
+    @cached_property
+    def strides(self) -> tuple[tuple[int, ...], ...]:
+        """Strides of each parameter inside the flat vector."""
+        return tuple(
+            tuple(accumulate((1, *reversed(shape[1:])), mul))[::-1] if shape else () for shape in self.shapes
+        )
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -181,9 +189,30 @@ class Layout:
         """Return views of `theta`, shape (..., P), by name, each of shape ``(..., *shape)``."""
         return dict(zip(self.names, self.parts(theta), strict=True))
 
-    def join(self, parts: Sequence[Tensor]) -> Tensor:
-        """Return the flat vector (P,) of one tensor per parameter, in the order of `names`."""
-        return torch.cat([part.reshape(-1) for part in parts])
+    def leaves(self, theta: Tensor) -> list[Tensor]:
+        """Return what :meth:`parts` does, cut off from the graph of `theta`: tensors to differentiate by.
+
+        `theta` has shape (P,) or (K, P). One operation per parameter instead of two: this is done at every step.
+        """
+        theta = theta.detach().contiguous()
+        leading = tuple(theta.shape[:-1])
+        outer, offset, found = (self.size,) * len(leading), theta.storage_offset(), []
+        for shape, strides, size in zip(self.shapes, self.strides, self.sizes, strict=True):
+            found.append(theta.as_strided(leading + shape, outer + strides, offset))
+            offset += size
+        return found
+
+    def join(self, parts: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+        """Return the flat vector (P,) of one tensor per parameter, in the order of `names`.
+
+        Parameters
+        ----------
+        parts
+            The tensors.
+        out
+            Where to write the vector, shape (P,).
+        """
+        return torch.cat([part.reshape(-1) for part in parts], out=out)
 
     def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
         """Return copies of the entries of `theta`, shape (P,), by name, in the shapes of the parameters."""

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import final
 
 import torch
-from attrs import evolve, frozen
+from attrs import frozen
 from torch import Tensor
 
 from landscape.errors import ConfigurationError
-from landscape.objective.batch import Batch
+from landscape.objective.batch import Batch, PerRow
 from landscape.objective.data import Data
 from landscape.randomness import derive_seed, preserved_random_state, torch_generator
 
 __all__ = ["BatchStream", "BatchStreamState"]
 
-#: Permutations kept at hand, so that K workers in step with each other do not draw theirs at every batch.
+#: Permutations kept at hand at least; as many as there are workers if these are more, so that workers in step
+#: with each other do not draw theirs at every batch.
 _PERMUTATIONS_KEPT = 64
+#: Bytes up to which the permutations of workers in step are kept as one matrix.
+_MATRIX = 1 << 26
 
 
 @frozen
@@ -71,6 +75,8 @@ class BatchStream:
         self.batch_size = batch_size
         self.seed = int(seed)
         self._permutations: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
+        self._kept = _PERMUTATIONS_KEPT
+        self._together: tuple[tuple[int, ...], int, Tensor] | None = None
 
     @property
     def batches_per_epoch(self) -> int:
@@ -84,8 +90,8 @@ class BatchStream:
     def advance(self, state: BatchStreamState) -> BatchStreamState:
         """Return the state after one batch."""
         if state.cursor + 1 < self.batches_per_epoch:
-            return evolve(state, cursor=state.cursor + 1)
-        return evolve(state, epoch=state.epoch + 1, cursor=0)
+            return BatchStreamState(state.seed, state.epoch, state.cursor + 1)
+        return BatchStreamState(state.seed, state.epoch + 1)
 
     def indices(self, state: BatchStreamState) -> Tensor:
         """Return which examples the batch at `state` consists of, int64."""
@@ -102,11 +108,40 @@ class BatchStream:
         with preserved_random_state(seed):
             return self.data.take(self.indices(state))
 
+    def batches(self, states: Sequence[BatchStreamState]) -> PerRow:
+        """Return the batch at each of the states: those of :meth:`batch`, read together where that is possible.
+
+        Workers that walk in step stand at the same place of their epochs; the batches of all of them are then
+        rows of one tensor.
+        """
+        self._kept = max(self._kept, len(states))
+        if self.data.draws or self.batch_size is None or len(states) < 2:
+            return PerRow([self.batch(state) for state in states])
+        epoch, cursor = states[0].epoch, states[0].cursor
+        in_step = all(state.epoch == epoch and state.cursor == cursor for state in states)
+        if not in_step or 8 * len(states) * self.data.examples > _MATRIX:
+            return PerRow([self.batch(state) for state in states])
+        rows = self._permutations_of(tuple(state.seed for state in states), epoch)
+        rows = rows[:, cursor * self.batch_size : (cursor + 1) * self.batch_size]
+        stack = self.data.take_rows(rows)
+        if stack is None:
+            return PerRow([self.data.take(row) for row in rows])
+        return PerRow.of_stack(stack, len(states))
+
+    def _permutations_of(self, seeds: tuple[int, ...], epoch: int) -> Tensor:
+        """Return the permutations of several seeds in one epoch, shape (K, examples)."""
+        if self._together is None or self._together[:2] != (seeds, epoch):
+            matrix = torch.stack([self._drawn(seed, epoch) for seed in seeds])
+            self._together = (seeds, epoch, matrix)
+        return self._together[2]
+
     def _permutation(self, seed: int, epoch: int) -> Tensor:
         key = (seed, epoch)
         if key not in self._permutations:
-            generator = torch_generator(seed, "epoch", epoch)
-            self._permutations[key] = torch.randperm(self.data.examples, generator=generator)
-            if len(self._permutations) > _PERMUTATIONS_KEPT:
+            self._permutations[key] = self._drawn(seed, epoch)
+            if len(self._permutations) > self._kept:
                 self._permutations.popitem(last=False)
         return self._permutations[key]
+
+    def _drawn(self, seed: int, epoch: int) -> Tensor:
+        return torch.randperm(self.data.examples, generator=torch_generator(seed, "epoch", epoch))
