@@ -66,7 +66,7 @@ def test_list_show_report_and_replicate_go_by_the_beginning_of_a_name(capsys):
         (["run", "domo"], "Did you mean 'demo'"),
         (["run", "recipe.toml", "--set", "walker.l=1"], "Did you mean 'lr'"),
         (["run", "recipe.toml", "--set", "walker.lr"], "PATH=VALUE"),
-        (["run", "recipe.toml", "--set", "walker.lr=fast"], "experiment.walker.lr"),
+        (["run", "recipe.toml", "--set", "walker.lr=fast"], "walker.lr: expected a number"),
         (["show", "nothing"], "nothing"),
         (["critical-points", "--widths", "2", "2", "2", "--solver", "Monodrony"], "Did you mean 'Monodromy'"),
         (
@@ -82,7 +82,7 @@ def test_errors_name_the_cure_and_end_with_code_1(arguments, says, capsys):
 
 def test_pausing_asks_and_records_the_change(monkeypatch, capsys):
     answers = iter(["lr=0.01", "nonsense", "momentum=-1", ""])
-    monkeypatch.setattr("builtins.input", lambda prompt: next(answers))
+    monkeypatch.setattr("builtins.input", lambda: next(answers))
     assert main(["run", "recipe.toml", "--pause-at", "3", "--store", "s", "--no-report"]) == 0
     captured = capsys.readouterr()
     assert "nonsense" in captured.err

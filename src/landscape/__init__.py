@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from landscape.composition import Experiment as Experiment
     from landscape.composition import Fresh as Fresh
     from landscape.composition import FromFile as FromFile
+    from landscape.composition import FromRun as FromRun
+    from landscape.composition import PreTrained as PreTrained
     from landscape.composition import Recorder as Recorder
     from landscape.composition import Run as Run
     from landscape.composition import Stage as Stage
@@ -81,7 +83,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "composition": (
-        "At CriticalPointStudy Every Experiment Fresh FromFile Recorder Run Stage Study Sweep Walk "
+        "At CriticalPointStudy Every Experiment Fresh FromFile FromRun PreTrained Recorder Run Stage Study Sweep Walk "
         "dumps load loads measure save"
     ),
     "errors": "LandscapeError",

@@ -150,22 +150,20 @@ def _set(value: Any, changes: Sequence[str], trust: bool) -> Any:
     """Apply ``--set PATH=VALUE`` to a recipe."""
     import tomllib
 
-    from landscape.composition.configuration import from_tree, replace_at, to_tree
+    from landscape.composition.paths import replaced, structured_at
     from landscape.errors import ConfigurationError
 
-    if not changes:
-        return value
-    ((key, tree),) = to_tree(value).items()
     for change in changes:
         path, equals, text = change.partition("=")
+        path = path.strip()
         if not equals:
             raise ConfigurationError(f"--set {change}: expected PATH=VALUE, as in walker.lr=0.05.")
         try:
             parsed = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             parsed = text
-        tree = replace_at(tree, path.strip(), parsed)
-    return from_tree({key: tree}, trust=trust)
+        value = replaced(value, path, structured_at(value, path, parsed, trust=trust))
+    return value
 
 
 def _recipe(name: str, trust: bool) -> Any:
@@ -204,14 +202,14 @@ def _demo(options: argparse.Namespace) -> None:
     print(run.report())
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> int:
     import landscape as ls
     from landscape.errors import ConfigurationError
 
     recipe = _set(_recipe(options.recipe, options.trust), options.set, options.trust)
     if options.dry_run:
         print(ls.dumps(recipe, "toml"), end="")
-        return
+        return 0
     arguments: dict[str, Any] = {"store": options.store}
     if options.pause_at:
         if not isinstance(recipe, ls.Experiment):
@@ -219,16 +217,17 @@ def _run(options: argparse.Namespace) -> None:
         arguments["pause_at"] = options.pause_at
     run = recipe.run(**arguments)
     print(run.path if options.no_report else run.report())
+    return 1 if run.status == "failed" else 0
 
 
-def _parse_probe(text: str) -> Any:
+def _parse_probe(text: str, trust: bool) -> Any:
     """``HessianSpectrum:k=5,bottom=2`` -> the probe."""
     import tomllib
 
     from landscape import plugins
+    from landscape.composition.every import Every
     from landscape.composition.trees import structure
     from landscape.errors import ConfigurationError
-    from landscape.interfaces import Probe
 
     name, colon, fields = text.partition(":")
     while colon and "=" not in fields.partition(":")[0] and ":" in fields:  # distribution:Name:fields
@@ -245,14 +244,14 @@ def _parse_probe(text: str) -> Any:
                 f"--probe {text}: {error}; write NAME:field=value,field=value."
             ) from error
     plugins.get("probes", name)
-    return structure(tree, Probe, path="--probe")
+    return structure({"probe": tree}, Every, path="--probe", trust=trust).probe
 
 
 def _probe(options: argparse.Namespace) -> None:
     import landscape as ls
     from landscape.errors import ConfigurationError
 
-    probes = [_parse_probe(text) for text in options.probe]
+    probes = [_parse_probe(text, options.trust) for text in options.probe]
     source = options.experiment
     if source.endswith((".toml", ".json")):
         experiment = ls.load(source, trust=options.trust)
@@ -269,7 +268,10 @@ def _probe(options: argparse.Namespace) -> None:
         landscape = landscape.restrict(options.restrict)
     table = ls.measure(landscape, probes, at=options.checkpoints, splits=splits, seed=0)
     if options.csv:
-        table.to_csv(options.csv, index=False)
+        try:
+            table.to_csv(options.csv, index=False)
+        except OSError as error:
+            raise ConfigurationError(f"--csv {options.csv} cannot be written: {error.strerror}.") from error
         print(options.csv)
     else:
         _print_table(table.drop(columns=["worker"]))
@@ -308,7 +310,7 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from landscape.composition.running import default_store
+    from landscape.composition.conduct import default_store
     from landscape.store import RunStore
 
     root = default_store(options.store)

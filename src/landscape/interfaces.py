@@ -239,8 +239,10 @@ class Start(Component):
     """Says where the workers begin."""
 
     @abstractmethod
-    def positions(self, landscape: Landscape, workers: int, draw: Callable[[int], Tensor]) -> Tensor:
-        """Return positions of shape (workers, P).
+    def begin(
+        self, landscape: Landscape, workers: int, draw: Callable[[int], Tensor]
+    ) -> tuple[Landscape, Tensor]:
+        """Return where the walk begins.
 
         Parameters
         ----------
@@ -250,7 +252,17 @@ class Start(Component):
             How many points.
         draw
             ``draw(i)`` builds the i-th independent initialisation of the model, shape (P,).
+
+        Returns
+        -------
+        landscape, positions
+            The landscape to walk on, with other buffers where the start brings some; and positions of shape
+            (workers, P).
         """
+
+    def facts(self) -> Mapping[str, Any]:
+        """Return what the provenance of a run should say of the start: checksums of files, say."""
+        return {}
 
 
 class Schedule(Component):

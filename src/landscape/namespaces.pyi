@@ -125,6 +125,8 @@ class _Backends(Namespace):
 class _Starts(Namespace):
     Fresh: type[landscape.composition.starts.Fresh]
     FromFile: type[landscape.composition.starts.FromFile]
+    FromRun: type[landscape.composition.starts.FromRun]
+    PreTrained: type[landscape.composition.starts.PreTrained]
 
 class _Schedules(Namespace):
     At: type[landscape.composition.schedules.At]

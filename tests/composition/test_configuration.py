@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
 import landscape as ls
-from landscape.composition.configuration import from_tree, replace_at, to_tree
+from landscape.composition.configuration import from_tree, to_tree
+from landscape.composition.paths import replaced, structured_at
 from landscape.errors import ConfigurationError, UnknownComponentError
 
 
@@ -180,15 +182,69 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         ls.load(tmp_path / "nothing.toml")
 
 
-def test_replacing_goes_into_tables_and_lists_and_says_what_is_there():
-    value = to_tree(experiment())["experiment"]
-    assert replace_at(value, "walker.base.lr", 0.5)["walker"]["base"]["lr"] == 0.5
-    assert replace_at(value, "probes.1.every", 7)["probes"][1]["every"] == 7
+def test_replacing_goes_into_components_and_lists_and_says_what_is_there():
+    value = experiment()
+    assert replaced(value, "walker.base.lr", 0.5).walker.base.lr == 0.5
+    assert replaced(value, "probes.1.every", 7).probes[1].every == 7
     with pytest.raises(ConfigurationError, match="Did you mean 'base'"):
-        replace_at(value, "walker.bass.lr", 0.5)
-    assert value["walker"]["base"]["lr"] == 0.1
+        replaced(value, "walker.bass.lr", 0.5)
+    with pytest.raises(ConfigurationError, match=r"walker\.base\.lr: expected a number"):
+        structured_at(value, "walker.base.lr", [1, "x"])
+    assert structured_at(value, "walker", {"component": "SGD", "lr": 0.1}) == ls.walkers.SGD(lr=0.1)
+    assert structured_at(value, "probes.0", "GradientNorm") == ls.Every(None, ls.probes.GradientNorm())
+    assert value.walker.base.lr == 0.1
 
 
 def test_numbers_that_are_not_finite_keep_their_names():
     value = experiment(schedule=(ls.At(1, {"lr": math.inf}),))
     assert ls.loads(ls.dumps(value)).schedule[0].values["lr"] == math.inf
+
+
+def test_toml_refuses_what_it_cannot_say():
+    value = experiment(probes=(ls.Every(5, ls.probes.HessianSpectrum(k=1, risk=None)),))
+    assert ls.loads(ls.dumps(value)) == value
+    with pytest.raises(ConfigurationError, match=r"probes\[0\]\.probe\.risk"):
+        ls.dumps(value, "toml")
+
+
+def test_a_file_gets_the_component_of_the_distribution_it_names_or_none():
+    text = ls.dumps(experiment()).replace("landscape-hessian", "somebody-elses")
+    with pytest.raises(UnknownComponentError, match="somebody-elses:HessianSpectrum"):
+        ls.loads(text)
+
+
+def test_a_sweep_of_components_comes_back_equal_and_imports_nothing_untrusted():
+    sweep = ls.Sweep(
+        experiment(),
+        {
+            "walker": (ls.walkers.SGD(lr=0.1), ls.walkers.SGD(lr=0.2)),
+            "probes.1.every": np.arange(1, 3),
+            "name": ("a", None),
+        },
+    )
+    assert ls.loads(ls.dumps(sweep)) == sweep
+    hash(sweep)
+    with pytest.raises(ConfigurationError, match=r"sweep\.vary|TOML"):
+        ls.dumps(sweep, "toml")
+    tree = to_tree(ls.Sweep(experiment(), {"seed": (1,)}))
+    tree["sweep"]["vary"] = {"walker": [{"component": "import:os:path"}]}
+    with pytest.raises(ConfigurationError, match="trust=True"):
+        from_tree(tree)
+
+
+def test_numbers_of_numpy_are_written_as_pythons():
+    value = experiment(seed=np.int64(3), schedule=(ls.At(np.int64(2), {"lr": np.float32(0.5)}),))
+    assert ls.loads(ls.dumps(value)) == experiment(schedule=(ls.At(2, {"lr": 0.5}),)).replace(seed=3)
+
+
+def test_recipes_with_strange_names_become_stages_all_the_same():
+    tree = to_tree(experiment())["experiment"]
+    study = from_tree(
+        {"experiment": [tree | {"name": "a b!"}, tree | {"name": "a b!"}, tree | {"name": "é"}]}
+    )
+    assert [stage.name for stage in study.stages] == ["a-b", "a-b-2", "experiment-3"]
+
+
+def test_a_device_that_is_not_there_is_named():
+    with pytest.raises(ConfigurationError, match=r"device='warp'.*there is cpu"):
+        experiment(device="warp").landscapes()

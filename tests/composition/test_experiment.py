@@ -104,7 +104,7 @@ class Bomb(Probe):
 
 @pytest.mark.filterwarnings("ignore:This run cannot be replicated")
 @pytest.mark.parametrize("how", ["interrupt", "error"])
-@pytest.mark.parametrize("step", [0, 5, 8, 11])
+@pytest.mark.parametrize("step", [1, 5, 8, 11])
 def test_an_interrupted_run_is_readable_and_resumes_to_the_same_bits(small, tmp_path, step, how):
     whole = small.run()
     broken = evolve(small, probes=(*small.probes, ls.Every(1, Bomb(step, str(tmp_path / "fuse"), how))))
@@ -112,7 +112,7 @@ def test_an_interrupted_run_is_readable_and_resumes_to_the_same_bits(small, tmp_
         broken.run(store="broken", run_id="r")
     stopped = ls.open("broken/r", trust=True)
     assert stopped.status == ("interrupted" if how == "interrupt" else "failed")
-    assert set(stopped.metrics["step"] if len(stopped.metrics) else []) == set(range(step))
+    assert set(stopped.metrics["step"]) == set(range(step))
     resumed = stopped.resume()
     assert resumed.status == "complete"
     pd.testing.assert_frame_equal(resumed.metrics.drop(columns="bomb"), whole.metrics, check_exact=True)
@@ -232,12 +232,29 @@ class Enough(StopRule):
         return f"loss below {self.loss}" if losses and min(losses) < self.loss else None
 
 
+@frozen
+class After(StopRule):
+    """Stops at a step."""
+
+    step: int
+
+    def reason(self, rows):
+        return "enough" if rows and rows[-1]["step"] >= self.step else None
+
+
 @pytest.mark.filterwarnings("ignore:This run cannot be replicated")
 def test_a_stop_rule_ends_the_run_and_says_why(small):
     run = evolve(small, stop=(Enough(100.0),)).run()
     assert run.status == "stopped"
     assert run.directory.state["reason"] == "loss below 100.0"
     assert set(run.metrics["step"]) == {0}
+    assert ls.open(run.path, trust=True).resume().status == "stopped"
+    late = evolve(
+        small, stop=(Enough(100.0),), probes=(ls.Every(1, "Loss"), ls.Every(7, "GradientNorm")), snapshots=0
+    )
+    late = evolve(late, stop=(After(3),)).run()
+    assert late.metrics.set_index("step").loc[3, "gradient_norm"].notna().all()
+    assert [record.step for record in late.directory.snapshots()] == [3]
 
 
 @pytest.mark.parametrize(
@@ -308,3 +325,109 @@ def test_weights_from_a_file_start_every_worker(small, tmp_path):
     torch.save({"state_dict": landscape.layout.state_dict(theta)}, tmp_path / "start.pt")
     walk = evolve(small, start=ls.FromFile(str(tmp_path / "start.pt"))).walk()
     assert torch.equal(walk.positions, theta.expand(2, -1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"schedule": (ls.At(6, {"lrr": 0.1}),)}, ConfigurationError, r"schedule\[0\], step 6.*lrr"),
+        ({"probes": (ls.Every(1, "Loss", on="centr"),)}, ConfigurationError, "Did you mean 'centre'"),
+        ({"probes": (ls.probes.Loss(split="validation"),)}, ConfigurationError, "validation"),
+        ({"loss": "crossentropy"}, ConfigurationError, "cross_entropy"),
+        ({"start": ls.FromFile("nothing.pt")}, ls.errors.DataError, r"nothing\.pt"),
+        ({"start": ls.FromRun("nothing")}, RunError, "nothing"),
+    ],
+)
+def test_what_is_wrong_is_found_before_anything_is_written(small, tmp_path, changes, error, says):
+    with pytest.raises(error, match=says):
+        evolve(small, **changes).run(store="s")
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.filterwarnings("ignore:This run cannot be replicated")
+@pytest.mark.parametrize("every", [1, 4])
+def test_warm_starts_survive_a_pause_also_of_probes_that_only_ask_others(small, tmp_path, every):
+    def probes(*more):
+        return (ls.Every(1, "Loss"), ls.Every(every, ls.probes.GradientHessianOverlap(k=1)), *more)
+
+    whole = evolve(small, probes=probes()).run()
+    with pytest.raises(KeyboardInterrupt):
+        evolve(small, probes=probes(ls.Every(1, Bomb(10, str(tmp_path / "fuse"))))).run(store="s", run_id="r")
+    resumed = ls.open("s/r", trust=True).resume()
+    pd.testing.assert_frame_equal(resumed.metrics.drop(columns="bomb"), whole.metrics, check_exact=True)
+
+
+def test_warm_starts_reach_over_measurements_of_other_probes(small):
+    spectrum = ls.probes.HessianSpectrum(k=2)
+    alone = evolve(small, probes=(ls.Every(4, spectrum),)).run().metrics
+    mixed = evolve(small, probes=(ls.Every(4, spectrum), ls.Every(1, "Loss"))).run().metrics
+    mixed = mixed.dropna(subset=["hessian_products"]).reset_index(drop=True)
+    pd.testing.assert_frame_equal(mixed[alone.columns], alone, check_exact=True)
+
+
+class Drawing(torch.nn.Linear):
+    """A layer whose initialisation comes from the global generator, as torch's own does."""
+
+
+@frozen
+class Careless(ls.Model):
+    """A model that draws its weights from the global state."""
+
+    def build(self, example, generator):
+        return Drawing(example[0].shape[1], 10)
+
+
+@pytest.mark.filterwarnings("ignore:This run cannot be replicated")
+def test_a_model_that_draws_from_the_global_state_is_repeatable_and_changes_nothing(small):
+    import random
+
+    random.seed(1)
+    torch.manual_seed(1)
+    before = random.getstate(), torch.random.get_rng_state()
+    careless = evolve(small, model=Careless(), probes=("Loss",))
+    first = careless.run()
+    torch.manual_seed(2)
+    second = careless.run()
+    pd.testing.assert_frame_equal(first.metrics, second.metrics, check_exact=True)
+    torch.manual_seed(1)
+    assert random.getstate() == before[0]
+    assert torch.equal(torch.random.get_rng_state(), before[1])
+
+
+def test_changes_by_hand_are_replicated_as_a_schedule(small, monkeypatch):
+    answers = iter(["lr=0.01", ""])
+    monkeypatch.setattr("builtins.input", lambda *prompt: next(answers))
+    first = evolve(small, probes=("Loss",)).run(pause_at=[5])
+    second = first.replicate()
+    pd.testing.assert_frame_equal(first.metrics, second.metrics, check_exact=True)
+    assert second.provenance["replicates"] == first.id
+
+
+def test_a_run_starts_where_another_ended(small):
+    first = small.run(store="s", run_id="first")
+    ends = weights(first)
+    second = evolve(small, start=ls.FromRun("s/first", worker="centre")).walk()
+    assert torch.equal(second.positions, ends[(12, "centre")].expand(2, -1))
+    each = evolve(small, start=ls.FromRun("s/first", worker=None, step=8)).run()
+    assert torch.equal(weights(each)[(0, "1")], ends[(8, "1")])
+    assert each.provenance["start"]["step"] == 8
+    with pytest.raises(RunError, match=r"step 5.*0, 4, 8, 12"):
+        evolve(small, start=ls.FromRun("s/first", step=5)).walk()
+    other = evolve(small, model=ls.models.MLP(hidden=(6,)))
+    with pytest.raises(ls.errors.DataError):
+        evolve(other, start=ls.FromRun("s/first")).walk()
+
+
+def test_pre_training_takes_what_fits_and_reports_the_rest(small):
+    first = evolve(small, model=ls.models.MLP(hidden=(4,), outputs=12), steps=3, probes=())
+    with pytest.warns(UserWarning, match=r"Left at the model's own initialisation: layer2\.weight"):
+        run = evolve(small, start=ls.PreTrained(first)).run()
+    trained = first.walk()
+    for _ in trained.steps(3):
+        pass
+    layout, other = run.landscape().layout, trained.landscape.layout
+    begun = layout.split(weights(run)[(0, "1")])
+    assert torch.equal(begun["layer1.weight"], other.split(trained.positions[0])["layer1.weight"])
+    assert torch.equal(begun["layer2.weight"], layout.split(run.landscape().initial())["layer2.weight"])
+    assert "layer2.weight" in run.provenance["start"]["notes"][0]
+    assert ls.loads(ls.dumps(run.experiment)) == run.experiment

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
+import pandas as pd
 import pytest
 import torch
 
@@ -68,6 +72,51 @@ def test_a_recorder_goes_on_in_its_run_and_supersedes_what_is_done_again():
     assert list(metrics["step"]) == [0, 5, 10, 15, 20, 25, 30]
     assert metrics["loss"].tolist() == whole.metrics["loss"].tolist()
     assert metrics["distance_from_start"].tolist() == whole.metrics["distance_from_start"].tolist()
+    spectrum = ["hessian_eigenvalue_1", "hessian_products"]
+    pd.testing.assert_frame_equal(metrics[spectrum], whole.metrics[spectrum], check_exact=True)
+
+
+@pytest.mark.parametrize("options", [{"every": 4}, {"seed": 3}])
+def test_a_run_is_not_continued_with_another_recorder(options):
+    train(6, recorder(store="runs", run="mine"))[1].close()
+    with pytest.raises(RunError, match=next(iter(options))):
+        train(12, recorder(store="runs", run="mine", **options), start=6)
+
+
+def test_a_run_is_not_continued_on_other_data():
+    train(6, recorder(store="runs", run="mine"))[1].close()
+    make = recorder(store="runs", run="mine")
+    with pytest.raises(RunError, match="train data is no longer"):
+        train(12, lambda net, data: make(net, (data[0] + 1, data[1])), start=6)
+
+
+@pytest.mark.parametrize(
+    ("last", "status"),
+    [("pass", "complete"), ("1 / 0", "failed"), ("raise KeyboardInterrupt", "interrupted")],
+)
+def test_a_program_that_ends_without_closing_says_how_it_ended(tmp_path, last, status):
+    program = f"""if True:
+        import torch, landscape as ls
+        net = torch.nn.Linear(1, 1)
+        landscape = ls.Landscape(net, "mse", (torch.ones(3, 1), torch.ones(3, 1)))
+        watch = ls.Recorder(landscape, ["Loss"], store="runs", run="mine")
+        watch(0)
+        {last}
+    """
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, check=False)
+    assert ls.open(tmp_path / "runs" / "mine").status == status
+
+
+def test_a_loss_that_is_not_finite_does_not_end_the_training_it_is_measured_in():
+    net = torch.nn.Linear(1, 1)
+    watch = ls.Recorder(
+        ls.Landscape(net, "mse", (torch.ones(3, 1), torch.ones(3, 1))), ["Loss", "HessianSpectrum"], every=1
+    )
+    with torch.no_grad():
+        net.weight.fill_(float("nan"))
+    watch(0)
+    assert watch.metrics["loss"].isna().all()
+    assert "HessianSpectrum" in watch.metrics["warnings"][0]
 
 
 def test_an_error_in_the_loop_closes_the_run_as_failed():

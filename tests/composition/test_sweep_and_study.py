@@ -16,14 +16,15 @@ def test_a_sweep_runs_every_combination_and_lists_it(small):
     table = run.summary()
     assert list(table["status"]) == ["complete"] * 4
     assert list(table["walker.base.lr"]) == [0.1, 0.1, 0.2, 0.2]
-    assert ls.open(table["run"][2]).experiment.walker.base.lr == 0.2
+    assert ls.open(run.path / table["run"][2]).experiment.walker.base.lr == 0.2
 
 
 def test_a_member_that_fails_is_listed_and_the_others_go_on(small):
     sweep = ls.Sweep(small.replace(steps=3, probes=("Loss",)), {"walker.base.lr": (0.1, 1e38)})
     run = sweep.run(store="s")
     assert list(run.summary()["status"]) == ["complete", "failed"]
-    assert "NonFiniteLossError" in run.summary()["run"][1]
+    assert "NonFiniteLossError" in run.summary()["error"][1]
+    assert "Traceback" in (run.path / "logs" / "member-0001.txt").read_text()
     assert run.status == "failed"
 
 

@@ -8,7 +8,7 @@ from landscape.composition.measuring import measure
 from landscape.composition.recorder import Recorder
 from landscape.composition.run import Run, open_run
 from landscape.composition.schedules import At
-from landscape.composition.starts import Fresh, FromFile
+from landscape.composition.starts import Fresh, FromFile, FromRun, PreTrained
 from landscape.composition.study import Stage, Study
 from landscape.composition.sweep import Sweep
 from landscape.composition.walk import Walk
@@ -20,6 +20,8 @@ __all__ = [
     "Experiment",
     "Fresh",
     "FromFile",
+    "FromRun",
+    "PreTrained",
     "Recorder",
     "Run",
     "Stage",

@@ -1,4 +1,4 @@
-"""State dictionaries from files, without unpickling code."""
+"""State dictionaries: read from files without unpickling code, and put on a landscape."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from landscape.errors import DataError
+from landscape.errors import ConfigurationError, DataError, nearest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["read_checkpoint"]
+    from landscape.objective import Landscape
+
+__all__ = ["placed", "read_checkpoint", "transferred"]
 
 # Where training programs put the weights inside a larger checkpoint.
 _USUAL_KEYS = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
@@ -63,9 +65,94 @@ def _state_dict(content: Any) -> Mapping[str, Tensor] | None:
     if not isinstance(content, Mapping):
         return None
     if content and all(isinstance(value, torch.Tensor) for value in content.values()):
-        # Modules trained in DistributedDataParallel carry one more level in every name.
-        return {str(name).removeprefix("module."): value for name, value in content.items()}
+        names = [str(name) for name in content]
+        # Modules trained in DistributedDataParallel, or compiled, carry one more level in every name.
+        for prefix in ("module.", "_orig_mod."):
+            if all(name.startswith(prefix) for name in names):
+                names = [name.removeprefix(prefix) for name in names]
+        return dict(zip(names, content.values(), strict=True))
     for key in _USUAL_KEYS:
         if key in content and (found := _state_dict(content[key])) is not None:
             return found
     return None
+
+
+def placed(landscape: Landscape, state: Mapping[str, Tensor]) -> tuple[Landscape, Tensor]:
+    """Return the landscape whose buffers, and weights that stay, are those of a state dictionary; and theta.
+
+    Raises
+    ------
+    landscape.errors.DataError
+        If names or shapes are not the module's, or parameters that it keeps frozen differ from it.
+    """
+    import torch
+
+    parameters = dict(landscape.module.named_parameters(remove_duplicate=False))
+    buffers = dict(landscape.module.named_buffers(remove_duplicate=False))
+    strange = [name for name in state if name not in parameters and name not in buffers]
+    if strange:
+        raise DataError(
+            f"The state dictionary has {strange[0]!r} ({len(strange)} such names), which "
+            f"{type(landscape.module).__name__} does not: it belongs to another "
+            f"architecture.{nearest(strange[0], [*parameters, *buffers])}"
+        )
+    try:
+        weights = landscape.full_layout.flatten(state)
+        here = landscape.with_buffers({name: state[name] for name in buffers if name in state})
+    except ConfigurationError as error:
+        raise DataError(
+            f"The state dictionary does not fit {type(landscape.module).__name__}: {error}"
+        ) from error
+    for name, parameter in parameters.items():
+        if (
+            not parameter.requires_grad
+            and name in state
+            and not torch.equal(state[name].to(parameter), parameter)
+        ):
+            raise DataError(
+                f"The state dictionary has another {name!r} than the module, which keeps it frozen "
+                "(requires_grad=False). Load it into the module before making the landscape."
+            )
+    weights = weights.to(landscape.device, landscape.dtype)
+    if landscape.layout != landscape.full_layout:
+        here = here.with_rest(weights)
+    return here, here.extract(weights)
+
+
+def transferred(landscape: Landscape, state: Mapping[str, Tensor], theta: Tensor) -> tuple[Tensor, list[str]]:
+    """Take over what fits.
+
+    Parameters
+    ----------
+    landscape
+        Whose weights are wanted.
+    state
+        Weights of another network, by name.
+    theta
+        Weights that stay where nothing fits, shape (P,).
+
+    Returns
+    -------
+    theta, left
+        The weights, shape (P,), and a phrase for every parameter that was left as it was.
+
+    Raises
+    ------
+    landscape.errors.DataError
+        If nothing fits at all.
+    """
+    own = {name: part.clone() for name, part in landscape.layout.split(theta).items()}
+    left = []
+    for name, part in own.items():
+        if name not in state:
+            left.append(f"{name} (not there)")
+        elif state[name].shape != part.shape:
+            left.append(f"{name} ({tuple(state[name].shape)} there, {tuple(part.shape)} here)")
+        else:
+            part.copy_(state[name])
+    if len(left) == len(own):
+        raise DataError(
+            f"No parameter of {type(landscape.module).__name__} has its name and shape in the other network: "
+            f"{', '.join(left[:6])}."
+        )
+    return landscape.layout.flatten(own), left

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from landscape.composition.trees import META, plain, recipe_key, recipes, structure
+from landscape.composition.trees import plain, recipe_key, recipes, structure, unsayable
 from landscape.errors import ConfigurationError, nearest
 
-__all__ = ["dumps", "from_tree", "load", "loads", "replace_at", "save", "to_tree"]
+__all__ = ["dumps", "from_tree", "load", "loads", "save", "to_tree"]
 
 
 def to_tree(value: Any) -> dict[str, Any]:
@@ -69,11 +70,12 @@ def from_tree(tree: Mapping[str, Any], *, trust: bool = False) -> Any:
         return values[0][1]
     from landscape.composition.study import Stage, Study
 
-    stages = []
-    for position, (path, value) in enumerate(values):
-        stages.append(
-            Stage(name=getattr(value, "name", None) or f"{path.split('[')[0]}-{position + 1}", recipe=value)
-        )
+    stages: list[Stage] = []
+    for position, (path, value) in enumerate(values, start=1):
+        name = re.sub(r"[^A-Za-z0-9_-]+", "-", getattr(value, "name", None) or "").strip("-_")
+        if not name or name in {stage.name for stage in stages}:
+            name = f"{name or path.split('[')[0]}-{position}"
+        stages.append(Stage(name=name, recipe=value))
     return Study(stages=stages)
 
 
@@ -93,12 +95,17 @@ def dumps(value: Any, format: str = "json") -> str:
     if format == "toml":
         import tomli_w
 
+        missing = unsayable(value, recipe_key(type(value)) or "")
+        if missing:
+            raise ConfigurationError(
+                f"TOML cannot say None, which {', '.join(missing)} is, and leaving it out would mean the default; "
+                "write JSON."
+            )
         return tomli_w.dumps(_without_none(tree))
     raise ConfigurationError(f"format={format!r}: known formats are 'json' and 'toml'.")
 
 
 def _without_none(tree: Any) -> Any:
-    # TOML has no null. Every field that may be None has None as its default, so leaving it out says the same.
     if isinstance(tree, dict):
         return {key: _without_none(value) for key, value in tree.items() if value is not None}
     if isinstance(tree, list):
@@ -145,6 +152,8 @@ def load(path: str | Path, *, trust: bool = False) -> Any:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is not text in UTF-8 ({error}).") from error
     try:
         return loads(text, format, trust=trust)
     except ConfigurationError as error:
@@ -154,37 +163,8 @@ def load(path: str | Path, *, trust: bool = False) -> Any:
 def save(value: Any, path: str | Path) -> None:
     """Write an experiment, critical-point study, sweep or study to a ``.toml`` or ``.json`` file."""
     path = Path(path)
-    path.write_text(dumps(value, _format_of(path)), encoding="utf-8")
-
-
-def replace_at(tree: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """Return a copy of `tree` with the entry at a dotted path replaced.
-
-    ``walker.base.lr`` goes into tables, ``probes.0.every`` into lists.
-
-    Raises
-    ------
-    landscape.errors.ConfigurationError
-        If the path leads nowhere.
-    """
-    copy: dict[str, Any] = json.loads(json.dumps(tree))
-    parts = path.split(".")
-    place: Any = copy
-    for depth, part in enumerate(parts):
-        last = depth == len(parts) - 1
-        if isinstance(place, list) and part.isdigit() and int(part) < len(place):
-            key: Any = int(part)
-        elif isinstance(place, dict) and part in place:
-            key = part
-        else:
-            known = place if isinstance(place, dict) else []
-            known = [entry for entry in known if entry not in META]
-            raise ConfigurationError(
-                f"{path}: there is no {part!r} in {'.'.join(parts[:depth]) or 'the configuration'}"
-                f"{'; it has ' + ', '.join(known) if known else ''}.{nearest(part, known)}"
-            )
-        if last:
-            place[key] = plain(value)
-        else:
-            place = place[key]
-    return copy
+    text = dumps(value, _format_of(path))
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}.") from error

@@ -7,23 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from attrs import field, frozen
-from attrs.validators import gt, instance_of
 
-from landscape.composition.configuration import to_tree
+from landscape.composition.conduct import begin, conducted, reopened
 from landscape.composition.progress import stage
-from landscape.composition.provenance import gather
 from landscape.composition.run import Run
-from landscape.composition.running import default_store
+from landscape.errors import ConfigurationError
 from landscape.interfaces import Backend, PolynomialModel, Solver
-from landscape.plugins import RunHooks
-from landscape.randomness import derive_seed, torch_generator
-from landscape.store import RunStore
+from landscape.randomness import derive_seed, preserved_random_state, torch_generator
 from landscape.systems import ParametricFamily, PolynomialFamily, Solutions
+from landscape.validators import at_least, of_type, refuse, whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["CriticalPointStudy"]
+
+
+def _polynomial(instance: Any, attribute: Any, value: Any) -> None:
+    if not isinstance(value, PolynomialModel | PolynomialFamily):
+        refuse(
+            instance, attribute, value, "give a polynomial model, such as DeepLinear, or a PolynomialFamily."
+        )
 
 
 @frozen
@@ -44,10 +48,10 @@ class CriticalPointStudy:
         Stands in the report.
     """
 
-    model: PolynomialModel | PolynomialFamily
-    solver: Solver = field(validator=instance_of(Solver))
-    samples: int = field(default=100, kw_only=True, validator=[instance_of(int), gt(0)])
-    seed: int = field(default=0, kw_only=True, validator=instance_of(int))
+    model: PolynomialModel | PolynomialFamily = field(validator=_polynomial)
+    solver: Solver = field(validator=of_type(Solver))
+    samples: int = field(default=100, kw_only=True, validator=at_least(1))
+    seed: int = field(default=0, kw_only=True, validator=whole)
     name: str | None = field(default=None, kw_only=True)
 
     def family(self) -> ParametricFamily:
@@ -85,18 +89,20 @@ class CriticalPointStudy:
         from landscape.composition.shipping import run_on
 
         if backend is not None:
+            if run_id is not None:
+                raise ConfigurationError(
+                    "run_id is for runs in this process; leave it out where a backend runs."
+                )
             return run_on(backend, self, store)
         family = self.family()
         parameters = self.parameters(family)
-        directory = RunStore(default_store(store)).create(
-            to_tree(self), gather(self), kind="critical-points", run_id=run_id
-        )
-        return self._carry_out(Run(directory, recipe=self), family, parameters)
+        run = begin(self, "critical-points", store, run_id)
+        return self._carry_out(run, family, parameters)
 
     def resume(self, run: Run) -> Run:
         """Solve the samples that `run` is missing."""
         family = self.family()
-        return self._carry_out(Run(run.directory.reopen(), recipe=self), family, self.parameters(family))
+        return self._carry_out(reopened(run, self), family, self.parameters(family))
 
     def _carry_out(self, run: Run, family: ParametricFamily, parameters: NDArray[Any]) -> Run:
         import pandas as pd
@@ -104,26 +110,26 @@ class CriticalPointStudy:
         from landscape.composition.critical_points import real_points, sample_rows
 
         directory = run.directory
-        hooks = RunHooks(run)
-        hooks.started()
         found: dict[int, Solutions] = {
             int(metadata["sample"]): Solutions.from_arrays(arrays, metadata)
             for arrays, metadata in directory.solutions()
         }
         missing = [index for index in range(len(parameters)) if index not in found]
         generator = torch_generator(self.seed, "solver")
-        error: BaseException | None = None
-        try:
-            with stage(self.name or "Critical points", len(parameters), done=len(found)) as progress:
-                if missing:
-                    progress.note("solving a generic member, then every sample from it")
-                    solved = self.solver.solve_family(family, parameters[np.array(missing)], generator)
-                    for index, solutions in zip(missing, solved, strict=True):
-                        found[index] = solutions
-                        arrays, metadata = solutions.to_arrays()
-                        directory.write_solutions(index, arrays, metadata | {"sample": index})
-                        progress.note(f"{len(solutions.points)} solutions")
-                        progress.advance()
+        with (
+            conducted(run, lambda: f"{len(found)} of {len(parameters)} samples done"),
+            preserved_random_state(derive_seed(self.seed, "solver", "global")),
+            stage(self.name or "Critical points", len(parameters), done=len(found)) as progress,
+        ):
+            if missing:
+                progress.note("solving a generic member, then every sample from it")
+                solved = self.solver.solve_family(family, parameters[np.array(missing)], generator)
+                for index, solutions in zip(missing, solved, strict=True):
+                    found[index] = solutions
+                    arrays, metadata = solutions.to_arrays()
+                    directory.write_solutions(index, arrays, metadata | {"sample": index})
+                    progress.note(f"{len(solutions.points)} solutions")
+                    progress.advance()
             summary, real = [], []
             for index, solutions in sorted(found.items()):
                 row = sample_rows(family, parameters[index], solutions)
@@ -134,14 +140,4 @@ class CriticalPointStudy:
             directory.write_table("summary", pd.DataFrame(summary))
             directory.write_table("real_points", pd.DataFrame(real))
             directory.close("complete")
-        except KeyboardInterrupt as interrupt:
-            error = interrupt
-            directory.close("interrupted", f"{len(found)} of {len(parameters)} samples done")
-            raise
-        except BaseException as failure:
-            error = failure
-            directory.close("failed", f"{type(failure).__name__}: {failure}")
-            raise
-        finally:
-            hooks.finished(error)
         return run

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from attrs import field, frozen
-from attrs.validators import ge, instance_of, optional
 
 from landscape import plugins
 from landscape.errors import ConfigurationError
 from landscape.interfaces import PopulationProbe, Probe
+from landscape.validators import at_least, optional
 
 __all__ = ["Every", "schedule_probes"]
 
@@ -43,7 +43,7 @@ class Every:
         column.
     """
 
-    every: int | None = field(validator=optional([instance_of(int), ge(1)]))
+    every: int | None = field(validator=optional(at_least(1)))
     probe: Probe | PopulationProbe = field(converter=_probe)
     on: str = "all"
     label: str | None = None

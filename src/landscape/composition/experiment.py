@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import attrs
 from attrs import evolve, field, frozen
-from attrs.validators import ge, gt, in_, instance_of, optional
 
+from landscape.composition import starts
 from landscape.composition.best import Best
 from landscape.composition.every import Every, schedule_probes
 from landscape.composition.starts import Fresh
@@ -22,12 +23,13 @@ from landscape.interfaces import (
     StopRule,
     Walker,
 )
-from landscape.randomness import torch_generator
+from landscape.randomness import derive_seed, preserved_random_state, torch_generator
+from landscape.validators import at_least, of_type, one_of, optional, whole
 
 if TYPE_CHECKING:
     from os import PathLike
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from landscape.composition.run import Run
     from landscape.composition.walk import Walk
@@ -66,6 +68,26 @@ def _component(kind: type) -> Any:
                 )
 
     return check
+
+
+def _require_device(device: str) -> None:
+    """Raise unless torch can compute there.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        With what torch says, and what there is.
+    """
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        reason = str(error).splitlines()[0]
+        raise ConfigurationError(
+            f"device={device!r} cannot be used here ({reason}); there is {', '.join(there)}."
+        ) from error
 
 
 def _metric(instance: Any, attribute: Any, value: str | None) -> None:
@@ -120,14 +142,14 @@ class Experiment:
     model: Model = field(validator=_component(Model))
     dataset: Dataset = field(validator=_component(Dataset))
     walker: Walker = field(validator=_component(Walker))  # type: ignore[type-arg]
-    loss: str = field(default="cross_entropy", kw_only=True, validator=instance_of(str))
+    loss: str = field(default="cross_entropy", kw_only=True, validator=of_type(str, "the name of a loss"))
     start: Start = field(factory=Fresh, kw_only=True, validator=_component(Start))
     probes: tuple[Every, ...] = field(default=(), kw_only=True, converter=schedule_probes)
     projectors: tuple[Projector, ...] = field(
         default=(), kw_only=True, converter=_tuple, validator=_component(Projector)
     )
-    steps: int = field(default=1000, kw_only=True, validator=[instance_of(int), gt(0)])
-    snapshots: int | None = field(default=None, kw_only=True, validator=optional([instance_of(int), ge(0)]))
+    steps: int = field(default=1000, kw_only=True, validator=at_least(1))
+    snapshots: int | None = field(default=None, kw_only=True, validator=optional(at_least(0)))
     schedule: tuple[Schedule, ...] = field(
         default=(), kw_only=True, converter=_tuple, validator=_component(Schedule)
     )
@@ -135,12 +157,12 @@ class Experiment:
         default=(), kw_only=True, converter=_tuple, validator=_component(StopRule)
     )
     best: str | None = field(default=None, kw_only=True, validator=_metric)
-    seed: int = field(default=0, kw_only=True, validator=instance_of(int))
+    seed: int = field(default=0, kw_only=True, validator=whole)
     dtype: Literal["float32", "float64"] = field(
-        default="float32", kw_only=True, validator=in_(("float32", "float64"))
+        default="float32", kw_only=True, validator=one_of(("float32", "float64"))
     )
-    device: str = field(default="cpu", kw_only=True)
-    threads: int = field(default=1, kw_only=True, validator=[instance_of(int), gt(0)])
+    device: str = field(default="cpu", kw_only=True, validator=of_type(str))
+    threads: int = field(default=1, kw_only=True, validator=at_least(1))
     name: str | None = field(default=None, kw_only=True)
 
     @property
@@ -162,19 +184,25 @@ class Experiment:
 
         from landscape.objective import Landscape, as_data
 
-        loaded = {
-            name: as_data(data)
-            for name, data in self.dataset.load(torch_generator(self.seed, "dataset")).items()
-        }
+        _require_device(self.device)
+        with preserved_random_state(derive_seed(self.seed, "dataset", "global")):
+            splits = self.dataset.load(torch_generator(self.seed, "dataset"))
+        loaded = {name: as_data(data) for name, data in splits.items()}
         if "train" not in loaded:
             raise ConfigurationError(
                 f"dataset: {type(self.dataset).__name__} gave the splits {', '.join(loaded) or 'none'}; "
                 "one of them must be called 'train'."
             )
         train = loaded["train"]
-        module = self.model.build(_example(train), torch_generator(self.seed, "initialisation", 0))
+        module = self._build(train, 0)
         landscape = Landscape(module, self.loss, train, device=self.device, dtype=getattr(torch, self.dtype))
         return {name: landscape if name == "train" else landscape.on(data) for name, data in loaded.items()}
+
+    def _build(self, train: Data, index: int) -> nn.Module:
+        """Build the module of the `index`-th independent initialisation."""
+        # A model may draw from the global states by mistake: then it is repeatable all the same.
+        with preserved_random_state(derive_seed(self.seed, "initialisation", index, "global")):
+            return self.model.build(_example(train), torch_generator(self.seed, "initialisation", index))
 
     def walk(self, landscapes: Mapping[str, Landscape] | None = None) -> Walk:
         """Return the experiment's walk before its first step, to go through it by hand.
@@ -192,13 +220,11 @@ class Experiment:
         def draw(index: int) -> Tensor:
             if index == 0:
                 return landscape.initial()
-            module = self.model.build(
-                _example(landscape.data), torch_generator(self.seed, "initialisation", index)
-            )
+            module = self._build(landscape.data, index)
             return landscape.layout.vector(module).to(landscape.device, landscape.dtype)
 
-        start = self.start.positions(landscape, self.walker.workers, draw)
-        return Walk(landscape, self.walker, seed=self.seed, start=start, splits=landscapes)
+        place, start = self.start.begin(landscape, self.walker.workers, draw)
+        return Walk(place, self.walker, seed=self.seed, start=start, splits=landscapes)
 
     def run(
         self,
@@ -236,10 +262,19 @@ class Experiment:
         from landscape.composition.running import run_experiment
         from landscape.composition.shipping import run_on
 
+        pause_at = tuple(pause_at)
         if backend is not None:
+            if run_id is not None or pause_at:
+                raise ConfigurationError(
+                    "run_id and pause_at are for runs in this process; leave them out where a backend runs."
+                )
             return run_on(backend, self, store)
-        return run_experiment(self, store, run_id=run_id, pause_at=tuple(pause_at))
+        return run_experiment(self, store, run_id=run_id, pause_at=pause_at)
 
     def replace(self, **changes: Any) -> Experiment:
         """Return the same experiment with some fields changed."""
         return evolve(self, **changes)
+
+
+# A start may hold an experiment, and an experiment holds a start: this annotation can be resolved only now.
+attrs.resolve_types(starts.PreTrained, {"ClassVar": ClassVar} | vars(starts) | {"Experiment": Experiment})

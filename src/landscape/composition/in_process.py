@@ -18,11 +18,11 @@ class InProcess(Backend):
 
     def map(self, tasks: Iterable[Task]) -> Iterator[Receipt | Failure]:
         """Run each task; an error becomes a :class:`~landscape.interfaces.Failure` and the next one is run."""
-        from landscape.composition.configuration import from_tree
+        from landscape.composition.shipping import carry_out_task
 
         for task in tasks:
             try:
-                run = from_tree(task.configuration, trust=task.trust).run(store=task.store)
+                run = carry_out_task(task)
             except Exception as error:
                 yield Failure(task.key, f"{type(error).__name__}: {error}", traceback.format_exc())
             else:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from landscape.composition.checkpoints import read_checkpoint
+from landscape.composition.checkpoints import placed, read_checkpoint
 from landscape.composition.every import schedule_probes
 from landscape.composition.probing import Prober, rows_of
 from landscape.composition.progress import stage
-from landscape.errors import ConfigurationError, DataError, nearest
+from landscape.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,48 +119,6 @@ def _places(at: Any) -> list[Any]:
     return [at]
 
 
-def _placed(landscape: Landscape, state: Mapping[str, Tensor]) -> tuple[Landscape, Tensor]:
-    """Return the landscape whose buffers, and weights that stay, are those of a state dictionary; and theta.
-
-    Raises
-    ------
-    landscape.errors.DataError
-        If names or shapes are not the module's, or parameters that it keeps frozen differ from it.
-    """
-    import torch
-
-    parameters = dict(landscape.module.named_parameters(remove_duplicate=False))
-    buffers = dict(landscape.module.named_buffers(remove_duplicate=False))
-    strange = [name for name in state if name not in parameters and name not in buffers]
-    if strange:
-        raise DataError(
-            f"The state dictionary has {strange[0]!r} ({len(strange)} such names), which "
-            f"{type(landscape.module).__name__} does not: it belongs to another "
-            f"architecture.{nearest(strange[0], [*parameters, *buffers])}"
-        )
-    try:
-        weights = landscape.full_layout.flatten(state)
-        here = landscape.with_buffers({name: state[name] for name in buffers if name in state})
-    except ConfigurationError as error:
-        raise DataError(
-            f"The state dictionary does not fit {type(landscape.module).__name__}: {error}"
-        ) from error
-    for name, parameter in parameters.items():
-        if (
-            not parameter.requires_grad
-            and name in state
-            and not torch.equal(state[name].to(parameter), parameter)
-        ):
-            raise DataError(
-                f"The state dictionary has another {name!r} than the module, which keeps it frozen "
-                "(requires_grad=False). Load it into the module before making the landscape."
-            )
-    weights = weights.to(landscape.device, landscape.dtype)
-    if landscape.layout != landscape.full_layout:
-        here = here.with_rest(weights)
-    return here, here.extract(weights)
-
-
 def _resolve(landscape: Landscape, place: Any) -> tuple[Landscape, Tensor]:
     """Return the landscape (weights that stay, and buffers, taken from `place`) and the point on it."""
     import torch
@@ -178,7 +136,7 @@ def _resolve(landscape: Landscape, place: Any) -> tuple[Landscape, Tensor]:
     if isinstance(place, str | os.PathLike):
         place = read_checkpoint(Path(place))
     if isinstance(place, Mapping):
-        return _placed(landscape, place)
+        return placed(landscape, place)
     raise ConfigurationError(
         f"at: {type(place).__name__} is none of a vector, a state dictionary, a module, and the path of a checkpoint."
     )

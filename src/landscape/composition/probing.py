@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import field, frozen
 
 from landscape.composition.every import Every
-from landscape.errors import ConfigurationError
+from landscape.errors import ConfigurationError, NonFiniteLossError, nearest
 from landscape.interfaces import Measurement, PopulationProbe, Probe
 
 if TYPE_CHECKING:
@@ -47,10 +47,42 @@ class Prober:
         """Return the probes that measure at `step`; all of them at the last one."""
         return tuple(probe for probe in self.probes if last or probe.due(step, self.default))
 
+    def check(self, population: Population) -> None:
+        """Raise unless every probe measures on some point of `population`.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            For a label that no point has.
+        """
+        labels = {point.worker for point in population.points}
+        for scheduled in self.probes:
+            if scheduled.on not in ("all", "workers") and scheduled.on not in labels:
+                raise ConfigurationError(
+                    f"probes: Every({scheduled.every}, ..., on={scheduled.on!r}) names no point of this walk; it has "
+                    f"{', '.join(sorted(labels))}.{nearest(scheduled.on, labels)}"
+                )
+
     def measure(
-        self, population: Population, due: Sequence[Every], note: Callable[[str], None] = lambda text: None
+        self,
+        population: Population,
+        due: Sequence[Every],
+        note: Callable[[str], None] = lambda text: None,
+        *,
+        tolerant: bool = False,
     ) -> list[Found]:
-        """Measure `due` on the points of `population` that each of them covers."""
+        """Measure `due` on the points of `population` that each of them covers.
+
+        Parameters
+        ----------
+        population, due
+            What to measure, and by which probes.
+        note
+            Told what is being done.
+        tolerant
+            Whether a probe that cannot measure where the loss is not finite leaves a warning in place of its
+            numbers, as inside somebody's own training, which a measurement must not end.
+        """
         found = []
         for point in population.points:
             used = False
@@ -58,53 +90,60 @@ class Prober:
                 probe = scheduled.probe
                 if isinstance(probe, Probe) and scheduled.covers(point.worker):
                     note(f"{type(probe).__name__} on {_spoken(point.worker)}")
-                    found.append(Found(population.step, point.worker, scheduled, point.measure(probe)))
+                    try:
+                        measurement = point.measure(probe)
+                    except NonFiniteLossError as error:
+                        if not tolerant:
+                            raise
+                        measurement = Measurement(warnings=(str(error),))
+                    found.append(Found(population.step, point.worker, scheduled, measurement))
                     used = True
             if used:
                 point.forget()
+                point.inherit(self.previous.get(point.worker))
                 self.previous[point.worker] = point
         for scheduled in due:
             probe = scheduled.probe
             if isinstance(probe, PopulationProbe):
                 note(f"{type(probe).__name__} on the population")
                 found.append(Found(population.step, POPULATION, scheduled, population.measure(probe)))
-        labels = {point.worker for point in population.points}
-        for scheduled in due:
-            if scheduled.on not in ("all", "workers") and scheduled.on not in labels:
-                raise ConfigurationError(
-                    f"probes: Every(..., on={scheduled.on!r}) names no point of this walk; it has "
-                    f"{', '.join(sorted(labels))}."
-                )
         return found
 
     # -- warm starts survive a pause ----------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, Any]:
         """Return what the next measurement starts from, as containers of plain values and tensors."""
-        kept: dict[str, Any] = {}
-        for worker, point in self.previous.items():
-            carried = {
-                str(index): dict(measurement.carry)
-                for index, scheduled in enumerate(self.probes)
-                if isinstance(scheduled.probe, Probe)
-                and (measurement := point.measured(scheduled.probe)) is not None
-                and measurement.carry
+        return {
+            worker: {
+                "step": point.step,
+                "theta": point.theta,
+                "carry": {
+                    probe: dict(measurement.carry)
+                    for probe, measurement in point.measurements.items()
+                    if measurement.carry
+                },
             }
-            if carried:
-                kept[worker] = {"step": point.step, "theta": point.theta, "carry": carried}
-        return kept
+            for worker, point in self.previous.items()
+        }
 
     def restore(self, snapshot: Mapping[str, Any], population: Population) -> None:
         """Go back to what :meth:`snapshot` returned; `population` says on which landscape."""
         from landscape.objective import Point
 
         self.previous = {}
+        now = population.by_worker()
         for worker, kept in snapshot.items():
-            point = Point(population.landscape, kept["theta"], step=kept["step"], worker=worker)
-            for index, carry in kept["carry"].items():
-                probe = self.probes[int(index)].probe
-                if isinstance(probe, Probe):
-                    point.record(probe, Measurement(carry=carry))
+            point = Point(
+                population.landscape,
+                kept["theta"],
+                step=kept["step"],
+                worker=worker,
+                initial=now[worker].initial,
+                seed=population.seed,
+                splits=now[worker].splits,
+            )
+            for probe, carry in kept["carry"].items():
+                point.record(probe, Measurement(carry=carry))
             self.previous[worker] = point
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import atexit
 import os
+import sys
 import warnings
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
+from landscape.composition.conduct import default_store, refuse_unless_same_data
 from landscape.composition.every import schedule_probes
 from landscape.composition.probing import Prober
 from landscape.composition.provenance import gather
 from landscape.composition.run import Run
-from landscape.composition.running import ENGINE, default_store, record_measurements
+from landscape.composition.running import ENGINE, record_measurements
 from landscape.composition.trees import plain
 from landscape.errors import ConfigurationError, RunError
 from landscape.plugins import RunHooks
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from landscape.objective import Landscape
+    from landscape.composition.every import Every
+    from landscape.objective import Landscape, Population
+    from landscape.store import RunDirectory
 
 __all__ = ["Recorder"]
 
@@ -80,7 +84,7 @@ class Recorder:
     ) -> None:
         from landscape.objective import Landscape
 
-        if every < 1:
+        if type(every) is not int or every < 1:
             raise ConfigurationError(f"every={every!r}: give a whole number of steps, at least 1.")
         if run is not None and store is None:
             raise ConfigurationError(
@@ -106,21 +110,13 @@ class Recorder:
 
     def _open(self, store: str | os.PathLike[str], name: str | None) -> None:
         runs = RunStore(default_store(store))
+        data = {name: split.data.fingerprint() for name, split in self.splits.items()}
         if name is not None and runs.contains(name):
-            directory = runs.open(name)
-            if directory.kind != "recorder":
-                raise RunError(f"{directory.path} is a run of kind {directory.kind!r}, not of a recorder.")
-            size = directory.configuration["recorder"]["size"]
-            if size != self.landscape.size:
-                raise RunError(
-                    f"{directory.path} was recorded on {size} parameters; this landscape has {self.landscape.size}."
-                )
-            directory = directory.reopen()
-            self._continued = True
+            directory = self._continued_directory(runs.open(name), data)
         else:
             provenance = gather(
                 [entry.probe for entry in self.probes],
-                data={name: split.data.fingerprint() for name, split in self.splits.items()},
+                data=data,
                 engine=ENGINE,
                 device=str(self.landscape.device),
                 obstacles=["it was recorded inside a program of its own."],
@@ -129,7 +125,33 @@ class Recorder:
         self.run = Run(directory, landscapes=self.splits)
         self._hooks = RunHooks(self.run)
         self._hooks.started()
-        atexit.register(self.close)
+        # Closes the run when the program ends, or when nobody holds the recorder any more.
+        self._finalizer = weakref.finalize(self, _close_as_the_program_ends, directory, self._hooks)
+
+    def _continued_directory(self, directory: RunDirectory, data: Mapping[str, str]) -> RunDirectory:
+        """Return the directory open for writing, once it is certain that the recording belongs in it.
+
+        Raises
+        ------
+        landscape.errors.RunError
+            If it is of another kind, landscape, data, or set of probes.
+        """
+        if directory.kind != "recorder":
+            raise RunError(f"{directory.path} is a run of kind {directory.kind!r}, not of a recorder.")
+        before, now = directory.configuration["recorder"], self._configuration()["recorder"]
+        if before["size"] != now["size"]:
+            raise RunError(
+                f"{directory.path} was recorded on {before['size']} parameters; this landscape has {now['size']}."
+            )
+        for key in now:
+            if before[key] != now[key]:
+                raise RunError(
+                    f"{directory.path} was recorded with {key} = {before[key]}; this recorder has {now[key]}. "
+                    "Record under another name, or with what it had."
+                )
+        refuse_unless_same_data(Run(directory), data, "going on")
+        self._continued = True
+        return directory.reopen()
 
     def _configuration(self) -> dict[str, Any]:
         return {
@@ -155,17 +177,18 @@ class Recorder:
                 f"Recorder called with step {step} after step {self._last}; steps must rise. "
                 "For another training, make another Recorder."
             )
+        first = self._last is None
         if self._last is None:
             self._begin(step)
+        elif self._hooks is not None:
+            # That this step has come means that the update of the one before was made.
+            self._hooks.step(self._last)
         self._last = step
         due = self._prober.due(step)
         if due:
             self._measure(step, due)
-        if self.run is not None:
-            if step % self.every == 0:
-                self._write_snapshot(step)
-            assert self._hooks is not None
-            self._hooks.step(step)
+        if self.run is not None and (first or step % self.every == 0):
+            self._write_snapshot(step)
 
     def _begin(self, step: int) -> None:
         theta = self.landscape.initial()
@@ -173,24 +196,27 @@ class Recorder:
         if self._continued:
             assert self.run is not None
             directory = self.run.directory
-            template: dict[str, Any] = {"initial": theta, "last": 0}
-            found = directory.latest_resume(template, before=step)
-            if found is None:
+            earlier = [snapshot for snapshot in directory.snapshots() if snapshot.step < step]
+            if not earlier:
                 warnings.warn(
                     f"{directory.path} holds nothing recorded before step {step}; distances are measured from here.",
                     UserWarning,
                     stacklevel=3,
                 )
             else:
-                self._initial = found[1]["initial"]
+                self._initial = earlier[0].weights("0").to(theta)
+            template: dict[str, Any] = {"prober": self._prober.snapshot()}
+            found = directory.latest_resume(template, before=step)
+            if found is not None:
+                self._prober.restore(found[1]["prober"], self._population(step))
             directory.begin_attempt(step - 1)
             self._rows = directory.rows()
 
-    def _measure(self, step: int, due: Any) -> None:
+    def _population(self, step: int) -> Population:
         from landscape.objective import Population
 
         assert self._initial is not None
-        population = Population(
+        return Population(
             self.landscape,
             self.landscape.initial()[None],
             step=step,
@@ -199,7 +225,9 @@ class Recorder:
             splits={name: split.data for name, split in self.splits.items()},
             previous=self._prober.previous,
         )
-        found = self._prober.measure(population, due)
+
+    def _measure(self, step: int, due: Sequence[Every]) -> None:
+        found = self._prober.measure(self._population(step), due, tolerant=True)
         directory = self.run.directory if self.run is not None else None
         self._rows += record_measurements(directory, self._hooks, found)
 
@@ -213,7 +241,7 @@ class Recorder:
             buffers=self.landscape.buffers(),
             layout=self.landscape.layout,
         )
-        directory.write_resume(step, {"initial": self._initial, "last": step})
+        directory.write_resume(step, {"prober": self._prober.snapshot()})
         self._hooks.snapshot(step, path)
 
     @property
@@ -224,23 +252,49 @@ class Recorder:
         return pd.DataFrame(self._rows)
 
     def close(self) -> None:
-        """Close the run on disk; without a store there is nothing to do. Called at exit at the latest."""
+        """Close the run on disk; without a store there is nothing to do.
+
+        Called when the program ends at the latest; a program that ends with an error closes it as failed.
+        """
+        self._close("complete", None, None)
+
+    def _close(
+        self,
+        status: Literal["complete", "failed", "interrupted"],
+        reason: str | None,
+        error: BaseException | None,
+    ) -> None:
         if self.run is not None and self.run.directory.writable:
             assert self._hooks is not None
-            self.run.directory.close("complete")
-            self._hooks.finished(None)
-            atexit.unregister(self.close)
+            self._finalizer.detach()
+            if self._last is not None:
+                self._hooks.step(self._last)
+            self.run.directory.close(status, reason)
+            self._hooks.finished(error)
 
     def __enter__(self) -> Recorder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is not None and self.run is not None and self.run.directory.writable:
-            assert self._hooks is not None
-            interrupted = isinstance(error, KeyboardInterrupt)
-            self.run.directory.close(
-                "interrupted" if interrupted else "failed", f"{type(error).__name__}: {error}"
-            )
-            self._hooks.finished(error)
-            atexit.unregister(self.close)
-        self.close()
+        if error is None:
+            self.close()
+        else:
+            self._close(*_ended_by(error), error)
+
+
+def _ended_by(error: BaseException) -> tuple[Literal["failed", "interrupted"], str]:
+    status: Literal["failed", "interrupted"] = (
+        "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+    )
+    return status, f"{type(error).__name__}: {error}"
+
+
+def _close_as_the_program_ends(directory: RunDirectory, hooks: RunHooks) -> None:
+    # The interpreter leaves the error that ended the program here; there is none where it ended well.
+    error = getattr(sys, "last_value", None)
+    if directory.writable:
+        if error is None:
+            directory.close("complete")
+        else:
+            directory.close(*_ended_by(error))
+        hooks.finished(error)

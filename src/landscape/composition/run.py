@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from landscape.composition.configuration import from_tree
 from landscape.errors import ConfigurationError, RunError
-from landscape.randomness import torch_generator
+from landscape.randomness import derive_seed, preserved_random_state, torch_generator
 
 if TYPE_CHECKING:
     import numpy as np
@@ -210,7 +210,17 @@ class Run:
     def splits(self) -> Mapping[str, Landscape]:
         """Return the landscapes of all splits of the data, built anew from the recipe if need be."""
         if self._landscapes is None:
-            self._landscapes = self.experiment.landscapes()
+            landscapes = self.experiment.landscapes()
+            snapshots = self.directory.snapshots()
+            buffers = snapshots[-1].buffers() if snapshots else {}
+            if buffers:
+                landscapes = {name: split.with_buffers(buffers) for name, split in landscapes.items()}
+            self._landscapes = landscapes
+        return self._landscapes
+
+    @property
+    def built_landscapes(self) -> Mapping[str, Landscape] | None:
+        """The landscapes if they were built already, else None."""
         return self._landscapes
 
     def landscape(self, split: str = "train") -> Landscape:
@@ -252,8 +262,9 @@ class Run:
         key = (repr(projector), part)
         if key not in self._projections:
             seed = self.experiment.seed if self.kind == "experiment" else 0
-            generator = torch_generator(seed, "projector", repr(projector))
-            self._projections[key] = projector.fit(self.span(part), generator)
+            label = ("projector", repr(projector))
+            with preserved_random_state(derive_seed(seed, *label, "global")):
+                self._projections[key] = projector.fit(self.span(part), torch_generator(seed, *label))
         return self._projections[key]
 
     def path_table(self, projector: Projector) -> pd.DataFrame:
@@ -271,7 +282,7 @@ class Run:
     def report(self) -> Path:
         """Write ``report.html``, one self-contained page, and return its path."""
         from landscape import report
-        from landscape.composition.running import torch_threads
+        from landscape.composition.conduct import torch_threads
 
         with torch_threads(self._threads()):
             return report.write(self)
@@ -286,14 +297,16 @@ class Run:
         return max((int(count) for count in recorded if count), default=torch.get_num_threads())
 
     def resume(self, **options: Any) -> Run:
-        """Go on where the run stopped; a complete run is returned as it is.
+        """Go on where the run was interrupted or failed.
+
+        A run that is complete, or that a stop rule ended, is returned as it is.
 
         Raises
         ------
         landscape.errors.RunError
             If another process is at work on it, or it cannot be resumed.
         """
-        if self.status == "complete":
+        if self.status in ("complete", "stopped"):
             return self
         if self.kind == "experiment":
             from landscape.composition.running import resume_experiment
@@ -318,7 +331,21 @@ class Run:
         if obstacles and not self._trust:
             raise RunError(f"{self.path} cannot be replicated: {' '.join(obstacles)}")
         recipe = from_tree(self.configuration, trust=self._trust)
-        return recipe.run(store=store if store is not None else self.path.parent)  # type: ignore[no-any-return]
+        place = store if store is not None else self.path.parent
+        if self.kind != "experiment":
+            return recipe.run(store=place)  # type: ignore[no-any-return]
+        from landscape.composition.conduct import refuse_unless_same_data
+        from landscape.composition.running import run_experiment
+        from landscape.composition.schedules import At
+
+        # What somebody changed by hand while it ran becomes a schedule.
+        by_hand = tuple(At(step, values) for step, values in self.directory.changes_by_hand())
+        return run_experiment(
+            recipe.replace(schedule=(*recipe.schedule, *by_hand)),
+            place,
+            facts={"replicates": self.id},
+            fingerprints=lambda found: refuse_unless_same_data(self, found, "replicating"),
+        )
 
 
 def open_run(path: str | os.PathLike[str], *, trust: bool = False) -> Run:
@@ -336,7 +363,7 @@ def open_run(path: str | os.PathLike[str], *, trust: bool = False) -> Run:
     landscape.errors.RunError
         If there is no such run.
     """
-    from landscape.composition.running import default_store
+    from landscape.composition.conduct import default_store
     from landscape.store import RunStore
 
     place = Path(path)

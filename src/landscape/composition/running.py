@@ -5,48 +5,35 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from landscape.composition.best import Best
-from landscape.composition.configuration import to_tree
-from landscape.composition.probing import Prober, rows_of
+from landscape.composition.conduct import (
+    begin,
+    conducted,
+    refuse_unless_same_data,
+    reopened,
+    torch_threads,
+)
+from landscape.composition.every import Every
+from landscape.composition.probing import Found, Prober, rows_of
 from landscape.composition.progress import Stage, stage
-from landscape.composition.provenance import gather
 from landscape.composition.run import Run
 from landscape.composition.trees import plain
+from landscape.composition.walk import Walk
 from landscape.errors import ConfigurationError, NonFiniteLossError, RunError
-from landscape.plugins import RunHooks
-from landscape.store import RunStore
 
 if TYPE_CHECKING:
     from landscape.composition.experiment import Experiment
-    from landscape.composition.walk import Walk
+    from landscape.objective import Landscape
+    from landscape.plugins import RunHooks
     from landscape.store import RunDirectory
 
-__all__ = ["default_store", "record_measurements", "resume_experiment", "run_experiment"]
+__all__ = ["record_measurements", "resume_experiment", "run_experiment"]
 
 ENGINE = "loop"
-
-
-def default_store(store: str | os.PathLike[str] | None) -> Path:
-    """Return the directory of runs: the one given, else ``LANDSCAPE_STORE``, else ``runs``."""
-    return Path(store if store is not None else os.environ.get("LANDSCAPE_STORE") or "runs")
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Compute with `count` threads while the context lasts."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def run_experiment(
@@ -55,33 +42,58 @@ def run_experiment(
     *,
     run_id: str | None = None,
     pause_at: Sequence[int] = (),
+    facts: Mapping[str, Any] | None = None,
+    fingerprints: Callable[[Mapping[str, str]], None] = lambda found: None,
 ) -> Run:
-    """Carry out `experiment` in this process; see :meth:`landscape.Experiment.run`."""
+    """Carry out `experiment` in this process; see :meth:`landscape.Experiment.run`.
+
+    Everything that can be found wrong at once is found before the run's directory is made: the first
+    measurement, too, is taken before.
+
+    Parameters
+    ----------
+    experiment, store, run_id, pause_at
+        See :meth:`landscape.Experiment.run`.
+    facts
+        Further entries of the provenance.
+    fingerprints
+        Called with the fingerprints of the data, by split, before any work; may refuse them.
+    """
     with torch_threads(experiment.threads):
         landscapes = experiment.landscapes()
-        walk = experiment.walk(landscapes)
-        provenance = gather(
+        data = {name: landscape.data.fingerprint() for name, landscape in landscapes.items()}
+        fingerprints(data)
+        walk, notes = _begun(experiment, landscapes)
+        prober = _prober(experiment)
+        _check_changes(experiment, walk)
+        prober.check(walk.population())
+        with stage("Measuring the start", 1) as progress:
+            first = prober.measure(walk.population(), prober.due(0), progress.note)
+            progress.advance()
+        run = begin(
             experiment,
-            data={name: landscape.data.fingerprint() for name, landscape in landscapes.items()},
+            "experiment",
+            store,
+            run_id,
+            space=_bytes_of_snapshots(experiment, walk),
+            landscapes=landscapes,
+            facts=dict(facts or {}) | _facts_of_start(experiment, notes),
+            data=data,
             engine=ENGINE,
             device=experiment.device,
             threads=experiment.threads,
         )
-        runs = RunStore(default_store(store))
-        runs.ensure_space(_bytes_of_snapshots(experiment, walk))
-        directory = runs.create(to_tree(experiment), provenance, kind="experiment", run_id=run_id)
-        run = Run(directory, landscapes=landscapes, recipe=experiment)
-        _announce(provenance)
-        return _carry_out(experiment, walk, run, pause_at, recorded=False)
+        return _carry_out(experiment, walk, run, pause_at, prober, Best.parse(experiment.best), first)
 
 
 def resume_experiment(run: Run, *, pause_at: Sequence[int] = ()) -> Run:
-    """Go on with an experiment that stopped before its last step.
+    """Go on with an experiment that was interrupted or failed before its last step.
 
     Raises
     ------
     landscape.errors.RunError
-        If it was computed by an engine that this version does not have.
+        If it was computed by an engine that this version does not have, on other data, or another process is
+        at work on it.
     """
     experiment = run.experiment
     engine = run.provenance.get("engine")
@@ -89,27 +101,79 @@ def resume_experiment(run: Run, *, pause_at: Sequence[int] = ()) -> Run:
         raise RunError(f"{run.path} was computed by the engine {engine!r}; this version has {ENGINE!r}.")
     with torch_threads(experiment.threads):
         landscapes = experiment.landscapes()
-        for name, fingerprint in run.provenance.get("data", {}).items():
-            if landscapes[name].data.fingerprint() != fingerprint:
-                raise RunError(
-                    f"{run.path}: the {name} data is no longer what the run was started on; resuming would mix "
-                    "two data sets. Start a new run, or bring the old data back."
-                )
-        walk = experiment.walk(landscapes)
-        prober = _prober(experiment)
-        directory = run.directory.reopen()
-        run = Run(directory, landscapes=landscapes, recipe=experiment)
-        best = Best.parse(experiment.best)
+        data = {name: landscape.data.fingerprint() for name, landscape in landscapes.items()}
+        refuse_unless_same_data(run, data, "resuming")
+        prober, best = _prober(experiment), Best.parse(experiment.best)
+        snapshots = run.directory.snapshots()
+        if snapshots:
+            # Where it began is recorded; the start itself, a file say, need not be there any more.
+            buffers = snapshots[-1].buffers()
+            place = landscapes["train"].with_buffers(buffers) if buffers else landscapes["train"]
+            start = place.initial().expand(experiment.walker.workers, -1)
+            walk = Walk(place, experiment.walker, seed=experiment.seed, start=start, splits=landscapes)
+        else:
+            walk, _ = _begun(experiment, landscapes)
+        run = reopened(
+            Run(run.directory, landscapes=landscapes, recipe=experiment),
+            experiment,
+            data=data,
+            engine=ENGINE,
+            device=experiment.device,
+            threads=experiment.threads,
+        )
         template: dict[str, Any] = {"walk": walk.snapshot(), "prober": prober.snapshot(), "best": best}
-        found = directory.latest_resume(template)
+        found = run.directory.latest_resume(template)
         if found is None:
-            directory.begin_attempt(-1)
-            return _carry_out(experiment, walk, run, pause_at, recorded=False)
+            run.directory.begin_attempt(-1)
+            walk, _ = _begun(experiment, landscapes)
+            first = prober.measure(walk.population(), prober.due(0))
+            return _carry_out(experiment, walk, run, pause_at, prober, best, first)
         step, state = found
         walk.restore(state["walk"])
         prober.restore(state["prober"], walk.population())
-        directory.begin_attempt(step)
-        return _carry_out(experiment, walk, run, pause_at, recorded=True, prober=prober, best=state["best"])
+        run.directory.begin_attempt(step)
+        return _carry_out(experiment, walk, run, pause_at, prober, state["best"], None)
+
+
+def _begun(experiment: Experiment, landscapes: Mapping[str, Landscape]) -> tuple[Walk, list[str]]:
+    """Return the walk before its first step, and what its start had to say."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        walk = experiment.walk(landscapes)
+    for warning in caught:
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return walk, [str(warning.message) for warning in caught]
+
+
+def _facts_of_start(experiment: Experiment, notes: Sequence[str]) -> dict[str, Any]:
+    facts = dict(experiment.start.facts()) | ({"notes": list(notes)} if notes else {})
+    return {"start": facts} if facts else {}
+
+
+# A schedule that changes something at every step is tried out at this many of them.
+_TRIED_CHANGES = 1000
+
+
+def _check_changes(experiment: Experiment, walk: Walk) -> None:
+    """Try the schedules on the walk's state, so that a wrong one does not end a run after hours.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        For a hyper-parameter that the walker does not have, or a value that it does not take.
+    """
+    for number, schedule in enumerate(experiment.schedule):
+        tried = 0
+        for step in range(experiment.steps + 1):
+            values = schedule.changes(step)
+            if values:
+                try:
+                    walk.walker.adjust(walk.state, **values)
+                except ConfigurationError as error:
+                    raise ConfigurationError(f"schedule[{number}], step {step}: {error}") from error
+                tried += 1
+                if tried == _TRIED_CHANGES:
+                    break
 
 
 def _prober(experiment: Experiment) -> Prober:
@@ -122,15 +186,6 @@ def _bytes_of_snapshots(experiment: Experiment, walk: Walk) -> int:
     points = len(walk.initial)
     # Two resumable states hold the walker's own memory too; three vectors a worker covers Adam.
     return walk.landscape.size * walk.positions.element_size() * points * (count + 2 * 4)
-
-
-def _announce(provenance: Mapping[str, Any]) -> None:
-    import warnings
-
-    for obstacle in provenance.get("obstacles", ()):
-        warnings.warn(
-            f"This run cannot be replicated from its own files: {obstacle}", UserWarning, stacklevel=4
-        )
 
 
 def record_measurements(
@@ -158,35 +213,15 @@ def _carry_out(
     walk: Walk,
     run: Run,
     pause_at: Sequence[int],
-    *,
-    recorded: bool,
-    prober: Prober | None = None,
-    best: Best | None = None,
+    prober: Prober,
+    best: Best,
+    first: Sequence[Found] | None,
 ) -> Run:
-    directory = run.directory
-    best = best or Best.parse(experiment.best)
-    hooks = RunHooks(run)
-    hooks.started()
-    extra = hooks.provenance()
-    if extra:
-        directory.add_provenance(extra)
-    error: BaseException | None = None
-    try:
-        reason = _Session(experiment, walk, run, hooks, prober or _prober(experiment), best, pause_at).go(
-            recorded
-        )
+    with conducted(run, lambda: f"interrupted at step {walk.step}") as hooks:
+        session = _Session(experiment, walk, run, hooks, prober, best, pause_at)
+        reason = session.go(first)
         _project(experiment, run)
-        directory.close("stopped" if reason else "complete", reason)
-    except KeyboardInterrupt as interrupt:
-        error = interrupt
-        directory.close("interrupted", f"interrupted at step {walk.step}")
-        raise
-    except BaseException as failure:
-        error = failure
-        directory.close("failed", f"{type(failure).__name__}: {failure}")
-        raise
-    finally:
-        hooks.finished(error)
+        run.directory.close("stopped" if reason else "complete", reason)
     return run
 
 
@@ -213,47 +248,59 @@ class _Session:
         self.rows = self.directory.rows()
         self.interval = experiment.default_interval if experiment.snapshots is None else experiment.snapshots
 
-    def go(self, recorded: bool) -> str | None:
+    def go(self, first: Sequence[Found] | None) -> str | None:
         """Walk to the end; return why it ended early, if it did.
 
         Parameters
         ----------
-        recorded
-            Whether the present step was measured and recorded before.
+        first
+            What was measured at the present step already, not recorded yet; None where the step was recorded
+            before the run was resumed.
         """
         experiment, walk, last = self.experiment, self.walk, self.experiment.steps
         title = (
             experiment.name or f"{type(experiment.walker).__name__} on {type(experiment.dataset).__name__}"
         )
         with stage(title, last, done=walk.step) as progress:
+            reason = self._observe(progress, first) if first is not None else None
             while True:
-                reason = None if recorded else self._observe(progress)
-                recorded = False
                 if walk.step >= last or reason:
                     return reason
                 walk.advance()
                 self.hooks.step(walk.step - 1)
                 progress.advance()
+                reason = self._observe(progress)
 
-    def _observe(self, progress: Stage) -> str | None:
+    def _observe(self, progress: Stage, found: Sequence[Found] | None = None) -> str | None:
         """Change, measure and record what is due at the present step; return why to stop, if so."""
-        walk, step = self.walk, self.walk.step
+        step = self.walk.step
         last = step == self.experiment.steps
         self._change(step)
-        reason = None
         due = self.prober.due(step, last=last)
-        if due:
-            found = self.prober.measure(walk.population(self.prober.previous), due, progress.note)
-            new = record_measurements(self.directory, self.hooks, found, walk.walker.record(walk.state))
-            self.rows += new
-            _require_finite(new, walk)
-            self._keep_best(new)
-            _say(progress, new)
+        if found is None and due:
+            found = self._measure(due, progress)
+        reason = None
+        if found:
+            _say(progress, self._record(found))
             reasons = (rule.reason(self.rows) for rule in self.experiment.stop)
             reason = next(filter(None, reasons), None)
+        if reason and not last:
+            # The last step is measured by all probes, also where it comes early.
+            self._record(self._measure([p for p in self.experiment.probes if p not in due], progress))
         if last or reason or (self.interval and step % self.interval == 0):
             self._write_snapshot(step)
         return reason
+
+    def _measure(self, due: Sequence[Every], progress: Stage) -> list[Found]:
+        return self.prober.measure(self.walk.population(self.prober.previous), due, progress.note)
+
+    def _record(self, found: Sequence[Found]) -> list[dict[str, Any]]:
+        walk = self.walk
+        new = record_measurements(self.directory, self.hooks, found, walk.walker.record(walk.state))
+        self.rows += new
+        _require_finite(new, walk)
+        self._keep_best(new)
+        return new
 
     def _change(self, step: int) -> None:
         """Make and record the changes that are due before update `step`."""
@@ -266,7 +313,7 @@ class _Session:
             before = len(self.walk.changes)
             _ask(self.walk)
             for change in self.walk.changes[before:]:
-                self.directory.write_change(step, change["values"])
+                self.directory.write_change(step, change["values"], by_hand=True)
 
     def _keep_best(self, rows: Sequence[Mapping[str, Any]]) -> None:
         row = self.best.improved_by(rows)
@@ -306,7 +353,8 @@ def _ask(walk: Walk) -> None:
     print("New values as name=value, one a line; an empty line goes on.", file=sys.stderr)
     while True:
         try:
-            line = input("> ").strip()
+            print("> ", end="", file=sys.stderr, flush=True)
+            line = input().strip()
         except EOFError:
             return
         if not line:

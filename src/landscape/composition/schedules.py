@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from attrs import field, frozen
-from attrs.validators import ge
 
 from landscape.interfaces import Schedule
+from landscape.validators import at_least
 
 __all__ = ["At"]
 
@@ -26,7 +26,7 @@ class At(Schedule):
         Hyper-parameters of the walker by name; a tuple gives one value per worker.
     """
 
-    step: int = field(validator=ge(0))
+    step: int = field(validator=at_least(0))
     # A dictionary has no hash; equal schedules hash alike without it.
     values: Mapping[str, float | tuple[float, ...]] = field(factory=dict, hash=False)
 

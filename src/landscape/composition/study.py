@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
-from attrs.validators import matches_re
 
-from landscape.composition.configuration import to_tree
+from landscape.composition.conduct import begin, conducted, reopened
 from landscape.composition.critical_point_study import CriticalPointStudy
 from landscape.composition.experiment import Experiment
-from landscape.composition.provenance import gather
 from landscape.composition.run import Run
-from landscape.composition.running import default_store
 from landscape.composition.sweep import Sweep
 from landscape.errors import ConfigurationError
-from landscape.plugins import RunHooks
 from landscape.store import RunStore
+from landscape.validators import refuse
 
 if TYPE_CHECKING:
     from landscape.interfaces import Backend
@@ -28,6 +26,16 @@ __all__ = ["Stage", "Study"]
 
 def _stages(stages: Iterable[Stage]) -> tuple[Stage, ...]:
     return tuple(stages)
+
+
+def _name(instance: Any, attribute: Any, value: Any) -> None:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value):
+        refuse(instance, attribute, value, "use letters, digits, '-' and '_', a letter or digit first.")
+
+
+def _recipe(instance: Any, attribute: Any, value: Any) -> None:
+    if not isinstance(value, Experiment | CriticalPointStudy | Sweep):
+        refuse(instance, attribute, value, "give an experiment, a critical-point study or a sweep.")
 
 
 @frozen
@@ -46,8 +54,8 @@ class Stage:
         What the reader of the report is told about it.
     """
 
-    name: str = field(validator=matches_re(r"[A-Za-z0-9][A-Za-z0-9_-]*"))
-    recipe: Experiment | CriticalPointStudy | Sweep
+    name: str = field(validator=_name)
+    recipe: Experiment | CriticalPointStudy | Sweep = field(validator=_recipe)
     title: str | None = None
     text: str = ""
 
@@ -71,6 +79,10 @@ class Study:
     text: str = ""
 
     def __attrs_post_init__(self) -> None:
+        given: tuple[Any, ...] = self.stages
+        strangers = [stage for stage in given if not isinstance(stage, Stage)]
+        if strangers:
+            raise ConfigurationError(f"stages: {strangers[0]!r} is not a Stage; write Stage(name, recipe).")
         names = [stage.name for stage in self.stages]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if not names:
@@ -96,50 +108,30 @@ class Study:
         run_id
             Name of the study's directory; made from the time by default.
         """
-        directory = RunStore(default_store(store)).create(
-            to_tree(self), gather(self), kind="study", run_id=run_id
-        )
-        return self._carry_out(Run(directory, recipe=self), backend)
+        return self._carry_out(begin(self, "study", store, run_id), backend)
 
     def resume(self, run: Run, backend: Backend | None = None) -> Run:
         """Finish the stages that are not complete."""
-        return self._carry_out(Run(run.directory.reopen(), recipe=self), backend)
+        return self._carry_out(reopened(run, self), backend)
 
     def _carry_out(self, run: Run, backend: Backend | None) -> Run:
         import pandas as pd
 
         directory = run.directory
-        hooks = RunHooks(run)
-        hooks.started()
-        error: BaseException | None = None
         rows: list[dict[str, Any]] = []
-        try:
+        with conducted(run, lambda: f"{len(rows)} of {len(self.stages)} stages done"):
             for stage in self.stages:
                 store = RunStore(directory.path / "stages")
+                options: dict[str, Any] = {"backend": backend} if isinstance(stage.recipe, Sweep) else {}
                 if store.contains(stage.name):
-                    done = Run(store.open(stage.name), recipe=stage.recipe).resume()
-                elif isinstance(stage.recipe, Sweep):
-                    done = stage.recipe.run(store.root, backend, run_id=stage.name)
+                    done = Run(store.open(stage.name), recipe=stage.recipe).resume(**options)
                 else:
-                    done = stage.recipe.run(store.root, run_id=stage.name)
-                rows.append(
-                    {
-                        "stage": stage.name,
-                        "kind": done.kind,
-                        "status": done.status,
-                        "run": str(done.path.relative_to(directory.path)),
-                    }
-                )
+                    done = stage.recipe.run(store.root, run_id=stage.name, **options)
+                place = str(done.path.relative_to(directory.path))
+                rows.append({"stage": stage.name, "kind": done.kind, "status": done.status, "run": place})
                 directory.write_table("stages", pd.DataFrame(rows))
-            directory.close("complete")
-        except KeyboardInterrupt as interrupt:
-            error = interrupt
-            directory.close("interrupted", f"{len(rows)} of {len(self.stages)} stages done")
-            raise
-        except BaseException as failure:
-            error = failure
-            directory.close("failed", f"{type(failure).__name__}: {failure}")
-            raise
-        finally:
-            hooks.finished(error)
+            bad = [row["stage"] for row in rows if row["status"] not in ("complete", "stopped")]
+            directory.close(
+                "failed" if bad else "complete", f"not complete: {', '.join(bad)}" if bad else None
+            )
         return run

@@ -4,32 +4,37 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 from attrs import evolve, field, frozen
-from attrs.validators import in_
 
-from landscape.composition.configuration import from_tree, replace_at, to_tree
+from landscape.composition.conduct import begin, conducted, reopened
 from landscape.composition.critical_point_study import CriticalPointStudy
 from landscape.composition.experiment import Experiment
+from landscape.composition.paths import replaced, structured_at
 from landscape.composition.progress import stage
-from landscape.composition.provenance import gather
 from landscape.composition.run import Run
-from landscape.composition.running import default_store
-from landscape.composition.shipping import task_of
-from landscape.errors import ConfigurationError, RunError
+from landscape.composition.shipping import finished_run, task_of
+from landscape.errors import ConfigurationError
 from landscape.interfaces import Backend, Failure, Task
-from landscape.store import RunStore
-
-if TYPE_CHECKING:
-    import pandas as pd
+from landscape.validators import one_of
 
 __all__ = ["Sweep"]
 
 
-def _lists(vary: Mapping[str, Sequence[Any]]) -> dict[str, tuple[Any, ...]]:
-    return {path: tuple(values) for path, values in vary.items()}
+def _lists(vary: Any) -> Any:
+    if not isinstance(vary, Mapping):
+        raise ConfigurationError(f"vary={vary!r}: give a mapping from paths of fields to lists of values.")
+    lists = {}
+    for path, values in vary.items():
+        if isinstance(values, str) or not isinstance(values, Iterable):
+            raise ConfigurationError(f"vary: {path} has {values!r}; give a list of values.")
+        # Arrays of numbers give Python's numbers.
+        lists[str(path)] = tuple(value.item() if isinstance(value, np.generic) else value for value in values)
+    return lists
 
 
 @frozen
@@ -51,11 +56,15 @@ class Sweep:
     """
 
     base: Experiment | CriticalPointStudy
-    vary: Mapping[str, tuple[Any, ...]] = field(converter=_lists)
-    mode: Literal["product", "zip"] = field(default="product", validator=in_(("product", "zip")))
+    vary: Mapping[str, tuple[Any, ...]] = field(converter=_lists, hash=False)
+    mode: Literal["product", "zip"] = field(default="product", validator=one_of(("product", "zip")))
     name: str | None = None
 
     def __attrs_post_init__(self) -> None:
+        if not isinstance(self.base, Experiment | CriticalPointStudy):
+            raise ConfigurationError(
+                f"base={self.base!r} is neither an experiment nor a critical-point study."
+            )
         lengths = {len(values) for values in self.vary.values()}
         if not self.vary or 0 in lengths:
             raise ConfigurationError("vary: give at least one field and one value for each.")
@@ -63,6 +72,13 @@ class Sweep:
             raise ConfigurationError(
                 f"vary: with mode='zip' all fields have equally many values; got {sorted(lengths)}."
             )
+        # Values are kept as their fields want them; a wrong one is refused here, before any work.
+        structured = {
+            path: tuple(structured_at(self.base, path, value) for value in values)
+            for path, values in self.vary.items()
+        }
+        object.__setattr__(self, "vary", structured)
+        self.members()
 
     def settings(self) -> list[dict[str, Any]]:
         """Return what each member sets, by path, in the order of the members."""
@@ -77,13 +93,12 @@ class Sweep:
         landscape.errors.ConfigurationError
             If a path leads nowhere or a value does not fit its field.
         """
-        ((key, tree),) = to_tree(self.base).items()
         members = []
         for setting in self.settings():
-            varied = tree
+            member: Any = self.base
             for path, value in setting.items():
-                varied = replace_at(varied, path, value)
-            members.append(from_tree({key: varied}, trust=True))
+                member = replaced(member, path, value)
+            members.append(member)
         return members
 
     def run(
@@ -104,15 +119,11 @@ class Sweep:
         run_id
             Name of the sweep's directory; made from the time by default.
         """
-        self.members()  # refuses a bad path before anything is written
-        directory = RunStore(default_store(store)).create(
-            to_tree(self), gather(self), kind="sweep", run_id=run_id
-        )
-        return self._carry_out(Run(directory, recipe=self), backend)
+        return self._carry_out(begin(self, "sweep", store, run_id), backend)
 
     def resume(self, run: Run, backend: Backend | None = None) -> Run:
-        """Run the members that `run` is missing."""
-        return self._carry_out(Run(run.directory.reopen(), recipe=self), backend)
+        """Run the members that `run` is missing, and go on with those that stopped halfway."""
+        return self._carry_out(reopened(run, self), backend)
 
     def _carry_out(self, run: Run, backend: Backend | None) -> Run:
         import pandas as pd
@@ -120,71 +131,49 @@ class Sweep:
         from landscape.composition.in_process import InProcess
 
         directory = run.directory
-        tasks: dict[str, Task] = {}
-        outcomes: dict[str, tuple[str, str]] = {}
         settings = self.settings()
         names = [f"member-{index:04d}" for index in range(len(settings))]
+        tasks: list[Task] = []
+        outcomes: dict[str, dict[str, str]] = {}
         for name, member in zip(names, self.members(), strict=True):
             place = directory.path / "members" / name
-            task = evolve(task_of(member, place, trust=True), key=name)
-            done = _complete_run(place)
+            done = finished_run(place)
             if done is None:
-                tasks[name] = task
+                # Classes that are not registered can only come from this process, never from a file.
+                tasks.append(evolve(task_of(member, place, trust=True), key=name))
             else:
-                outcomes[name] = ("complete", done)
-        try:
-            with (
-                backend or InProcess() as engine,
-                stage(self.name or "Sweep", len(names), done=len(outcomes)) as progress,
-            ):
-                for outcome in engine.map(list(tasks.values())):
-                    failed = isinstance(outcome, Failure)
-                    outcomes[outcome.key] = (
-                        ("failed", outcome.error)
-                        if isinstance(outcome, Failure)
-                        else ("complete", outcome.run)
+                outcomes[name] = {"status": done.status, "run": str(done.path.relative_to(directory.path))}
+        with (
+            conducted(run, lambda: f"{len(outcomes)} of {len(names)} members done"),
+            backend or InProcess() as engine,
+            stage(self.name or "Sweep", len(names), done=len(outcomes)) as progress,
+        ):
+            for outcome in engine.map(tasks):
+                if isinstance(outcome, Failure):
+                    outcomes[outcome.key] = {"status": "failed", "error": outcome.error}
+                    directory.write_log(f"{outcome.key}.txt", outcome.traceback or outcome.error)
+                else:
+                    place = Path(outcome.run)
+                    there = (
+                        place.relative_to(directory.path) if place.is_relative_to(directory.path) else place
                     )
-                    progress.note(f"{outcome.key} {'failed' if failed else 'done'}")
-                    progress.advance()
-        except KeyboardInterrupt:
-            directory.close("interrupted", f"{len(outcomes)} of {len(names)} members done")
-            raise
-        frame: pd.DataFrame = pd.DataFrame(
-            [
-                {"member": name}
-                | setting
-                | dict(zip(("status", "run"), outcomes.get(name, ("missing", "")), strict=True))
+                    outcomes[outcome.key] = {"status": "complete", "run": str(there)}
+                progress.note(f"{outcome.key} {outcomes[outcome.key]['status']}")
+                progress.advance()
+            rows = [
+                {"member": name} | setting | outcomes.get(name, {"status": "missing"})
                 for name, setting in zip(names, settings, strict=True)
             ]
-        )
-        directory.write_table("members", frame)
-        failures = int((frame["status"] != "complete").sum())
-        directory.close(
-            "failed" if failures else "complete", f"{failures} members failed" if failures else None
-        )
+            for row in rows:
+                # A component in a column is shown as it is written, and the table stays plain.
+                row |= {path: _cell(row[path]) for path in self.vary}
+            directory.write_table("members", pd.DataFrame(rows))
+            failures = sum(row["status"] not in ("complete", "stopped") for row in rows)
+            directory.close(
+                "failed" if failures else "complete", f"{failures} members failed" if failures else None
+            )
         return run
 
 
-def _complete_run(place: Any) -> str | None:
-    """Return the path of a complete run in the store `place`, if there is one."""
-    if not place.is_dir():
-        return None
-    listed = RunStore(place).list()
-    complete = listed[listed["status"] == "complete"] if len(listed) else listed
-    return str(place / complete["id"].iloc[0]) if len(complete) else None
-
-
-def open_member(run: Run, name: str) -> Run:
-    """Return the run of a sweep's member.
-
-    Raises
-    ------
-    landscape.errors.RunError
-        If it has none.
-    """
-    found = _complete_run(run.path / "members" / name)
-    if found is None:
-        raise RunError(f"{run.path} has no complete run of {name!r}.")
-    from landscape.composition.run import open_run
-
-    return open_run(found, trust=True)
+def _cell(value: Any) -> Any:
+    return value if isinstance(value, bool | int | float | str) else repr(value)

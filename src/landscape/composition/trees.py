@@ -14,11 +14,13 @@ from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from inspect import isabstract
-from typing import Any, Union, get_args, get_origin
+from numbers import Integral, Real
+from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 import cattrs
-from cattrs import IterableValidationNote
+import numpy as np
+from cattrs import AttributeValidationNote, IterableValidationNote
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
 from cattrs.gen import make_dict_structure_fn
 
@@ -27,7 +29,7 @@ from landscape.composition.every import Every
 from landscape.errors import ConfigurationError, LandscapeError, nearest
 from landscape.interfaces import Component
 
-__all__ = ["META", "plain", "recipe_key", "recipes", "structure"]
+__all__ = ["META", "plain", "recipe_key", "recipes", "structure", "unsayable"]
 
 #: Keys of a component's table that are not fields.
 META = ("component", "distribution", "version", "schema")
@@ -46,7 +48,13 @@ class _WrongTypeError(ConfigurationError):
 
 def component_tree(component: Component) -> dict[str, Any]:
     """Return a component as a table of plain values, with everything needed to find it again."""
-    cls = type(component)
+    cls: type[Any] = type(component)
+    taken = [a.name for a in attrs.fields(cls) if a.name in META]
+    if taken:
+        raise ConfigurationError(
+            f"{cls.__qualname__} has a field called {taken[0]!r}, which in a file says whose component it is; "
+            "give the field another name."
+        )
     entry = plugins.identify(cls)
     if entry is None:
         head = {"component": f"{IMPORT}{cls.__module__}:{cls.__qualname__}", "schema": cls.schema}
@@ -77,13 +85,20 @@ def plain(value: Any) -> Any:
         return {key: _fields_tree(value)} if key else _fields_tree(value)
     if isinstance(value, bool | int | str) or value is None:
         return value
-    if isinstance(value, float):
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        value = float(value)
         if math.isfinite(value):
             return value
         return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, Sequence):
+        return [plain(entry) for entry in value]
+    if isinstance(value, np.ndarray):
         return [plain(entry) for entry in value]
     raise ConfigurationError(
         f"{value!r} of type {type(value).__name__} cannot be part of a configuration: only numbers, strings, "
@@ -144,16 +159,9 @@ def _structure_component(tree: Any, wanted: type, converter: cattrs.Converter, t
         cls: type[Component] = wanted
     else:
         distribution = tree.get("distribution")
-        try:
-            cls = _find_component(name, wanted, trust)
-        except LandscapeError as error:
-            if not distribution or ":" in name:
-                raise
-            # The bare name has two claimants today, or its owner is gone: the file says whose it was.
-            try:
-                cls = _find_component(f"{distribution}:{name}", wanted, trust)
-            except LandscapeError:
-                raise error from None
+        # A file that says whose component it means gets that one or none.
+        whole = f"{distribution}:{name}" if distribution and ":" not in name else name
+        cls = _find_component(whole, wanted, trust)
     schema = tree.get("schema", cls.schema)
     if not isinstance(schema, int) or schema > cls.schema:
         raise ConfigurationError(
@@ -324,6 +332,72 @@ def _converter(trust: bool) -> cattrs.Converter:
         return _structure_function(Every, converter)(value, Every)  # type: ignore[no-any-return]
 
     converter.register_structure_hook(Every, structure_every)
+
+    def structure_literal(value: Any, annotation: Any) -> Any:
+        choices = get_args(annotation)
+        if not any(type(value) is type(choice) and value == choice for choice in choices):
+            known = [choice for choice in choices if isinstance(choice, str)]
+            hint = nearest(value, known) if isinstance(value, str) else ""
+            raise _WrongTypeError(
+                f"expected one of {', '.join(map(repr, choices))}; got {_short(value)}.{hint}"
+            )
+        return value
+
+    def structure_mapping(value: Any, annotation: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise _WrongTypeError(f"expected a table, got {_short(value)} ({type(value).__name__})")
+        _, kind = get_args(annotation) or (str, Any)
+        entries, problems = {}, []
+        for key, entry in value.items():
+            try:
+                entries[str(key)] = entry if kind is Any else converter.structure(entry, kind)
+            except Exception as problem:
+                problem.add_note(AttributeValidationNote("", str(key), kind))
+                problems.append(problem)
+        if problems:
+            raise ClassValidationError("", problems, dict)
+        return entries
+
+    def structure_sweep(value: Any, _: Any) -> Any:
+        sweep = recipes()["sweep"]
+        if isinstance(value, sweep):
+            return value
+        if isinstance(value, Mapping) and isinstance(value.get("vary"), Mapping):
+            from landscape.composition.paths import structured_at
+
+            # What is varied is a field of the base: its type, and whether to trust the file, are known here.
+            base = converter.structure(value.get("base"), attrs.fields(attrs.resolve_types(sweep)).base.type)
+            vary = {
+                path: [structured_at(base, path, entry, trust=trust) for entry in entries]
+                if isinstance(entries, list | tuple)
+                else entries
+                for path, entries in value["vary"].items()
+            }
+            value = dict(value) | {"base": base, "vary": vary}
+        return _structure_function(sweep, converter)(value, sweep)
+
+    def structure_nested(value: Any, annotation: Any) -> Any:
+        if isinstance(value, annotation):
+            return value
+        # Inside another value a recipe stands under its key, as it does in a file.
+        key = recipe_key(annotation)
+        if isinstance(value, Mapping) and set(value) == {key}:
+            value = value[key]
+        return _structure_function(annotation, converter)(value, annotation)
+
+    converter.register_structure_hook_func(
+        lambda annotation: any(annotation is recipe for recipe in recipes().values()), structure_nested
+    )
+    converter.register_structure_hook_func(
+        lambda annotation: annotation is recipes()["sweep"], structure_sweep
+    )
+    converter.register_structure_hook_func(
+        lambda annotation: _origin(annotation) is Literal, structure_literal
+    )
+    converter.register_structure_hook_func(
+        lambda annotation: isinstance(_origin(annotation), type) and issubclass(_origin(annotation), Mapping),
+        structure_mapping,
+    )
     converter.register_structure_hook_func(_is_union, structure_union)
     converter.register_structure_hook_func(
         lambda annotation: (
@@ -366,9 +440,9 @@ def _problems(error: BaseException, path: str) -> list[tuple[str, str]]:
     if isinstance(error, KeyError):
         key = f".{error.args[0]}"
         return [(path if path.endswith(key) else path + key, "this key is required and missing")]
-    if isinstance(error, TypeError) and "required" in str(error):
-        return [(path, str(error))]
-    return [(path, str(error))]
+    # attrs' own validators put the attribute and the value behind the sentence.
+    text = str(error.args[0]) if error.args else str(error)
+    return [(path, text if not isinstance(error, LandscapeError) else str(error))]
 
 
 def structure(tree: Any, annotation: Any, *, path: str, trust: bool = False) -> Any:
@@ -394,3 +468,26 @@ def _only_cause(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
+
+
+def unsayable(value: Any, path: str) -> list[str]:
+    """Return the paths of what TOML cannot say: None where it is not the default.
+
+    TOML has no null; a field that is left out gets its default.
+    """
+    found = []
+    if attrs.has(type(value)):
+        for a in attrs.fields(type(value)):
+            entry = getattr(value, a.name)
+            # Every(None, probe) is written without its steps, and read so.
+            implied = isinstance(value, Every) and a.name == "every"
+            if entry is None and a.default is not None and not implied:
+                found.append(f"{path}.{a.name}")
+            found += unsayable(entry, f"{path}.{a.name}")
+    elif isinstance(value, Mapping):
+        for key, entry in value.items():
+            found += [f"{path}.{key}"] if entry is None else unsayable(entry, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, entry in enumerate(value):
+            found += [f"{path}[{index}]"] if entry is None else unsayable(entry, f"{path}[{index}]")
+    return found

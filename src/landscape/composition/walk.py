@@ -151,8 +151,9 @@ class Walk:
         landscape.errors.ConfigurationError
             For a name or a value that the walker does not take.
         """
+        record = {"step": self.step, "values": plain(values)}
         self.adjust(**values)
-        self.changes.append({"step": self.step, "values": plain(values)})
+        self.changes.append(record)
 
     def adjust(self, **values: float | tuple[float, ...]) -> None:
         """Change hyper-parameters as :meth:`set` does, for whoever keeps the record elsewhere."""
@@ -191,11 +192,20 @@ class Walk:
             If `path` exists already or cannot be written.
         """
         from landscape.store import encode, write_state
+        from landscape.store.layout import plain_layout
 
         path = Path(path)
         tree, tensors = encode(self.snapshot())
         workers, size = self.positions.shape
-        header = {"format": _FORMAT, "walker": plain(self.walker), "workers": workers, "size": size}
+        header = {
+            "format": _FORMAT,
+            "walker": plain(self.walker),
+            "workers": workers,
+            "size": size,
+            "layout": plain_layout(self.landscape.layout, size),
+            "dtype": str(self.landscape.dtype),
+            "data": self.landscape.data.fingerprint(),
+        }
         write_state(path, header | {"walk": tree}, tensors)
 
     @classmethod
@@ -205,28 +215,68 @@ class Walk:
         landscape: Landscape,
         *,
         splits: Mapping[str, Landscape] | None = None,
+        other_data: bool = False,
         trust: bool = False,
     ) -> Walk:
         """Read a walk that :meth:`save` wrote, to go on over `landscape`.
 
+        Parameters
+        ----------
+        path
+            The directory.
+        landscape
+            Of the same parameters and dtype, on the same data.
+        splits
+            As when the walk was made.
+        other_data
+            Whether to go on although the data is not what it was.
+        trust
+            Whether the walker's class may be imported if it is not a registered component.
+
         Raises
         ------
         landscape.errors.RunError
-            If the files are missing, damaged, or of a landscape of another size.
+            If the files are missing or damaged, or of another landscape.
         """
         from landscape.store import decode, read_state
 
         header, tensors = read_state(Path(path))
-        if header.get("size") != landscape.size:
-            raise RunError(
-                f"{path} was saved on a landscape of {header.get('size')} parameters; this one has {landscape.size}."
-            )
+        _check_header(path, header, landscape, other_data)
         walker: Walker[Any] = structure(header["walker"], Walker, path=f"{path}: walker", trust=trust)
         # A fresh walk of the same shape says which classes the saved state may consist of.
         start = landscape.initial().expand(header["workers"], -1)
         walk = cls(landscape, walker, start=start, splits=splits)
         walk.restore(decode(header["walk"], tensors, walk.snapshot()))
         return walk
+
+
+def _check_header(
+    path: str | Path, header: Mapping[str, Any], landscape: Landscape, other_data: bool
+) -> None:
+    """Raise unless a saved walk belongs on `landscape`.
+
+    Raises
+    ------
+    landscape.errors.RunError
+        Naming what differs.
+    """
+    from landscape.store.layout import plain_layout
+
+    if header.get("size") != landscape.size:
+        raise RunError(
+            f"{path} was saved on a landscape of {header.get('size')} parameters; this one has {landscape.size}."
+        )
+    if header["layout"] != plain_layout(landscape.layout, landscape.size):
+        names = ", ".join(entry["name"] for entry in header["layout"][:4])
+        raise RunError(f"{path} was saved on parameters of other names or shapes: {names}, ...")
+    if header["dtype"] != str(landscape.dtype):
+        raise RunError(
+            f"{path} was saved in {header['dtype']}; this landscape computes in {landscape.dtype}."
+        )
+    if header["data"] != landscape.data.fingerprint() and not other_data:
+        raise RunError(
+            f"{path} was saved on other data. To go on over this data all the same, pass other_data=True."
+        )
 
 
 def _start_positions(landscape: Landscape, walker: Walker[Any], start: Tensor | None) -> Tensor:

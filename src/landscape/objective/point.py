@@ -69,7 +69,7 @@ class Point:
         self._value: Tensor | None = None
         self._gradient: Tensor | None = None
         self._hessian: CurvatureOperator | None = None
-        self._measurements: dict[Any, Measurement] = {}
+        self._measurements: dict[str, Measurement] = {}
 
     def value(self) -> Tensor:
         """Return L(theta), shape (), float64."""
@@ -149,9 +149,31 @@ class Point:
         """Return what `probe` measured here, or None when it has not."""
         return self._measurements.get(_key(probe))
 
-    def record(self, probe: Probe, measurement: Measurement) -> None:
-        """Put a measurement in place, such as one read from a resumable state, for warm starts."""
+    @property
+    def measurements(self) -> Mapping[str, Measurement]:
+        """What has been measured here, by the text of the probe."""
+        return self._measurements
+
+    def record(self, probe: Probe | str, measurement: Measurement) -> None:
+        """Put a measurement in place, such as one read from a resumable state, for warm starts.
+
+        Parameters
+        ----------
+        probe
+            The probe, or its text as in :attr:`measurements`.
+        measurement
+            What it is taken to have measured here.
+        """
         self._measurements[_key(probe)] = measurement
+
+    def inherit(self, earlier: Point | None) -> None:
+        """Take over, for warm starts, what was measured earlier on the path by probes that did not measure here.
+
+        Afterwards the point is one of the past: :meth:`measured` answers with the newest measurement of each
+        probe up to here.
+        """
+        if earlier is not None:
+            self._measurements = dict(earlier._measurements) | self._measurements
 
     def forget(self) -> None:
         """Drop value, gradient, Hessian and the previous point; measurements stay."""
@@ -240,7 +262,7 @@ class Population:
             )
             for name, theta in weights.items()
         )
-        self._measurements: dict[Any, Measurement] = {}
+        self._measurements: dict[str, Measurement] = {}
 
     @property
     def workers(self) -> tuple[Point, ...]:
@@ -306,13 +328,9 @@ def _measured(probe: Any, place: Point | Population, seed: int, step: int, where
     return measurement
 
 
-def _key(probe: Any) -> Any:
-    """Return what a measurement is kept under: the frozen probe, or its text when a field has no hash."""
-    try:
-        hash(probe)
-    except TypeError:
-        return repr(probe)
-    return probe
+def _key(probe: Any) -> str:
+    """Return what a measurement is kept under: where the class is from, and its whole configuration."""
+    return probe if isinstance(probe, str) else f"{type(probe).__module__}:{label_of(probe)}"
 
 
 def _starts(initial: Tensor | Mapping[str, Tensor] | None, names: Iterable[str]) -> dict[str, Tensor]:

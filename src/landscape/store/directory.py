@@ -141,9 +141,10 @@ class RunDirectory:
         building = path.with_name(f"{files.TEMPORARY}{path.name}")
         taken: lock.Lock | None = None
         with files.explained(path, "create"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Outside of the try: what another process is making under this name is not ours to remove.
+            building.mkdir()
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                building.mkdir()
                 taken = lock.Lock(building / "lock")
                 for file, document in documents.items():
                     files.write_json(building / file, document)
@@ -352,9 +353,25 @@ class RunDirectory:
             raise RunError("'attempt' is a column of the store's own; give the quantity another name.")
         self._log(_METRICS).append({**row, "step": step, "attempt": self._attempt})
 
-    def write_change(self, step: int, values: Mapping[str, Any]) -> None:
-        """Record new values of hyper-parameters that hold from update `step` on."""
-        self._log(_CHANGES).append({"step": _step_of(step), "values": dict(values), "attempt": self._attempt})
+    def write_change(self, step: int, values: Mapping[str, Any], *, by_hand: bool = False) -> None:
+        """Record new values of hyper-parameters that hold from update `step` on.
+
+        Parameters
+        ----------
+        step, values
+            When, and the values by name.
+        by_hand
+            Whether somebody asked for them while it ran, and the configuration knows nothing of them.
+        """
+        record = {"step": _step_of(step), "values": dict(values), "by_hand": by_hand}
+        self._log(_CHANGES).append(record | {"attempt": self._attempt})
+
+    def note_attempt(self, provenance: Mapping[str, Any]) -> None:
+        """Add the provenance of a later attempt to ``provenance.json``, in the list ``"resumed"``."""
+        self._writing()
+        known = self.provenance
+        known["resumed"] = [*known.get("resumed", []), dict(provenance)]
+        files.write_json(self.path / "provenance.json", known)
 
     def write_best(
         self,
@@ -462,6 +479,13 @@ class RunDirectory:
         path = self._folder("tables") / file_name(name)
         tables.save_table(path, frame)
         return path.with_name(path.name + ".csv")
+
+    def write_log(self, name: str, text: str) -> Path:
+        """Write a text, such as a traceback, into ``logs/``."""
+        self._writing()
+        path = self._folder("logs") / file_name(name)
+        files.write_atomic(path, text.encode())
+        return path
 
     def write_resume(self, step: int, state: Any) -> None:
         """Record everything from which the run can go on at `step`; the two last such states are kept.
@@ -619,6 +643,14 @@ class RunDirectory:
             for name, value in record["values"].items()
         ]
         return pd.DataFrame(rows, columns=["step", "name", "value"])
+
+    def changes_by_hand(self) -> list[tuple[int, dict[str, Any]]]:
+        """Return step and values of the changes that somebody asked for while it ran."""
+        return [
+            (record["step"], record["values"])
+            for record in self._effective(files.read_lines(self.path / _CHANGES))
+            if record["by_hand"]
+        ]
 
     def best(self) -> tuple[Snapshot, dict[str, Any]] | None:
         """Return the best weights and ``{"step", "worker", "metric", "value"}``; None where none were kept."""

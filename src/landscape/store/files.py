@@ -340,10 +340,19 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files that died with the process that wrote them. Only under the run's lock."""
-    for path in folder.rglob(f"{TEMPORARY}*"):
-        with suppress(OSError):
-            path.unlink()
+    """Delete temporary files that died with the process that wrote them. Only under the run's lock.
+
+    Runs inside this one, the stages of a study or the members of a sweep, have locks of their own and are
+    left alone.
+    """
+    for place in folder.iterdir():
+        if place.name.startswith(TEMPORARY):
+            with suppress(OSError):
+                place.unlink()
+        elif place.is_dir() and place.name not in ("stages", "members"):
+            for path in place.rglob(f"{TEMPORARY}*"):
+                with suppress(OSError):
+                    path.unlink()
 
 
 def in_words(size: float) -> str:
