@@ -332,8 +332,8 @@ def test_what_the_published_files_do_not_have_is_refused(content, message):
 
 
 def test_impossible_fields_are_refused_by_value():
-    with pytest.raises(ConfigurationError, match=r"labels='corse'.*Did you mean 'coarse'"):
-        CIFAR100(labels="corse")
+    with pytest.raises(ConfigurationError, match=r"labels='coars'.*Did you mean 'coarse'"):
+        CIFAR100(labels="coars")
     with pytest.raises(ConfigurationError, match="CIFAR10: examples=-1"):
         CIFAR10(examples=-1)
 

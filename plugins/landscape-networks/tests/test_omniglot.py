@@ -183,7 +183,7 @@ def test_what_is_no_image_of_the_data_set_is_refused(tmp_path, content, message)
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"part": "backgrund"}, r"part='backgrund'.*Did you mean 'background'"),
+        ({"part": "bckground"}, r"part='bckground'.*Did you mean 'background'"),
         ({"test_drawings": 20}, "test_drawings=20"),
         ({"size": 106}, "size=106"),
         ({"size": 0}, "size=0"),
