@@ -43,8 +43,10 @@ import landscape_walkers.path
 import landscape_walkers.rmsprop
 import landscape_walkers.robust_ensemble
 import landscape_walkers.sam
+import landscape_walkers.schedules
 import landscape_walkers.sgd
 import landscape_walkers.sharpness
+import landscape_walkers.stops
 import landscape_walkers.wandering
 from landscape.plugins.registry import Namespace
 
@@ -128,8 +130,15 @@ class _Starts(Namespace):
     FromRun: type[landscape.composition.starts.FromRun]
     PreTrained: type[landscape.composition.starts.PreTrained]
 
+class _Stops(Namespace):
+    MaximalLoss: type[landscape_walkers.stops.MaximalLoss]
+    Patience: type[landscape_walkers.stops.Patience]
+    Target: type[landscape_walkers.stops.Target]
+
 class _Schedules(Namespace):
+    Anneal: type[landscape_walkers.schedules.Anneal]
     At: type[landscape.composition.schedules.At]
+    Decay: type[landscape_walkers.schedules.Decay]
 
 models: _Models
 datasets: _Datasets
@@ -139,6 +148,6 @@ projectors: _Projectors
 solvers: _Solvers
 backends: _Backends
 starts: _Starts
-stops: Namespace
+stops: _Stops
 schedules: _Schedules
 studies: Namespace

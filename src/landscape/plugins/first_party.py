@@ -19,6 +19,8 @@ _NAMES = {
         "SharpnessAscent RandomWalk ExcursionWalk RobustEnsemble Parle Group",
         "probes": "Loss Score GradientNorm WeightNorm CosineWithStart DistanceFromStart Sharpness "
         "PairwiseDistances Interpolation ModeConnectivity MinimumRatio",
+        "stops": "Target Patience MaximalLoss",
+        "schedules": "Anneal Decay",
     },
     "landscape-hessian": {"probes": "HessianSpectrum GradientHessianOverlap"},
     "landscape-covariance": {"probes": "GradientCovariance"},
