@@ -87,7 +87,7 @@ def draw_distances(records: Sequence[Record]) -> Canvas:
     canvas, grid = style.figure(1, 2 if several else 1, width=style.WIDTH if several else 3.6, height=3.1)
     _matrix(canvas, grid[0, 0], labels, matrix, f"Step {last['step']}")
     if several:
-        _over_steps(canvas, grid[0, 1], labels, records)
+        _over_steps(grid[0, 1], labels, records)
     return canvas
 
 
@@ -116,7 +116,7 @@ def _matrix(canvas: Canvas, axes: Axes, labels: Sequence[str], matrix: np.ndarra
     bar.outline.set_visible(False)
 
 
-def _over_steps(canvas: Canvas, axes: Axes, labels: Sequence[str], records: Sequence[Record]) -> None:
+def _over_steps(axes: Axes, labels: Sequence[str], records: Sequence[Record]) -> None:
     style.dress(axes, title="Means over the run", x="step", y="distance")
     steps = np.array([record["step"] for record in records])
     stack = np.stack([record["distances"] for record in records])
@@ -134,7 +134,8 @@ def _over_steps(canvas: Canvas, axes: Axes, labels: Sequence[str], records: Sequ
         axes.fill_between(steps, values.min(1), values.max(1), color=colour, alpha=0.15, linewidth=0)
         handles.append(line)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    axes.set_ylim(bottom=0)
+    if style.scale(axes, np.concatenate([values.ravel() for _, _, values in series])) == "linear":
+        axes.set_ylim(bottom=0)
     axes.legend(handles=handles, frameon=False, fontsize=style.TEXT, labelcolor=style.INK, loc="best")
 
 
@@ -292,7 +293,9 @@ def _distances(name: str, records: Sequence[Record]) -> Figure:
     labels = labels_of(last["labels"])
     caption = f"Euclidean distances between {_points(labels)} at step {last['step']}."
     if len(records) > 1:
-        caption += f" Right: their means at {len(records)} steps; bands reach from the smallest to the largest distance."
+        caption += (
+            f" Right: their means at {len(records)} steps; bands reach from the smallest to the largest."
+        )
     return Figure(
         _slug(name, "PairwiseDistances", "distances"),
         "Distances between workers",
