@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from collections import namedtuple
 
 import numpy as np
@@ -11,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     Dataset,
     DistributedSampler,
     IterableDataset,
+    RandomSampler,
     Subset,
     SubsetRandomSampler,
     TensorDataset,
@@ -406,3 +409,162 @@ def test_converted_data_is_kept_and_has_the_same_examples():
     double = batched.moved(torch.device("cpu"), torch.float64)
     assert double is batched.moved(torch.device("cpu"), torch.float64)
     assert whole(double)[0].dtype == torch.float64
+
+
+class Conversions:
+    """Counts how often batches are converted."""
+
+    def __init__(self, monkeypatch):
+        from landscape.objective import data
+
+        self.count = 0
+
+        def counted(*arguments):
+            self.count += 1
+            return move(*arguments)
+
+        monkeypatch.setattr(data, "move", counted)
+
+
+@pytest.mark.parametrize("source", [(X, Y), [(X[:4], Y[:4]), (X[4:], Y[4:])]])
+def test_data_is_converted_once_and_not_looked_through_at_every_step(source, monkeypatch):
+    conversions, data, cpu = Conversions(monkeypatch), as_data(source), torch.device("cpu")
+    for _ in range(3):
+        data.moved(cpu, torch.float64)
+        data.moved(cpu, torch.float32)
+    assert conversions.count == 2
+    landscape = Landscape(nn.Linear(2, 11).double(), "cross_entropy", data)
+    stream = landscape.stream(4, seed=0)
+    for _ in range(3):
+        landscape.stream(4, seed=0).batch(stream.start())
+    assert conversions.count == 2
+
+
+def test_only_the_last_conversions_are_kept():
+    data, cpu = as_data((X, Y)), torch.device("cpu")
+    types = [torch.float64, torch.float16, torch.bfloat16, torch.float32]
+    moved = [weakref.ref(data.moved(cpu, dtype)) for dtype in types]
+    assert [reference() is not None for reference in moved] == [False, False, True, True]
+
+
+def seeded_loader(dataset=None, **options):
+    generator = torch.Generator().manual_seed(7)
+    dataset = TensorDataset(X, Y) if dataset is None else dataset
+    return DataLoader(dataset, batch_size=4, generator=generator, **options)
+
+
+def labels(batches):
+    return [y.tolist() for _, y in batches]
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [
+        lambda: seeded_loader(shuffle=True),
+        lambda: seeded_loader(sampler=SubsetRandomSampler(range(9), torch.Generator().manual_seed(1))),
+        lambda: DataLoader(
+            TensorDataset(X, Y),
+            batch_sampler=BatchSampler(
+                RandomSampler(range(11), generator=torch.Generator().manual_seed(2)), 4, drop_last=False
+            ),
+        ),
+    ],
+)
+def test_fixed_data_does_not_change_the_order_of_a_training(loader):
+    expected = labels(loader())
+    training = loader()
+    held = fixed(training, batches=2, seed=0)
+    assert labels(training) == expected
+    # What is held depends on the seed alone, not on how far the training has come.
+    assert labels(fixed(training, batches=2, seed=0).batches()) == labels(held.batches())
+    assert labels(fixed(training, batches=2, seed=1).batches()) != labels(held.batches())
+
+
+def test_fixed_data_does_not_end_the_epoch_of_a_loader_that_keeps_its_workers():
+    loader = DataLoader(Plain(), batch_size=4, num_workers=1, persistent_workers=True)
+    seen = []
+    for _, y in loader:
+        seen.append(y.tolist())
+        assert fixed(loader, batches=1).examples == 4
+    assert seen == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]
+
+
+def test_the_seed_of_fixed_data_reaches_iterables():
+    class Noisy:
+        def __iter__(self):
+            for _ in range(3):
+                yield torch.rand(4, 2), torch.zeros(4)
+
+    before = states()
+    first, again, other = (fixed(Noisy(), seed=seed).everything()[0] for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert len(first.unique()) == first.numel()
+    assert states() == before
+    loader = fixed(DataLoader(Endless(), batch_size=4))
+    assert torch.equal(loader.everything()[0], X)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_reading_an_iterable_dataset_leaves_the_loader_of_a_training_alone(workers):
+    loader = seeded_loader(Endless(), num_workers=workers, persistent_workers=workers > 0, drop_last=True)
+    data = as_data(loader)
+    state = loader.generator.get_state()
+    seen = []
+    for x, _ in loader:
+        seen.append(x)
+        landscape = Landscape(nn.Linear(2, 11), "cross_entropy", data)
+        landscape.hessian(landscape.initial())
+        if len(seen) == 1:
+            advanced = loader.generator.get_state()
+        assert len(seen) <= 2
+    assert torch.equal(torch.cat(seen), X[:8])
+    assert torch.equal(loader.generator.get_state(), advanced)
+    assert not torch.equal(state, advanced)  # by the training's own pass
+    assert data.examples == 11, "what the loader drops is measured too"
+    assert labels(data.batches())[-1] == [8, 9, 10]
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_first_examples_come_as_one_batch(name):
+    data = as_data(SOURCES[name]())
+    before = states()
+    for count in (1, 3, 4, 11, 12):
+        x, y = data.first(count)
+        assert len(x) >= min(count, 11)
+        assert torch.equal(x, X[: len(x)])
+        assert torch.equal(y, Y[: len(x)])
+        if "iterable" not in name:
+            assert len(x) == min(count, 11)
+    assert states() == before
+
+
+class Nothing:
+    def __iter__(self):
+        return iter(())
+
+
+def test_the_first_examples_are_read_and_no_others():
+    class Reading(Plain):
+        read = 0
+
+        def __getitem__(self, index):
+            Reading.read += 1
+            return super().__getitem__(index)
+
+    as_data(Reading(), batch_size=4).first(3)
+    assert Reading.read == 3
+
+    class Batches(Dataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            assert index < 2
+            return X[4 * index : 4 * index + 4], Y[4 * index : 4 * index + 4]
+
+    assert labels([as_data(DataLoader(Batches(), batch_size=None)).first(5)]) == [list(range(8))]
+    with pytest.raises(DataError, match="empty"):
+        as_data(Nothing()).first(3)
+    with pytest.raises(DataError, match="empty"):
+        as_data(Nothing()).everything()

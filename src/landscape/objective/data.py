@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import Any, ClassVar
@@ -19,6 +22,7 @@ from torch.utils.data import (
     DistributedSampler,
     IterableDataset,
     RandomSampler,
+    Sampler,
     SequentialSampler,
     Subset,
     SubsetRandomSampler,
@@ -46,6 +50,10 @@ __all__ = [
 #: 1.67 and 1.61, 512: 1.35 and 1.30, 1024: 1.20 and 1.19, 4096: 1; two convolutions (8 and 16 channels, 8x8
 #: pixels) with 2048 examples, 512: 1.04 and 1, 1024: 1 and 1, 2048: 1.40 and 1.34.
 EXAMPLES_PER_BATCH = 1024
+
+#: Copies of data in memory, on another device or in another type, that are kept: one landscape asks for one
+#: of them at every step, and a second landscape in double precision beside it for another.
+_CONVERSIONS_KEPT = 2
 
 _RECOMMENDATION = "Draw it once with landscape.fixed(data, batches=...), which keeps the batches in memory."
 
@@ -87,9 +95,17 @@ class Data(ABC):
         """Yield the batches of :meth:`batches` from number `first` on."""
         return islice(self.batches(size), first, None)
 
+    def first(self, count: int) -> Batch:
+        """Return the first `count` examples, or all if there are fewer, as one batch; no other is read."""
+        return next(iter(self.batches(count)))
+
     def everything(self) -> Batch:
-        """Return all examples as one batch."""
+        """Return all examples as one batch; augmentation draws from the global generators."""
         return self.take(torch.arange(self.examples))
+
+    def drawn(self) -> Iterator[Batch]:
+        """Yield the batches as the global generators have it, neither seeded nor put back."""
+        return self.batches()
 
     def moved(self, device: torch.device, dtype: torch.dtype) -> Data:
         """Return the data on `device` with floating tensors in `dtype`, where that is worth keeping.
@@ -109,7 +125,49 @@ class Data(ABC):
             return fingerprint_of(self.batches()) == fingerprint_of(self.batches())
 
 
-class TensorData(Data):
+class _InMemory(Data):
+    """Data that is held in memory: a structure of tensors that does not change."""
+
+    draws = False
+
+    def __init__(self) -> None:
+        self._fingerprint: str | None = None
+        self._moved: OrderedDict[tuple[torch.device, torch.dtype], Data] = OrderedDict()
+
+    @abstractmethod
+    def _contents(self) -> Batch:
+        """Return what is held."""
+
+    @abstractmethod
+    def _with(self, contents: Batch) -> Data:
+        """Return data that holds other tensors in the same way."""
+
+    def moved(self, device: torch.device, dtype: torch.dtype) -> Data:
+        """Return the data on `device` in `dtype`; a conversion is made once, and the last two are kept."""
+        key = (device, dtype)
+        if key not in self._moved:
+            contents = self._contents()
+            converted = move(contents, device, dtype)
+            pairs = zip(leaves(converted), leaves(contents), strict=True)
+            as_it_is = all(new is old for (_, new), (_, old) in pairs)
+            self._moved[key] = self if as_it_is else self._with(converted)
+            if len(self._moved) > _CONVERSIONS_KEPT:
+                self._moved.popitem(last=False)
+        return self._moved[key]
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the contents."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint_of(self.batches())
+        return self._fingerprint
+
+    @property
+    def deterministic(self) -> bool:
+        """What is in memory is the same in every pass."""
+        return True
+
+
+class TensorData(_InMemory):
     """Examples held in memory: a batch structure of tensors with one common leading dimension.
 
     Parameters
@@ -120,9 +178,8 @@ class TensorData(Data):
         Examples evaluated at once.
     """
 
-    draws = False
-
     def __init__(self, tensors: Batch, batch_size: int | None = None) -> None:
+        super().__init__()
         self.tensors = as_tensors(tensors)
         strays = [
             path for path, leaf in leaves(self.tensors) if not isinstance(leaf, Tensor) or not leaf.ndim
@@ -133,8 +190,6 @@ class TensorData(Data):
             )
         self._examples = examples_in(self.tensors)
         self.batch_size = _checked_batch_size(batch_size, EXAMPLES_PER_BATCH)
-        self._fingerprint: str | None = None
-        self._moved: dict[tuple[torch.device, torch.dtype], TensorData] = {}
         _refuse_empty(self._examples)
 
     @property
@@ -169,30 +224,14 @@ class TensorData(Data):
         """Return all examples as one batch, without a copy."""
         return self.tensors
 
-    def moved(self, device: torch.device, dtype: torch.dtype) -> Data:
-        """Return the data on `device` in `dtype`; a conversion is made once and kept."""
-        tensors = move(self.tensors, device, dtype)
-        pairs = zip(leaves(tensors), leaves(self.tensors), strict=True)
-        if all(new is old for (_, new), (_, old) in pairs):
-            return self
-        key = (device, dtype)
-        if key not in self._moved:
-            self._moved[key] = TensorData(tensors, self.batch_size)
-        return self._moved[key]
+    def _contents(self) -> Batch:
+        return self.tensors
 
-    def fingerprint(self) -> str:
-        """Return the SHA-256 of the contents."""
-        if self._fingerprint is None:
-            self._fingerprint = fingerprint_of(self.batches())
-        return self._fingerprint
-
-    @property
-    def deterministic(self) -> bool:
-        """Tensors in memory are the same in every pass."""
-        return True
+    def _with(self, contents: Batch) -> Data:
+        return TensorData(contents, self.batch_size)
 
 
-class BatchedData(Data):
+class BatchedData(_InMemory):
     """Batches held in memory, as somebody else made them.
 
     Parameters
@@ -201,14 +240,11 @@ class BatchedData(Data):
         The batches, of any structure; kept as they are, not copied.
     """
 
-    draws = False
-
     def __init__(self, batches: Iterable[Batch]) -> None:
+        super().__init__()
         self.held = tuple(as_tensors(batch) for batch in batches)
         _refuse_empty(len(self.held))
         self._sizes: Tensor | None = None
-        self._fingerprint: str | None = None
-        self._moved: dict[tuple[torch.device, torch.dtype], BatchedData] = {}
 
     @property
     def examples(self) -> int:
@@ -250,27 +286,11 @@ class BatchedData(Data):
         """Return all examples as one batch."""
         return concatenate(self.held)
 
-    def moved(self, device: torch.device, dtype: torch.dtype) -> Data:
-        """Return the data on `device` in `dtype`; a conversion is made once and kept."""
-        batches = [move(batch, device, dtype) for batch in self.held]
-        pairs = zip(leaves(batches), leaves(list(self.held)), strict=True)
-        if all(new is old for (_, new), (_, old) in pairs):
-            return self
-        key = (device, dtype)
-        if key not in self._moved:
-            self._moved[key] = BatchedData(batches)
-        return self._moved[key]
+    def _contents(self) -> Batch:
+        return self.held
 
-    def fingerprint(self) -> str:
-        """Return the SHA-256 of the contents."""
-        if self._fingerprint is None:
-            self._fingerprint = fingerprint_of(self.batches())
-        return self._fingerprint
-
-    @property
-    def deterministic(self) -> bool:
-        """Batches in memory are the same in every pass."""
-        return True
+    def _with(self, contents: Batch) -> Data:
+        return BatchedData(contents)
 
     def _batch_sizes(self) -> Tensor:
         if self._sizes is None:
@@ -342,6 +362,10 @@ class DatasetData(Data):
             )
         with preserved_random_state():
             return self._read([self.indices[i] for i in indices.tolist()])
+
+    def first(self, count: int) -> Batch:
+        """Return the first examples as one batch: `count`, or where items are batches as many as it takes."""
+        return super().first(count) if self.batch_size else _head(self.batches(), count)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the contents, read once."""
@@ -428,9 +452,32 @@ class IterableData(Data):
         """Refuse: an iterable has no random access."""
         raise DataError(f"Examples of an iterable dataset cannot be picked one by one. {_RECOMMENDATION}")
 
+    def first(self, count: int) -> Batch:
+        """Return the first batches, as many as it takes for `count` examples, as one batch.
+
+        Raises
+        ------
+        DataError
+            When the iterable gives nothing, or batches that cannot be joined.
+        """
+        return _head(self.batches(), count)
+
     def everything(self) -> Batch:
-        """Return all examples as one batch."""
-        return concatenate(list(self.batches()))
+        """Return all examples as one batch; augmentation draws from the global generators.
+
+        Raises
+        ------
+        DataError
+            When the iterable gives nothing, or batches that cannot be joined.
+        """
+        with preserved_random_state():
+            batches = list(self.drawn())
+        _refuse_empty(len(batches))
+        return concatenate(batches)
+
+    def drawn(self) -> Iterator[Batch]:
+        """Yield the batches as the global generators have it, neither seeded nor put back."""
+        return map(as_tensors, self.iterable)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the contents, read once."""
@@ -443,7 +490,7 @@ class IterableData(Data):
         """Whether two passes give the same data; found out by reading it twice, once."""
         if self._deterministic is None:
             with preserved_random_state():
-                passes = [fingerprint_of(as_tensors(batch) for batch in self.iterable) for _ in range(2)]
+                passes = [fingerprint_of(self.drawn()) for _ in range(2)]
             self._deterministic = passes[0] == passes[1]
         return self._deterministic
 
@@ -461,7 +508,8 @@ def as_data(source: Any, batch_size: int | None = None) -> Data:
         - a list of batches;
         - a ``torch.utils.data.DataLoader``: read through its dataset with its ``collate_fn`` and batch size,
           in the order of the dataset and in this process, whatever its ``shuffle``, ``drop_last`` and
-          ``num_workers``. A ``SubsetRandomSampler`` gives its subset, a ``DistributedSampler`` its rank's
+          ``num_workers``; the loader itself is never iterated, so that a training loop over it does not
+          notice. A ``SubsetRandomSampler`` gives its subset, a ``DistributedSampler`` its rank's
           share without the padding;
         - a map-style ``Dataset``, or an iterable of batches that starts anew every time.
     batch_size
@@ -505,12 +553,15 @@ def fixed(source: Any, batches: int | None = None, seed: int = 0) -> Data:
     Parameters
     ----------
     source
-        Anything that yields batches: a ``DataLoader`` (iterated as it is, with its sampler, augmentation and
+        Anything that yields batches: a ``DataLoader`` (iterated with its sampler, augmentation and as many
         workers), a generator, or whatever :func:`as_data` takes.
     batches
         How many batches to draw; None draws all.
     seed
-        Seeds Python's, numpy's and torch's global generators while drawing. They are left as they were.
+        Seeds Python's, numpy's and torch's global generators while drawing, and the generators that a loader
+        and its samplers have of their own. All are left as they were, and so are the workers of a loader that
+        keeps them: what a training loop draws from the same loader, also in the middle of an epoch, is not
+        changed. Generators inside a dataset are out of reach.
 
     Returns
     -------
@@ -525,17 +576,16 @@ def fixed(source: Any, batches: int | None = None, seed: int = 0) -> Data:
     if batches is not None and batches < 1:
         raise DataError(f"batches={batches}: give at least 1, or None for all.")
     with preserved_random_state(derive_seed(seed, "fixed")):
-        iterable: Iterable[Batch]
-        if isinstance(source, DataLoader | Iterator):
-            iterable = source
+        if isinstance(source, DataLoader):
+            with _borrowed_generators(source, seed):
+                drawn = _copies(_private(source), batches)
+        elif isinstance(source, Iterator):
+            drawn = _copies(source, batches)
         else:
             data = as_data(source)
             if isinstance(data, TensorData) and batches is None:
-                return TensorData(
-                    map_leaves(lambda leaf: leaf.detach().clone(), data.tensors), data.batch_size
-                )
-            iterable = data.drawn() if isinstance(data, DatasetData) else data.batches()
-        drawn = [map_leaves(_copied, as_tensors(batch)) for batch in islice(iterable, batches)]
+                return TensorData(map_leaves(_copied, data.tensors), data.batch_size)
+            drawn = _copies(data.drawn(), batches)
     if batches is not None and len(drawn) < batches:
         raise DataError(f"{batches} batches were asked for, but the source ended after {len(drawn)}.")
     return BatchedData(drawn)
@@ -580,9 +630,43 @@ def fingerprint_of(batches: Iterable[Batch]) -> str:
     return hashlib.sha256(json.dumps(table).encode()).hexdigest()
 
 
+def _private(loader: DataLoader[Any], **changes: Any) -> DataLoader[Any]:
+    """Return a loader of the same dataset that can be iterated without touching the other.
+
+    A loader that keeps its workers ends the epoch that is under way when it is iterated again.
+    """
+    private = copy.copy(loader)
+    # A loader refuses changes through attributes once it is made.
+    private.__dict__ |= {"_iterator": None, "persistent_workers": False, **changes}
+    return private
+
+
+@contextmanager
+def _borrowed_generators(loader: DataLoader[Any], seed: int) -> Iterator[None]:
+    """Seed the generators that a loader and its samplers have of their own, and put them back."""
+    found: list[torch.Generator] = []
+    holders: list[Any] = [loader]
+    for holder in holders:
+        for value in vars(holder).values():
+            if isinstance(value, torch.Generator) and all(value is not other for other in found):
+                found.append(value)
+            elif isinstance(value, Sampler) and all(value is not other for other in holders):
+                holders.append(value)
+    states = [generator.get_state() for generator in found]
+    try:
+        for number, generator in enumerate(found):
+            generator.manual_seed(derive_seed(seed, "fixed", "loader", number))
+        yield
+    finally:
+        for generator, state in zip(found, states, strict=True):
+            generator.set_state(state)
+
+
 def _from_loader(loader: DataLoader[Any]) -> Data:
     if isinstance(loader.dataset, IterableDataset):
-        return _from_iterable(loader.dataset, loader)
+        # In this process, and with a draw for the workers' seeds from the global generator, which is seeded.
+        alone = {"num_workers": 0, "timeout": 0, "generator": None, "drop_last": False}
+        return _from_iterable(loader.dataset, _private(loader, **alone))
     if loader.batch_sampler is not None and type(loader.batch_sampler) is not BatchSampler:
         raise DataError(
             f"The loader draws batches with a {type(loader.batch_sampler).__name__}, which need not be one pass "
@@ -635,6 +719,22 @@ def _from_iterable(origin: Iterable[Any], iterable: Iterable[Batch]) -> Data:
             f"again. {_RECOMMENDATION}"
         )
     return IterableData(iterable)
+
+
+def _copies(batches: Iterable[Batch], count: int | None) -> list[Batch]:
+    return [map_leaves(_copied, as_tensors(batch)) for batch in islice(batches, count)]
+
+
+def _head(batches: Iterator[Batch], count: int) -> Batch:
+    """Return the first of `batches`, as many as it takes for `count` examples, as one batch."""
+    found, examples = [], 0
+    for batch in batches:
+        found.append(batch)
+        examples += examples_in(batch)
+        if examples >= count:
+            break
+    _refuse_empty(len(found))
+    return concatenate(found)
 
 
 def _copied(leaf: Any) -> Any:
