@@ -431,3 +431,36 @@ def test_pre_training_takes_what_fits_and_reports_the_rest(small):
     assert torch.equal(begun["layer2.weight"], layout.split(run.landscape().initial())["layer2.weight"])
     assert "layer2.weight" in run.provenance["start"]["notes"][0]
     assert ls.loads(ls.dumps(run.experiment)) == run.experiment
+
+
+@frozen
+class Streamed(ls.Dataset):
+    """Clusters that can only be read from the beginning."""
+
+    def load(self, generator):
+        from landscape.objective import as_data
+
+        class Batches:
+            def __iter__(self):
+                numbers = torch.Generator().manual_seed(0)
+                for _ in range(3):
+                    labels = torch.randint(3, (5,), generator=numbers)
+                    yield torch.randn(5, 2, generator=numbers) + labels[:, None], labels
+
+        return {"train": as_data(Batches())}
+
+
+@pytest.mark.filterwarnings("ignore:This run cannot be replicated")
+def test_data_that_is_iterated_can_be_walked_on_with_all_of_it():
+    experiment = ls.Experiment(
+        ls.models.MLP(hidden=(3,)),
+        Streamed(),
+        ls.walkers.SGD(lr=0.1, batch_size=None),
+        probes=("Loss", ls.probes.HessianSpectrum(k=1)),
+        steps=3,
+    )
+    metrics = experiment.run().metrics
+    assert metrics["loss"].iloc[-1] < metrics["loss"].iloc[0]
+    assert metrics.notna().all(axis=None)
+    with pytest.raises(ls.errors.DataError, match=r"landscape\.fixed"):
+        experiment.replace(walker=ls.walkers.SGD(lr=0.1, batch_size=5)).run()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
-from landscape.errors import ConfigurationError
+from landscape.errors import ConfigurationError, DataError
 from landscape.objective import BatchStream, BatchStreamState, Landscape, as_data
 
 
@@ -90,3 +90,26 @@ def test_augmentation_is_seeded_by_the_state():
 def test_an_impossible_batch_size_is_refused(classes):
     with pytest.raises(ConfigurationError, match="batch_size=0"):
         BatchStream(as_data(classes), 0, seed=0)
+
+
+class Noisy:
+    """An iterable with augmentation."""
+
+    def __iter__(self):
+        for start in (0, 3, 6):
+            yield torch.rand(3) + torch.arange(start, start + 3), torch.arange(start, start + 3)
+
+
+def test_all_of_an_iterable_is_a_batch_and_its_augmentation_obeys_the_state():
+    stream = BatchStream(as_data(Noisy()), None, seed=0)
+    first = stream.start()
+    later = stream.advance(first)
+    assert later == BatchStreamState(0, 1, 0)
+    before = torch.get_rng_state()
+    x, y = stream.batch(first)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(y, torch.arange(9))
+    assert torch.equal(stream.batch(first)[0], x)
+    assert not torch.equal(stream.batch(later)[0], x)
+    with pytest.raises(DataError, match=r"landscape\.fixed"):
+        BatchStream(as_data(Noisy()), 4, seed=0).batch(first)

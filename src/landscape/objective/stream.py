@@ -103,10 +103,14 @@ class BatchStream:
     def batch(self, state: BatchStreamState) -> Batch:
         """Return the batch at `state`."""
         if not self.data.draws:
-            return self.data.everything() if self.batch_size is None else self.data.take(self.indices(state))
+            return self._read(state)
         seed = derive_seed(state.seed, "augmentation", state.epoch, state.cursor)
         with preserved_random_state(seed):
-            return self.data.take(self.indices(state))
+            return self._read(state)
+
+    def _read(self, state: BatchStreamState) -> Batch:
+        # All of the data has no need of places, which an iterable dataset does not have.
+        return self.data.everything() if self.batch_size is None else self.data.take(self.indices(state))
 
     def batches(self, states: Sequence[BatchStreamState]) -> PerRow:
         """Return the batch at each of the states: those of :meth:`batch`, read together where that is possible.
