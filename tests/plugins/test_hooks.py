@@ -1,15 +1,19 @@
 """Hooks: who is called, and what a failure may do."""
 
+import random
 import sys
 import warnings
 
 import attrs
+import numpy as np
 import pytest
+import torch
 
 import landscape as ls
 from landscape.errors import BrokenPluginError
 from landscape.plugins import ComponentEntry, PluginWarning, RunHooks, entries, get, hookimpl
 from landscape.plugins.provider import metadata_entries
+from landscape.randomness import preserved_random_state
 
 
 @pytest.fixture(autouse=True)
@@ -158,6 +162,7 @@ def test_a_generator_that_raises_half_way_gives_nothing_and_hurts_nobody(isolate
         ("provenance", {"x": float("nan")}, "not JSON compliant"),
         ("figures", ["picture.png"], "not a landscape.Figure"),
         ("figures", 3, "not iterable"),
+        ("figures", [ls.Figure("a", "A", "A.", None, order="first")], "is not a number"),
     ],
 )
 def test_a_wrong_answer_is_a_failure_of_the_plugin(isolated_registry, hook, answer, complaint):
@@ -206,6 +211,98 @@ def test_ctrl_c_inside_a_hook_is_not_swallowed(isolated_registry):
     isolated_registry.register(Interrupted())
     with pytest.raises(KeyboardInterrupt):
         RunHooks("run").step(0)
+
+
+def test_sys_exit_inside_a_hook_is_a_failure_of_the_plugin(isolated_registry):
+    class Leaving:
+        @hookimpl(tryfirst=True)
+        def landscape_step(self):
+            sys.exit("enough")
+
+    witness = Witness()
+    isolated_registry.register(witness)
+    isolated_registry.register(Leaving())
+    with pytest.warns(PluginWarning, match="SystemExit: enough"):
+        RunHooks("run").step(0)
+    assert witness.seen == [("step", "run", 0)]
+
+
+def test_where_warnings_are_errors_the_report_goes_to_stderr(isolated_registry, capsys):
+    class Provider:
+        @hookimpl
+        def landscape_components(self, kind):
+            raise ValueError("no connection")
+
+    witness = Witness()
+    isolated_registry.register(witness)
+    isolated_registry.register(Failing())
+    isolated_registry.register(Provider(), name="Provider")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hooks = RunHooks("run")
+        hooks.step(0)
+        hooks.step(1)
+        assert "Fresh" in ls.starts
+    assert [event[2] for event in witness.seen] == [0, 1]
+    printed = capsys.readouterr().err
+    assert printed.count("PluginWarning: Plugin 'Failing' failed in landscape_step") == 1
+    assert printed.count("PluginWarning: Plugin 'Provider' failed in landscape_components") == 1
+
+
+def test_an_error_that_cannot_be_printed_is_reported_by_its_type(isolated_registry):
+    class MuteError(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    class Mute:
+        @hookimpl
+        def landscape_step(self):
+            raise MuteError
+
+    isolated_registry.register(Mute())
+    with pytest.warns(PluginWarning, match="MuteError"):
+        RunHooks("run").step(0)
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_what_cannot_be_printed_may_be_given_to_hooks(isolated_registry, monkeypatch, capsys, traced):
+    shown = []
+
+    class Run:
+        def __repr__(self):
+            shown.append(True)
+            raise RuntimeError("its file is gone")
+
+    monkeypatch.setenv("LANDSCAPE_TRACE_PLUGINS", "1" if traced else "0")
+    witness = Witness()
+    isolated_registry.register(witness)
+    hooks = RunHooks(Run())
+    hooks.started()
+    hooks.step(0)
+    assert (len(witness.seen), hooks.failures) == (2, [])
+    assert bool(shown) == traced  # what nobody reads is not built
+    assert (
+        "landscape_step(run=<Run that has no repr>, step=0) returned" in capsys.readouterr().err
+    ) == traced
+
+
+def test_a_hook_that_draws_changes_no_global_random_state(isolated_registry):
+    class Drawing:
+        @hookimpl
+        def landscape_step(self):
+            random.seed(5)
+            np.random.seed(5)
+            torch.manual_seed(5)
+
+    def draws():
+        return random.random(), np.random.rand(), float(torch.rand(()))
+
+    isolated_registry.register(Drawing())
+    with preserved_random_state(1):
+        expected = draws()
+    with preserved_random_state(1):
+        RunHooks("run").step(0)
+        assert draws() == expected
 
 
 # -- installed hook plugins -------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,11 @@ from landscape.plugins.manager import (
     PluginFailure,
     PluginManager,
     PluginWarning,
+    in_words,
     is_strict,
+    report,
 )
+from landscape.randomness import preserved_random_state
 
 if TYPE_CHECKING:
     from landscape.interfaces import Figure, Measurement
@@ -36,9 +39,10 @@ _LIFECYCLE = (
 class RunHooks:
     """Tells the installed plugins what happens to one run.
 
-    An implementation that raises is reported once, as a :class:`PluginWarning`, and not called again for
-    this run; the other plugins' implementations of the hook, and this plugin's of other hooks, still are.
-    With ``LANDSCAPE_STRICT_HOOKS=1`` in the environment it raises instead.
+    An implementation that raises, or calls ``sys.exit``, is reported once, as a :class:`PluginWarning`, and
+    not called again for this run; the other plugins' implementations of the hook, and this plugin's of other
+    hooks, still are. Where warnings are errors, the report goes to stderr. With ``LANDSCAPE_STRICT_HOOKS=1``
+    in the environment it raises instead. The global random states are left as they were found.
 
     Parameters
     ----------
@@ -69,8 +73,7 @@ class RunHooks:
 
     def step(self, step: int) -> None:
         """Call ``landscape_step``."""
-        if self._active["landscape_step"]:  # for every step of every run: costs nothing if nobody listens
-            self._call("landscape_step", step=step)
+        self._call("landscape_step", step=step)
 
     def measured(self, step: int, measurement: Measurement, worker: str = "0") -> None:
         """Call ``landscape_measured``."""
@@ -95,27 +98,29 @@ class RunHooks:
 
     def _call(self, hook: str, check: Any = None, /, **arguments: Any) -> list[tuple[str, Any]]:
         """Call the active implementations of `hook`; return what each gave, after `check`."""
+        implementations = self._active[hook]
+        if not implementations:  # one is called for every step of every run: costs nothing if nobody listens
+            return []
         arguments["run"] = self._run
         results = []
-        for implementation in self._active[hook]:
-            try:
-                result = implementation(arguments)
-                results.append((implementation.plugin, check(result) if check else result))
-            except Exception as error:
-                if is_strict():
-                    raise
-                self._switch_off(implementation, error)
+        with preserved_random_state():  # a run with somebody who looks on is the same run
+            for implementation in implementations:
+                try:
+                    result = implementation(arguments)
+                    results.append((implementation.plugin, check(result) if check else result))
+                except (Exception, SystemExit) as error:  # not KeyboardInterrupt: that is the user's
+                    if is_strict():
+                        raise
+                    self._switch_off(implementation, error)
         return results
 
-    def _switch_off(self, implementation: Implementation, error: Exception) -> None:
+    def _switch_off(self, implementation: Implementation, error: BaseException) -> None:
         hook = implementation.hook
         self._active[hook] = tuple(each for each in self._active[hook] if each is not implementation)
-        text = f"{type(error).__name__}: {error}"
+        text = in_words(error)
         self.failures.append(PluginFailure(implementation.plugin, hook, text))
-        warnings.warn(
-            f"Plugin {implementation.plugin!r} failed in {hook} and is not asked again in this run: {text}",
-            PluginWarning,
-            stacklevel=4,
+        report(
+            f"Plugin {implementation.plugin!r} failed in {hook} and is not asked again in this run: {text}"
         )
 
 
@@ -136,4 +141,6 @@ def _figures(answer: Iterable[Any] | None) -> list[Figure]:
     for figure in figures:
         if not isinstance(figure, figure_class):
             raise TypeError(f"it returned {figure!r}, which is not a landscape.Figure")
+        if not isinstance(figure.order, Real):
+            raise TypeError(f"the order of {figure!r} is not a number")
     return figures

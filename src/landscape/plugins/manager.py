@@ -34,10 +34,42 @@ def is_strict() -> bool:
     return os.environ.get("LANDSCAPE_STRICT_HOOKS", "") not in ("", "0")
 
 
+def is_traced() -> bool:
+    """Whether ``LANDSCAPE_TRACE_PLUGINS`` asks that every call of a hook is printed."""
+    return os.environ.get("LANDSCAPE_TRACE_PLUGINS", "") not in ("", "0")
+
+
 def trace(text: str) -> None:
     """Print `text` to stderr if ``LANDSCAPE_TRACE_PLUGINS`` asks for it."""
-    if os.environ.get("LANDSCAPE_TRACE_PLUGINS", "") not in ("", "0"):
+    if is_traced():
         print(f"landscape.plugins: {text}", file=sys.stderr)
+
+
+def in_words(error: BaseException) -> str:
+    """Return type and text of an error, also of one that cannot say what it is."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
+
+
+def report(text: str) -> None:
+    """Warn of a plugin, where that cannot end anything.
+
+    Where a filter makes errors of warnings, or what shows them fails, the text goes to stderr instead: the
+    complaint about a plugin must not do what the plugin was kept from doing.
+    """
+    try:
+        warnings.warn(text, PluginWarning, stacklevel=5)
+    except Exception:
+        print(f"PluginWarning: {text}", file=sys.stderr)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception:
+        return f"<{type(value).__name__} that has no repr>"
 
 
 @frozen
@@ -95,9 +127,10 @@ class Implementation:
             outcome = "returned"
             return result
         finally:
-            took = (time.perf_counter() - started) * 1e3
-            shown = ", ".join(f"{name}={arguments[name]!r}" for name in self.parameters)
-            trace(f"{self.plugin}: {self.hook}({shown}) {outcome} after {took:.1f} ms")
+            if is_traced():  # the repr of a run reads a file: not for every step of every run
+                took = (time.perf_counter() - started) * 1e3
+                shown = ", ".join(f"{name}={_shown(arguments[name])}" for name in self.parameters)
+                trace(f"{self.plugin}: {self.hook}({shown}) {outcome} after {took:.1f} ms")
 
 
 class PluginManager:
@@ -184,7 +217,7 @@ class PluginManager:
             try:
                 hooks = self._add(resolve(entry.value), name)
             except (Exception, SystemExit) as error:  # whatever a stranger's module does when imported
-                failure = f"{type(error).__name__}: {error}"
+                failure = in_words(error)
                 trace(f"{name} is switched off: {failure}")
             self._plugins[name] = HookPlugin(
                 entry.name, entry.distribution, entry.version, entry.value, hooks, failure
@@ -220,7 +253,7 @@ class PluginManager:
                 for entry in entries:
                     if not isinstance(entry, ComponentEntry):
                         raise TypeError(f"it answered {entry!r}, which is not a ComponentEntry")
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if is_strict():
                     raise
                 self._report(implementation, error)
@@ -228,13 +261,11 @@ class PluginManager:
             joined.update(dict.fromkeys(entries))
         return list(joined)
 
-    def _report(self, implementation: Implementation, error: Exception) -> None:
+    def _report(self, implementation: Implementation, error: BaseException) -> None:
         if (implementation.plugin, implementation.hook) in self._reported:
             return
         self._reported.add((implementation.plugin, implementation.hook))
-        warnings.warn(
+        report(
             f"Plugin {implementation.plugin!r} failed in {implementation.hook} and its components are left "
-            f"out: {type(error).__name__}: {error}",
-            PluginWarning,
-            stacklevel=4,
+            f"out: {in_words(error)}"
         )

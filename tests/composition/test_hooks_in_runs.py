@@ -1,0 +1,126 @@
+"""Plugins that look on while real experiments run: whatever they do, the run goes on."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+import pandas as pd
+import pytest
+import torch
+
+import landscape as ls
+from landscape.plugins import PluginWarning, hookimpl
+from landscape.plugins.provider import metadata_entries
+
+HOOKS = (
+    "landscape_run_started",
+    "landscape_step",
+    "landscape_measured",
+    "landscape_snapshot",
+    "landscape_run_finished",
+    "landscape_provenance",
+    "landscape_figures",
+)
+
+
+@pytest.fixture(autouse=True)
+def _hooks_of_the_tests_alone(monkeypatch):
+    installed = {entry.qualified_name for entry in metadata_entries("landscape")}
+    monkeypatch.setenv("LANDSCAPE_DISABLE_PLUGINS", ",".join(installed))
+    monkeypatch.delenv("LANDSCAPE_STRICT_HOOKS")
+
+
+@pytest.fixture
+def short():
+    return ls.Experiment(
+        model=ls.models.MLP(hidden=(3,)),
+        dataset=ls.datasets.Digits(),
+        walker=ls.walkers.SGD(lr=0.1, batch_size=32),
+        probes=("Loss",),
+        steps=3,
+        snapshots=2,
+        seed=1,
+    )
+
+
+def plugin_of(hooks, act):
+    """Return a plugin that calls ``act(hook)`` first of all in each of `hooks`."""
+
+    def implementation(hook):
+        return staticmethod(hookimpl(tryfirst=True)(lambda: act(hook)))
+
+    return type("Plugin", (), {hook: implementation(hook) for hook in hooks})()
+
+
+def raising(hook):
+    raise RuntimeError(f"no {hook}")
+
+
+def leaving(hook):
+    sys.exit(3)
+
+
+def drawing(hook):
+    torch.manual_seed(11)
+
+
+@pytest.mark.parametrize("act", [raising, leaving])
+@pytest.mark.parametrize("as_errors", [False, True])
+def test_no_hook_can_end_a_run(isolated_registry, short, capsys, act, as_errors):
+    called = []
+    isolated_registry.register(plugin_of(HOOKS, called.append), name="witness")
+    isolated_registry.register(plugin_of(HOOKS, act), name="culprit")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("error" if as_errors else "always", PluginWarning)
+        run = short.run()
+        report = run.report()
+    assert run.status == "complete"
+    assert report.exists()
+    assert set(called) == set(HOOKS)
+    assert called.count("landscape_step") == 3
+    reported = [str(each.message) for each in caught if each.category is PluginWarning]
+    if as_errors:
+        assert reported == []
+        reported = [line for line in capsys.readouterr().err.splitlines() if line.startswith("PluginWarning")]
+    for hook in HOOKS:
+        # What is called once per run (and once per page) has nothing to be asked again for.
+        times = sum(f"'culprit' failed in {hook} " in text for text in reported)
+        assert times == called.count(hook) if hook == "landscape_figures" else times == 1, hook
+
+
+def test_a_run_that_is_looked_at_is_the_same_run(isolated_registry, short):
+    alone = short.run()
+    isolated_registry.register(plugin_of(HOOKS, drawing), name="drawing")
+    before = torch.get_rng_state()
+    looked_at = short.run()
+    assert torch.equal(torch.get_rng_state(), before)
+    pd.testing.assert_frame_equal(alone.metrics, looked_at.metrics, check_exact=True)
+
+
+def test_no_hook_can_end_or_change_somebodys_own_program(isolated_registry, line):
+    def spoil(hook):
+        torch.manual_seed(11)
+        raise RuntimeError(f"no {hook}")
+
+    def train(recorder):
+        torch.manual_seed(0)
+        for step in range(3):
+            if recorder is not None:
+                recorder(step)
+            with torch.no_grad():
+                line.module.weight += torch.rand(())
+        return line.module.weight.item()
+
+    expected = train(None)
+    with torch.no_grad():
+        line.module.weight.fill_(0.0)
+    isolated_registry.register(plugin_of(HOOKS, spoil), name="culprit")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", PluginWarning)
+        recorder = ls.Recorder(line, ["Loss"], store="runs", run="mine")
+        assert train(recorder) == expected
+        recorder.close()
+    assert ls.open("runs/mine").status == "complete"
+    texts = [str(each.message) for each in caught if each.category is PluginWarning]
+    assert 0 < len(texts) == len(set(texts))
