@@ -1,12 +1,13 @@
 """The folder of runs: made whole or not at all, found by name, listed."""
 
 import json
+import os
 import re
 
 import pytest
 
 from landscape.errors import RunError
-from landscape.store import RunStore
+from landscape.store import RunDirectory, RunStore, files
 
 
 def test_a_run_is_named_after_its_time(store):
@@ -137,3 +138,53 @@ def test_children_are_the_stages_and_the_best_run_of_each_member(store):
         "member-0000": member.root / "b",
         "member-0001": unlucky.root / "d",
     }
+
+
+@pytest.mark.parametrize("status", ["complete", "failed"])
+def test_of_several_tries_of_a_member_the_one_made_last_counts_whatever_its_name(store, status):
+    study = store.create({}, {}, kind="study", run_id="study")
+    member = RunStore(study.path / "members" / "member-0000")
+    for made, name in enumerate("zax"):  # names within one second end at random
+        member.create({}, {}, kind="k", run_id=name).close(status)
+        os.utime(member.root / name / "config.json", ns=(0, 1_000_000_000 + made))
+    assert study.children() == {"member-0000": member.root / "x"}
+    member.create({}, {}, kind="k", run_id="b").close(status)
+    assert study.children() == {"member-0000": member.root / "b"}
+
+
+def test_of_two_creators_of_one_run_one_makes_it_whole_and_the_other_is_told(store, monkeypatch):
+    real = files.write_json
+    told = []
+
+    def meanwhile(path, value):
+        """Let another creator of the same run come while the first one writes."""
+        if path.name == "config.json":
+            with pytest.raises(RunError, match=r"Cannot create.*exists") as caught:
+                RunDirectory.create(store.root / "one", {"second": 2}, {}, kind="k")
+            told.append(str(caught.value))
+        real(path, value)
+
+    monkeypatch.setattr(files, "write_json", meanwhile)
+    first = RunDirectory.create(store.root / "one", {"first": 1}, {"by": "first"}, kind="k")
+    assert len(told) == 1
+    assert [path.name for path in store.root.iterdir()] == ["one"]
+    assert (first.configuration, first.provenance) == ({"first": 1}, {"by": "first"})
+    assert first.writable
+    first.write_row({"step": 0, "worker": "0", "loss": 1.0})
+    first.close("complete")
+    assert RunDirectory(first.path).metrics["loss"].tolist() == [1.0]
+
+
+@pytest.mark.parametrize("group", ["stages", "members"])
+def test_what_a_run_inside_is_writing_survives_that_the_outer_one_is_reopened(store, group):
+    study = store.create({}, {}, kind="study", run_id="study")
+    inner = RunStore(study.path / group).create({}, {}, kind="k", run_id="inner")
+    study.close("interrupted")
+    (study.path / "weights").mkdir(exist_ok=True)
+    ours = [study.path / files.TEMPORARY, study.path / "weights" / f"{files.TEMPORARY}1"]
+    theirs = [inner.path / f"{files.TEMPORARY}2", study.path / group / f"{files.TEMPORARY}3"]
+    for path in [*ours, *theirs]:
+        path.touch()
+    study.reopen().close("complete")
+    assert [path.exists() for path in ours] == [False, False]
+    assert [path.exists() for path in theirs] == [True, True]

@@ -74,6 +74,11 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+def _made(run: Path) -> int:
+    """Return when a run was made. Names of runs tell the second only, and end at random."""
+    return (run / "config.json").stat().st_mtime_ns
+
+
 def file_name(text: str) -> str:
     """Return `text` as a name every file system takes; different texts have different names."""
     quoted = quote(text, safe=" +-_=,@")
@@ -732,8 +737,8 @@ class RunDirectory:
     def children(self) -> dict[str, Path]:
         """Return the runs inside this one, by name: the stages of a study, the members of a sweep.
 
-        A member lies in a store of its own, where it may have been tried more than once; the last complete
-        run counts, or the last one where none is complete.
+        A member lies in a store of its own, where it may have been tried more than once; the complete run
+        that was made last counts, or the one made last where none is complete.
         """
         found = {}
         for group in ("stages", "members"):
@@ -742,7 +747,7 @@ class RunDirectory:
                 runs = [run for run in runs if (run / "config.json").is_file()]
                 complete = [run for run in runs if RunDirectory(run).status == "complete"]
                 if runs:
-                    found[place.name] = (complete or runs)[-1]
+                    found[place.name] = max(complete or runs, key=_made)
         return found
 
     def tables(self) -> dict[str, pd.DataFrame]:
