@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from landscape.composition.run import Run
     from landscape.composition.walk import Walk
     from landscape.objective import Data, Landscape
+    from landscape.objective.engine import EngineChoice
 
 __all__ = ["Experiment"]
 
@@ -129,6 +130,10 @@ class Experiment:
         Of weights and data.
     device
         As torch names it.
+    engine
+        How gradients of several workers are computed: ``"loop"``, ``"traced"``, or ``"auto"``, whichever is
+        found faster on the way (:mod:`landscape.objective.engine`). What was found is in the provenance of the
+        run; resuming and replicating reuse it.
     threads
         Threads of torch while the experiment runs. Bits are promised for the same number of threads.
     name
@@ -158,6 +163,9 @@ class Experiment:
         default="float32", kw_only=True, validator=one_of(("float32", "float64"))
     )
     device: str = field(default="cpu", kw_only=True, validator=of_type(str))
+    engine: Literal["auto", "loop", "traced"] = field(
+        default="auto", kw_only=True, validator=one_of(("auto", "loop", "traced"))
+    )
     threads: int = field(default=1, kw_only=True, validator=at_least(1))
     name: str | None = field(default=None, kw_only=True)
 
@@ -191,7 +199,14 @@ class Experiment:
             )
         train = loaded["train"]
         module = self._build(train, 0)
-        landscape = Landscape(module, self.loss, train, device=self.device, dtype=getattr(torch, self.dtype))
+        landscape = Landscape(
+            module,
+            self.loss,
+            train,
+            device=self.device,
+            dtype=getattr(torch, self.dtype),
+            engine=self.engine,
+        )
         return {name: landscape if name == "train" else landscape.on(data) for name, data in loaded.items()}
 
     def _build(self, train: Data, index: int) -> nn.Module:
@@ -200,13 +215,20 @@ class Experiment:
         with preserved_random_state(derive_seed(self.seed, "initialisation", index, "global")):
             return self.model.build(_example(train), torch_generator(self.seed, "initialisation", index))
 
-    def walk(self, landscapes: Mapping[str, Landscape] | None = None) -> Walk:
+    def walk(
+        self,
+        landscapes: Mapping[str, Landscape] | None = None,
+        *,
+        engines: Iterable[EngineChoice] | None = None,
+    ) -> Walk:
         """Return the experiment's walk before its first step, to go through it by hand.
 
         Parameters
         ----------
         landscapes
             What :meth:`landscapes` returned, if it was called before.
+        engines
+            See :class:`landscape.Walk`.
         """
         from landscape.composition.walk import Walk
 
@@ -220,7 +242,7 @@ class Experiment:
             return landscape.layout.vector(module).to(landscape.device, landscape.dtype)
 
         place, start = self.start.begin(landscape, self.walker.workers, draw)
-        return Walk(place, self.walker, seed=self.seed, start=start, splits=landscapes)
+        return Walk(place, self.walker, seed=self.seed, start=start, splits=landscapes, engines=engines)
 
     def run(
         self,

@@ -39,7 +39,7 @@ def gather(
     data
         Fingerprints of the data by split.
     engine, device, threads
-        How it is computed; a resumed or replicated run reuses the engine.
+        How it is computed.
     obstacles
         Why the run cannot be replicated from its own files; empty when it can.
     """

@@ -14,7 +14,7 @@ from landscape.composition.every import schedule_probes
 from landscape.composition.probing import Prober
 from landscape.composition.provenance import gather
 from landscape.composition.run import Run
-from landscape.composition.running import ENGINE, record_measurements
+from landscape.composition.running import record_measurements
 from landscape.composition.trees import plain
 from landscape.errors import ConfigurationError, RunError
 from landscape.plugins import RunHooks
@@ -117,7 +117,6 @@ class Recorder:
             provenance = gather(
                 [entry.probe for entry in self.probes],
                 data=data,
-                engine=ENGINE,
                 device=str(self.landscape.device),
                 obstacles=["it was recorded inside a program of its own."],
             )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from landscape.composition.experiment import Experiment
     from landscape.interfaces import Projection, Projector
     from landscape.objective import Landscape
+    from landscape.objective.engine import EngineChoice
     from landscape.store import RunDirectory, SnapshotSpan
     from landscape.systems import Solutions
 
@@ -319,8 +320,35 @@ class Run:
             )
         return self.recipe.resume(self)  # type: ignore[no-any-return]
 
-    def replicate(self, store: str | os.PathLike[str] | None = None) -> Run:
+    @property
+    def engine_choices(self) -> tuple[EngineChoice, ...]:
+        """Which engine served which kind of call from which update on (:mod:`landscape.objective.engine`).
+
+        Raises
+        ------
+        landscape.errors.RunError
+            If this version does not have one of them.
+        """
+        from landscape.objective.engine import EngineChoice
+
+        engine = self.provenance.get("engine", "loop")
+        if engine not in ("loop", "traced"):
+            raise RunError(
+                f"{self.path} was computed by the engine {engine!r}; this version has 'loop' and 'traced'."
+            )
+        return tuple(EngineChoice.from_plain(plain) for plain in self.provenance.get("engine_choices", ()))
+
+    def replicate(self, store: str | os.PathLike[str] | None = None, *, run_id: str | None = None) -> Run:
         """Run the same recipe again, from the run's own files, into a new run beside this one.
+
+        Engines that were chosen by timing are not chosen anew: the record says which served from which step on.
+
+        Parameters
+        ----------
+        store
+            Directory of runs; that of this run by default.
+        run_id
+            Name of the new run's directory; made from the time by default.
 
         Raises
         ------
@@ -332,8 +360,10 @@ class Run:
             raise RunError(f"{self.path} cannot be replicated: {' '.join(obstacles)}")
         recipe = from_tree(self.configuration, trust=self._trust)
         place = store if store is not None else self.path.parent
+        if self.kind in ("study", "sweep"):
+            return recipe.run(store=place, run_id=run_id, like=self)  # type: ignore[no-any-return]
         if self.kind != "experiment":
-            return recipe.run(store=place)  # type: ignore[no-any-return]
+            return recipe.run(store=place, run_id=run_id)  # type: ignore[no-any-return]
         from landscape.composition.conduct import refuse_unless_same_data
         from landscape.composition.running import run_experiment
         from landscape.composition.schedules import At
@@ -343,7 +373,9 @@ class Run:
         return run_experiment(
             recipe.replace(schedule=(*recipe.schedule, *by_hand)),
             place,
+            run_id=run_id,
             facts={"replicates": self.id},
+            engines=self.engine_choices,
             fingerprints=lambda found: refuse_unless_same_data(self, found, "replicating"),
         )
 

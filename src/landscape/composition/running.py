@@ -23,17 +23,16 @@ from landscape.composition.progress import Stage, stage
 from landscape.composition.run import Run
 from landscape.composition.trees import plain
 from landscape.composition.walk import Walk
-from landscape.errors import ConfigurationError, NonFiniteLossError, RunError
+from landscape.errors import ConfigurationError, NonFiniteLossError
 
 if TYPE_CHECKING:
     from landscape.composition.experiment import Experiment
     from landscape.objective import Landscape
+    from landscape.objective.engine import EngineChoice
     from landscape.plugins import RunHooks
     from landscape.store import RunDirectory
 
 __all__ = ["record_measurements", "resume_experiment", "run_experiment"]
-
-ENGINE = "loop"
 
 
 def run_experiment(
@@ -44,6 +43,7 @@ def run_experiment(
     pause_at: Sequence[int] = (),
     facts: Mapping[str, Any] | None = None,
     fingerprints: Callable[[Mapping[str, str]], None] = lambda found: None,
+    engines: Sequence[EngineChoice] | None = None,
 ) -> Run:
     """Carry out `experiment` in this process; see :meth:`landscape.Experiment.run`.
 
@@ -58,12 +58,14 @@ def run_experiment(
         Further entries of the provenance.
     fingerprints
         Called with the fingerprints of the data, by split, before any work; may refuse them.
+    engines
+        Choices of an engine to repeat; see :class:`landscape.Walk`.
     """
     with torch_threads(experiment.threads):
         landscapes = experiment.landscapes()
         data = {name: landscape.data.fingerprint() for name, landscape in landscapes.items()}
         fingerprints(data)
-        walk, notes = _begun(experiment, landscapes)
+        walk, notes = _begun(experiment, landscapes, engines)
         prober = _prober(experiment)
         _check_changes(experiment, walk)
         prober.check(walk.population())
@@ -77,9 +79,8 @@ def run_experiment(
             run_id,
             space=_bytes_of_snapshots(experiment, walk),
             landscapes=landscapes,
-            facts=dict(facts or {}) | _facts_of_start(experiment, notes),
+            facts=dict(facts or {}) | _facts_of_start(experiment, notes) | _facts_of_engine(walk),
             data=data,
-            engine=ENGINE,
             device=experiment.device,
             threads=experiment.threads,
         )
@@ -96,9 +97,9 @@ def resume_experiment(run: Run, *, pause_at: Sequence[int] = ()) -> Run:
         at work on it.
     """
     experiment = run.experiment
-    engine = run.provenance.get("engine")
-    if engine != ENGINE:
-        raise RunError(f"{run.path} was computed by the engine {engine!r}; this version has {ENGINE!r}.")
+    engines = run.engine_choices
+    # A replicate repeats the choices of its model and makes none of its own.
+    given = engines if "replicates" in run.provenance else None
     with torch_threads(experiment.threads):
         landscapes = experiment.landscapes()
         data = {name: landscape.data.fingerprint() for name, landscape in landscapes.items()}
@@ -110,14 +111,21 @@ def resume_experiment(run: Run, *, pause_at: Sequence[int] = ()) -> Run:
             buffers = snapshots[-1].buffers()
             place = landscapes["train"].with_buffers(buffers) if buffers else landscapes["train"]
             start = place.initial().expand(experiment.walker.workers, -1)
-            walk = Walk(place, experiment.walker, seed=experiment.seed, start=start, splits=landscapes)
+            walk = Walk(
+                place,
+                experiment.walker,
+                seed=experiment.seed,
+                start=start,
+                splits=landscapes,
+                engines=given,
+            )
         else:
-            walk, _ = _begun(experiment, landscapes)
+            walk, _ = _begun(experiment, landscapes, given)
         run = reopened(
             Run(run.directory, landscapes=landscapes, recipe=experiment),
             experiment,
             data=data,
-            engine=ENGINE,
+            engine=run.provenance["engine"],
             device=experiment.device,
             threads=experiment.threads,
         )
@@ -125,21 +133,27 @@ def resume_experiment(run: Run, *, pause_at: Sequence[int] = ()) -> Run:
         found = run.directory.latest_resume(template)
         if found is None:
             run.directory.begin_attempt(-1)
-            walk, _ = _begun(experiment, landscapes)
+            walk, _ = _begun(experiment, landscapes, given)
+            walk.follow_engines(engines)
             first = prober.measure(walk.population(), prober.due(0))
             return _carry_out(experiment, walk, run, pause_at, prober, best, first)
         step, state = found
         walk.restore(state["walk"])
+        walk.follow_engines(engines)
         prober.restore(state["prober"], walk.population())
         run.directory.begin_attempt(step)
         return _carry_out(experiment, walk, run, pause_at, prober, state["best"], None)
 
 
-def _begun(experiment: Experiment, landscapes: Mapping[str, Landscape]) -> tuple[Walk, list[str]]:
+def _begun(
+    experiment: Experiment,
+    landscapes: Mapping[str, Landscape],
+    engines: Sequence[EngineChoice] | None = None,
+) -> tuple[Walk, list[str]]:
     """Return the walk before its first step, and what its start had to say."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        walk = experiment.walk(landscapes)
+        walk = experiment.walk(landscapes, engines=engines)
     for warning in caught:
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     return walk, [str(warning.message) for warning in caught]
@@ -148,6 +162,14 @@ def _begun(experiment: Experiment, landscapes: Mapping[str, Landscape]) -> tuple
 def _facts_of_start(experiment: Experiment, notes: Sequence[str]) -> dict[str, Any]:
     facts = dict(experiment.start.facts()) | ({"notes": list(notes)} if notes else {})
     return {"start": facts} if facts else {}
+
+
+def _facts_of_engine(walk: Walk) -> dict[str, Any]:
+    """Return what the provenance says of engines: the one in force, and every choice from its step on."""
+    return {
+        "engine": walk.engine,
+        "engine_choices": [choice.to_plain() for choice in walk.engine_choices],
+    }
 
 
 # A schedule that changes something at every step is tried out at this many of them.
@@ -266,10 +288,17 @@ class _Session:
             while True:
                 if walk.step >= last or reason:
                     return reason
-                walk.advance()
+                self._advance()
                 self.hooks.step(walk.step - 1)
                 progress.advance()
                 reason = self._observe(progress)
+
+    def _advance(self) -> None:
+        """Make one update; an engine chosen on the way is recorded before anything it computed is."""
+        before = self.walk.engine_choices
+        self.walk.advance()
+        if self.walk.engine_choices != before:
+            self.directory.note(_facts_of_engine(self.walk))
 
     def _observe(self, progress: Stage, found: Sequence[Found] | None = None) -> str | None:
         """Change, measure and record what is due at the present step; return why to stop, if so."""

@@ -96,6 +96,7 @@ class Study:
         backend: Backend | None = None,
         *,
         run_id: str | None = None,
+        like: Run | None = None,
     ) -> Run:
         """Run every stage.
 
@@ -107,24 +108,30 @@ class Study:
             Where sweeps run their members; everything else runs in this process.
         run_id
             Name of the study's directory; made from the time by default.
+        like
+            An earlier run of this study whose stages are replicated.
         """
-        return self._carry_out(begin(self, "study", store, run_id), backend)
+        facts = {} if like is None else {"replicates": like.id}
+        return self._carry_out(begin(self, "study", store, run_id, facts=facts), backend, like)
 
     def resume(self, run: Run, backend: Backend | None = None) -> Run:
         """Finish the stages that are not complete."""
         return self._carry_out(reopened(run, self), backend)
 
-    def _carry_out(self, run: Run, backend: Backend | None) -> Run:
+    def _carry_out(self, run: Run, backend: Backend | None, like: Run | None = None) -> Run:
         import pandas as pd
 
         directory = run.directory
         rows: list[dict[str, Any]] = []
+        models = {} if like is None else like.stages
         with conducted(run, lambda: f"{len(rows)} of {len(self.stages)} stages done"):
             for stage in self.stages:
                 store = RunStore(directory.path / "stages")
                 options: dict[str, Any] = {"backend": backend} if isinstance(stage.recipe, Sweep) else {}
                 if store.contains(stage.name):
                     done = Run(store.open(stage.name), recipe=stage.recipe).resume(**options)
+                elif stage.name in models:
+                    done = models[stage.name].replicate(store.root, run_id=stage.name)
                 else:
                     done = stage.recipe.run(store.root, run_id=stage.name, **options)
                 place = str(done.path.relative_to(directory.path))

@@ -8,12 +8,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import attrs
 import numpy as np
 from attrs import evolve, field, frozen
 
 from landscape.composition.conduct import begin, conducted, reopened
 from landscape.composition.critical_point_study import CriticalPointStudy
 from landscape.composition.experiment import Experiment
+from landscape.composition.in_process import Replication
 from landscape.composition.paths import replaced, structured_at
 from landscape.composition.progress import stage
 from landscape.composition.run import Run
@@ -107,6 +109,7 @@ class Sweep:
         backend: Backend | None = None,
         *,
         run_id: str | None = None,
+        like: Run | None = None,
     ) -> Run:
         """Run every member; what fails is listed, and the others go on.
 
@@ -118,8 +121,13 @@ class Sweep:
             Where the members run; in this process by default.
         run_id
             Name of the sweep's directory; made from the time by default.
+        like
+            An earlier run of this sweep whose members are replicated, in this process.
         """
-        return self._carry_out(begin(self, "sweep", store, run_id), backend)
+        facts = {} if like is None else {"replicates": like.id}
+        if like is not None:
+            backend = Replication(str(like.path))
+        return self._carry_out(begin(self, "sweep", store, run_id, facts=facts), backend)
 
     def resume(self, run: Run, backend: Backend | None = None) -> Run:
         """Run the members that `run` is missing, and go on with those that stopped halfway."""
@@ -176,4 +184,22 @@ class Sweep:
 
 
 def _cell(value: Any) -> Any:
-    return value if isinstance(value, bool | int | float | str) else repr(value)
+    return value if isinstance(value, bool | int | float | str) else _brief(value)
+
+
+def _brief(value: Any) -> str:
+    """Return a component as one would write it: without the fields that have their default values."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_brief, value))}{',' if len(value) == 1 else ''})"
+    if not attrs.has(type(value)):
+        return repr(value)
+    arguments = []
+    for position, spec in enumerate(spec for spec in attrs.fields(type(value)) if spec.init):
+        entry = getattr(value, spec.name)
+        default = spec.default
+        if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+            default = default.factory(value) if default.takes_self else default.factory()
+        if default is attrs.NOTHING or entry != default:
+            first = position == 0 and default is attrs.NOTHING
+            arguments.append(_brief(entry) if first else f"{spec.alias}={_brief(entry)}")
+    return f"{type(value).__name__}({', '.join(arguments)})"

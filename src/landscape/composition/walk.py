@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from landscape.objective import Landscape, Point, Population
+    from landscape.objective.engine import EngineChoice
 
 __all__ = ["Walk"]
 
@@ -38,6 +40,9 @@ class Walk:
         walker says. One position is given to every worker.
     splits
         Other data under the same weights, by name (``{"test": landscape.on(test)}``), for probes that ask.
+    engines
+        Choices of an engine that another walk made and this one shall repeat (:attr:`engine_choices`); nothing
+        else is chosen then. By default a walk on a landscape with ``engine="auto"`` chooses for itself.
 
     Examples
     --------
@@ -61,12 +66,18 @@ class Walk:
         seed: int = 0,
         start: Tensor | None = None,
         splits: Mapping[str, Landscape] | None = None,
+        engines: Iterable[EngineChoice] | None = None,
     ) -> None:
+        from landscape.objective.engine import Engine
+
         self.landscape = landscape
         self.walker = walker
         self.seed = int(seed)
         self.splits = dict(splits or {})
         self.step = 0
+        self._engine = Engine(landscape.engine, engines or (), watching=engines is None)
+        # What updates are made on. Measurements keep to the landscape itself, whose engine no timing changes.
+        self._ground = landscape._with_engine(self._engine)
         #: Every change of a hyper-parameter: ``{"step": ..., "values": {...}}``, oldest first.
         self.changes: list[dict[str, Any]] = []
         positions = _start_positions(landscape, walker, start)
@@ -78,6 +89,20 @@ class Walk:
     def positions(self) -> Tensor:
         """The workers' positions, shape (K, P)."""
         return self.walker.positions(self.state)
+
+    @property
+    def engine(self) -> str:
+        """``"loop"`` or ``"traced"``: how gradients of several workers are computed, of the most part by now."""
+        return self._engine.in_force
+
+    @property
+    def engine_choices(self) -> tuple[EngineChoice, ...]:
+        """Which engine was chosen for which kind of call, and from which update on."""
+        return self._engine.choices
+
+    def follow_engines(self, choices: Iterable[EngineChoice]) -> None:
+        """Use the engines that an earlier attempt at this walk chose, each from its step on."""
+        self._engine.follow(choices)
 
     def _labelled_positions(self) -> dict[str, Tensor]:
         workers = {str(i): row for i, row in enumerate(self.positions)}
@@ -124,9 +149,10 @@ class Walk:
         """
         import torch
 
-        state = self.walker.step(self.landscape, self.state)
+        self._engine.begin(self.step)
+        state = self.walker.step(self._ground, self.state)
         positions = self.walker.positions(state)
-        if not bool(torch.isfinite(positions).all()):
+        if not _all_finite(positions):
             rows = torch.nonzero(~torch.isfinite(positions).all(dim=1)).flatten().tolist()
             in_force = ", ".join(f"{k} = {v}" for k, v in self.walker.hyperparameters(self.state).items())
             loss = [float(self.landscape.value(self.positions[row])) for row in rows]
@@ -186,6 +212,9 @@ class Walk:
     def save(self, path: str | Path) -> None:
         """Write the walk to a new directory; :meth:`load` continues it bit for bit.
 
+        A walk of several workers that has not chosen its engine yet does so now, and for good: by the calls of
+        one update, whose result is thrown away.
+
         Raises
         ------
         landscape.errors.RunError
@@ -195,6 +224,7 @@ class Walk:
         from landscape.store.layout import plain_layout
 
         path = Path(path)
+        self._engine.settle(self.step, lambda: self.walker.step(self._ground, self.state))
         tree, tensors = encode(self.snapshot())
         workers, size = self.positions.shape
         header = {
@@ -205,6 +235,7 @@ class Walk:
             "layout": plain_layout(self.landscape.layout, size),
             "dtype": str(self.landscape.dtype),
             "data": self.landscape.data.fingerprint(),
+            "engine": self._engine.to_plain(),
         }
         write_state(path, header | {"walk": tree}, tensors)
 
@@ -246,8 +277,14 @@ class Walk:
         # A fresh walk of the same shape says which classes the saved state may consist of.
         start = landscape.initial().expand(header["workers"], -1)
         walk = cls(landscape, walker, start=start, splits=splits)
+        walk._engine.follow_plain(header["engine"])
         walk.restore(decode(header["walk"], tensors, walk.snapshot()))
         return walk
+
+
+def _all_finite(positions: Tensor) -> bool:
+    # A sum is finite only if all its terms are, and takes a tenth of the time; it may overflow though they are.
+    return math.isfinite(positions.sum()) or bool(positions.isfinite().all())
 
 
 def _check_header(

@@ -134,6 +134,7 @@ class Engine:
         self._choices = {choice.calls: choice for choice in choices}
         self._spent: dict[str, _Spent] = {}
         self._step = 0
+        self._patience = PATIENCE
         self._tracer = Tracer()
 
     @property
@@ -141,9 +142,52 @@ class Engine:
         """What was chosen so far, in the order of steps."""
         return tuple(sorted(self._choices.values(), key=lambda choice: (choice.step, choice.calls)))
 
+    @property
+    def in_force(self) -> Literal["loop", "traced"]:
+        """What was asked for, or chosen for any kind of call."""
+        if self.asked != "auto":
+            return self.asked
+        return "traced" if any(choice.engine == "traced" for choice in self._choices.values()) else "loop"
+
     def follow(self, choices: Iterable[EngineChoice]) -> None:
         """Adopt choices made elsewhere; those made here stay where they are of other kinds of call."""
         self._choices |= {choice.calls: choice for choice in choices}
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return what was asked for and chosen as values that JSON can say."""
+        return {
+            "asked": self.asked,
+            "watching": self.watching,
+            "choices": [choice.to_plain() for choice in self.choices],
+        }
+
+    def follow_plain(self, plain: Mapping[str, Any]) -> None:
+        """Become what :meth:`to_plain` described.
+
+        Raises
+        ------
+        RunError
+            For an engine that this version does not have.
+        """
+        if plain["asked"] not in ENGINES:
+            raise RunError(f"The record names an engine {plain['asked']!r}; this version has {ENGINES}.")
+        self.asked, self.watching = plain["asked"], plain["watching"]
+        self.follow(EngineChoice.from_plain(choice) for choice in plain["choices"])
+
+    def settle(self, step: int, update: Callable[[], object]) -> None:
+        """Choose now and for good, before update `step`, by the calls that `update` makes.
+
+        Kinds of call that were not seen by then keep to the loop. For walks that are about to go on in two
+        places, which must choose alike.
+        """
+        if self.asked == "auto" and self.watching:
+            self._patience, patience = 0.0, self._patience
+            try:
+                update()
+            finally:
+                self._patience = patience
+            self.begin(step)
+            self.watching = False
 
     def begin(self, step: int) -> bool:
         """Say that update `step` is next; return whether that was the occasion of a choice."""
@@ -185,7 +229,7 @@ class Engine:
         result = landscape._row_by_row(theta, batch)
         spent = self._spent.setdefault(calls, _Spent())
         spent.seconds += time.perf_counter() - begin
-        if spent.seconds > PATIENCE and spent.call is None:
+        if spent.seconds > self._patience and spent.call is None:
             spent.call = (landscape, theta.clone(), batch)
         return result
 

@@ -371,6 +371,11 @@ class RunDirectory:
         record = {"step": _step_of(step), "values": dict(values), "by_hand": by_hand}
         self._log(_CHANGES).append(record | {"attempt": self._attempt})
 
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Set entries of ``provenance.json``: what turned out only while the run was computed."""
+        self._writing()
+        files.write_json(self.path / "provenance.json", {**self.provenance, **facts})
+
     def note_attempt(self, provenance: Mapping[str, Any]) -> None:
         """Add the provenance of a later attempt to ``provenance.json``, in the list ``"resumed"``."""
         self._writing()

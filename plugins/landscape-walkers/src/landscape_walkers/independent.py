@@ -149,8 +149,6 @@ class Team:
     ----------
     landscape
         Where they walk.
-    workers
-        Those that move, in the order of their numbers.
     """
 
     def __init__(
@@ -160,9 +158,18 @@ class Team:
         self._state = state
         self._rows = rows
         self._batch_size = batch_size
-        self._positions = state.positions.clone()
+        self._positions = state.positions
         self._streams = list(state.streams)
-        self.workers = [Worker(state, row, self._positions[row]) for row in rows]
+        self._workers: list[Worker] | None = None
+        self._memory: tuple[Memory, ...] = state.memory
+
+    @property
+    def workers(self) -> list[Worker]:
+        """Those that move, in the order of their numbers."""
+        if self._workers is None:
+            self._positions = self._state.positions.clone()
+            self._workers = [Worker(self._state, row, self._positions[row]) for row in self._rows]
+        return self._workers
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self.workers)
@@ -177,10 +184,8 @@ class Team:
         """Take the next mini-batch of every moving worker; None, all data, for full batches."""
         if self._batch_size is None:
             return None
-        from landscape.objective import PerRow
-
         stream = self.landscape.stream(self._batch_size, self._state.seed)
-        batches = PerRow([stream.batch(self._streams[row]) for row in self._rows])
+        batches = stream.batches([self._streams[row] for row in self._rows])
         for row in self._rows:
             self._streams[row] = stream.advance(self._streams[row])
         return batches
@@ -188,6 +193,46 @@ class Team:
     def gradients(self, batches: PerRow | None) -> Tensor:
         """Return the gradients where the moving workers are now, shape (k, P)."""
         return self.landscape.gradient(self.positions(), batches)
+
+    # -- all workers at once ------------------------------------------------------------------------------
+
+    def together(self, *names: str) -> tuple[float, ...] | None:
+        """Return the workers' common values of hyper-parameters where one operation can move all of them.
+
+        That is where all workers move, with equal values, in a precision in which an entry of a matrix is
+        rounded like the same entry of a row. In half precision, the last entries of a row are not.
+        """
+        state = self._state
+        values = [state.values[name] for name in names]
+        if (
+            self._workers is not None
+            or len(self._rows) != len(state.positions)
+            or str(state.positions.dtype) not in ("torch.float32", "torch.float64")
+            or any(value != value[:1] * len(value) for value in values)
+        ):
+            return None
+        return tuple(value[0] for value in values)
+
+    def recall(self, name: str) -> list[Tensor] | None:
+        """Return what every worker keeps under `name`; None where some do not."""
+        kept = [memory[name] for memory in self._memory if name in memory]
+        return kept if len(kept) == len(self._memory) else None
+
+    def remembers(self, name: str) -> bool:
+        """Whether any worker keeps something under `name`."""
+        return any(name in memory for memory in self._memory)
+
+    def remember(self, name: str, rows: Tensor) -> None:
+        """Let every worker keep its row of `rows`, shape (K, P), under `name`."""
+        self._memory = tuple(
+            {**memory, name: row} for memory, row in zip(self._memory, rows.unbind(), strict=True)
+        )
+
+    def move(self, positions: Tensor) -> None:
+        """Put all workers at `positions`, shape (K, P)."""
+        self._positions = positions
+
+    # -- on all data --------------------------------------------------------------------------------------
 
     def evaluated(self) -> list[tuple[float, Tensor]]:
         """Return loss and gradient on all data for every moving worker; computes those not remembered.
@@ -210,15 +255,18 @@ class Team:
 
     def state(self) -> WorkersState:
         """Return the state after the update."""
-        updates, memory = list(self._state.updates), list(self._state.memory)
-        for worker in self.workers:
-            updates[worker.number] += 1
+        state = self._state
+        updates, memory = list(state.updates), list(self._memory)
+        for row in self._rows:
+            updates[row] += 1
+        for worker in self._workers or ():
             memory[worker.number] = worker.memory
-        return attrs.evolve(
-            self._state,
+        return WorkersState(
             positions=self._positions,
             updates=tuple(updates),
             streams=tuple(self._streams),
+            seed=state.seed,
+            values=state.values,
             memory=tuple(memory),
         )
 
@@ -397,6 +445,10 @@ class FirstOrder(Independent):
     def follow(self, worker: Worker, gradient: Tensor) -> None:
         """Move `worker` by one update in which the gradient is `gradient`, shape (P,)."""
 
-    def _update(self, team: Team) -> None:
-        for worker, gradient in zip(team, team.gradients(team.batches()), strict=True):
+    def follow_all(self, team: Team, gradients: Tensor) -> None:
+        """Move every worker of `team` as :meth:`follow` does, its gradient a row of `gradients`, (k, P)."""
+        for worker, gradient in zip(team, gradients, strict=True):
             self.follow(worker, gradient)
+
+    def _update(self, team: Team) -> None:
+        self.follow_all(team, team.gradients(team.batches()))

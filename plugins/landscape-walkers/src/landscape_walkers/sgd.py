@@ -13,7 +13,7 @@ from landscape_walkers.independent import FirstOrder, number_of_workers
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from landscape_walkers.independent import Worker
+    from landscape_walkers.independent import Team, Worker
 
 __all__ = ["GD", "SGD", "velocity_step"]
 
@@ -48,6 +48,45 @@ class _HeavyBall(FirstOrder):
             worker, "velocity", gradient, worker["momentum"], self.dampening, nesterov=self.nesterov
         )
         worker.position.add_(update, alpha=-worker["lr"])
+
+    def follow_all(self, team: Team, gradients: Tensor) -> None:
+        """Move every worker as :meth:`follow` does, in one operation for all where their values are equal."""
+        import torch
+
+        values = team.together("lr", "momentum", "weight_decay")
+        velocities = team.recall("velocity")
+        if values is None or (velocities is None and team.remembers("velocity")):
+            super().follow_all(team, gradients)
+            return
+        lr, momentum, decay = values
+        positions, blank = team.positions(), team.landscape.blank
+        if decay != 0:
+            gradients = gradients.add(positions, alpha=decay)
+        update = gradients
+        if momentum != 0:
+            if velocities is None:
+                velocity = gradients.clone()
+            else:
+                velocity = _scaled(velocities, momentum, blank(len(positions)))
+                velocity.add_(gradients, alpha=1 - self.dampening)
+            team.remember("velocity", velocity)
+            update = gradients.add(velocity, alpha=momentum) if self.nesterov else velocity
+        team.move(torch.add(positions, update, alpha=-lr, out=blank(len(positions))))
+
+
+# Rows of more bytes than this are multiplied one by one, for stacking them first would be one more pass.
+_LONG = 1 << 18
+
+
+def _scaled(rows: list[Tensor], factor: float, out: Tensor) -> Tensor:
+    """Return ``factor`` times `rows`, K of shape (P,), in `out`, shape (K, P)."""
+    import torch
+
+    if out[0].nbytes > _LONG:
+        for place, row in zip(out, rows, strict=True):
+            torch.mul(row, factor, out=place)
+        return out
+    return torch.stack(rows, out=out).mul_(factor)
 
 
 def velocity_step(
