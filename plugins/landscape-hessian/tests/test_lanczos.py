@@ -64,6 +64,9 @@ def test_no_eigenvalue_is_further_off_than_its_bound(spectrum, top, bottom, tole
     if found.complete:
         assert (errors(found.top, ascending[::-1]) <= found.top.bounds).all()
         assert (errors(found.bottom, ascending) <= found.bottom.bounds).all()
+        # what was not reported ends where it is said to
+        assert (ascending[::-1][top:] <= found.top.edge).all()
+        assert (ascending[bottom:] >= found.bottom.edge).all()
         # and the bounds keep what the tolerance promises
         largest = max(tolerance * found.radius, found.rounding) + found.rounding
         assert np.concatenate([found.top.bounds, found.bottom.bounds]).max() <= 1.001 * largest

@@ -67,6 +67,32 @@ def test_an_eigenspace_cut_in_two_is_not_determined_and_says_so():
     np.testing.assert_allclose([first, third], expected[[0, 2]], rtol=1e-6)
 
 
+@pytest.mark.parametrize(("k", "copies"), [(1, 2), (2, 2), (2, 10), (5, 10)])
+@pytest.mark.parametrize("rest", [1, 40])
+def test_an_eigenspace_that_goes_on_after_the_last_eigenvalue_is_not_determined(k, copies, rest):
+    single = 2.0 * np.arange(k - 1, 0, -1) + 3.0
+    curvatures = [*single, *([3.0] * copies), *np.linspace(0.0, 1.0, rest)]
+    w = torch.randn(len(curvatures), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = ls.Point(parabola(curvatures), w).measure(GradientHessianOverlap(k=k))
+    gradient = 2 * np.array(curvatures) * w.numpy()
+    expected = np.sqrt(np.cumsum(gradient**2)) / np.linalg.norm(gradient)
+    *first, last = overlaps(found, k)
+    assert math.isnan(last)
+    assert f"_{k} is not determined" in found.warnings[0]
+    np.testing.assert_allclose(first, expected[: k - 1], rtol=1e-3)
+
+
+def test_an_eigenspace_that_ends_with_the_last_eigenvalue_is_determined():
+    """The rest lies so near that the search for missed eigenvalues alone cannot tell."""
+    curvatures = [5.0, 3.0, 3.0, *np.linspace(2.9, 0.0, 40)]
+    w = torch.randn(len(curvatures), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    gradient = 2 * np.array(curvatures) * w.numpy()
+    expected = np.sqrt((gradient[:3] ** 2).sum()) / np.linalg.norm(gradient)
+    for basis in (None, 10):
+        found = ls.Point(parabola(curvatures), w).measure(GradientHessianOverlap(k=3, basis=basis))
+        assert overlaps(found, 3)[2] == pytest.approx(expected, rel=2e-2)
+
+
 def test_the_spectrum_is_computed_once_for_both_probes():
     landscape = parabola(list(np.linspace(0, 2, 60)))
     point = ls.Point(landscape, torch.ones(60))
@@ -83,7 +109,7 @@ def test_the_probe_keeps_the_rules():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"k": 0}, r"k=0\): give 1 or more"), ({"risk": 2.0}, "probability"), ({"basis": 3}, "basis")],
+    [({"k": 0}, "k=0 .*at least 1"), ({"risk": 2.0}, "between 0 and 1"), ({"basis": 3}, "basis")],
 )
 def test_impossible_configurations_are_refused_with_the_cure(options, message):
     with pytest.raises(ConfigurationError, match=message):

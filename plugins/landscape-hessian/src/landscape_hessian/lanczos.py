@@ -85,6 +85,10 @@ class Eigenpairs:
         :attr:`ExtremePairs.complete`, it holds but for the risk; otherwise, provided none was missed.
     converged
         Whether the residual reached the tolerance, shape (k,), bool.
+    edge
+        Where the rest of the spectrum ends, at most: the first eigenvalue that is not reported lies below it
+        (above it, at the bottom). It holds as the bounds do; infinite where nothing is known, and where the
+        reported pairs are all there are, infinite on the other side.
     """
 
     values: Floats
@@ -92,6 +96,7 @@ class Eigenpairs:
     residuals: Floats
     bounds: Floats
     converged: NDArray[np.bool_]
+    edge: float
 
 
 @frozen(eq=False)
@@ -229,7 +234,7 @@ def _dense(
     radius = float(np.abs(values).max())
     rounding = float(np.linalg.norm(matrix - matrix.T)) + _ULPS * torch.finfo(dtype).eps * radius
 
-    def pairs(order: NDArray[np.intp]) -> Eigenpairs:
+    def pairs(order: NDArray[np.intp], edge: float) -> Eigenpairs:
         chosen = vectors[:, order]
         residuals = np.linalg.norm(matrix @ chosen - chosen * values[order], axis=0)
         return Eigenpairs(
@@ -238,12 +243,13 @@ def _dense(
             residuals=residuals,
             bounds=np.full(len(order), rounding),
             converged=np.ones(len(order), dtype=bool),
+            edge=edge,
         )
 
     ascending = np.arange(size)
     return ExtremePairs(
-        top=pairs(ascending[::-1][:top]),
-        bottom=pairs(ascending[:bottom]),
+        top=pairs(ascending[::-1][:top], values[size - top - 1] + rounding if top < size else -math.inf),
+        bottom=pairs(ascending[:bottom], values[bottom] - rounding if bottom < size else math.inf),
         products=size,
         radius=radius,
         rounding=rounding,
@@ -564,7 +570,7 @@ class _Search:
     """What is known of the spectrum in the complement of the basis.
 
     `complete`: eigenvalues beyond the wanted ones are excluded but for the risk, up to the tolerance; then
-    `upper` bounds the largest from above and `lower` the smallest from below.
+    `upper` bounds the largest, and one more, from above, and `lower` the smallest from below.
     """
 
     complete: bool = False
@@ -614,9 +620,9 @@ def _search(krylov: _Krylov, top: int, bottom: int, threshold: float, budget: in
         krylov.rewind(quotient, queue)
     return _Search(
         complete=True,
-        upper=_upper_bounds(theta, couplings, top, _edge(chain, log_beta, log_needed, margin)),
+        upper=_upper_bounds(theta, couplings, top + 1, _edge(chain, log_beta, log_needed, margin)),
         lower=-_upper_bounds(
-            -theta[::-1], couplings[:, ::-1], bottom, _edge(-chain, log_beta, log_needed, margin)
+            -theta[::-1], couplings[:, ::-1], bottom + 1, _edge(-chain, log_beta, log_needed, margin)
         ),
     )
 
@@ -669,8 +675,8 @@ def _upper_bounds(values: Floats, couplings: Floats, count: int, high: float) ->
     are the Ritz values, descending, and `couplings` is B times the Ritz vectors.
     """
     bounds = []
-    for i, value in enumerate(values[:count]):
-        start = max(value, high)
+    for i in range(count):
+        start = max(values[i], high) if i < len(values) else high
         near, far = 0.0, float(np.linalg.norm(couplings, 2)) if couplings.size else 0.0
         for _ in range(40 if far > 0 else 0):
             middle = (near + far) / 2
@@ -683,6 +689,15 @@ def _upper_bounds(values: Floats, couplings: Floats, count: int, high: float) ->
     return np.array(bounds)
 
 
+def _ritz_edge(krylov: _Krylov, count: int, *, flip: bool = False) -> float:
+    """Bound the eigenvalue after the `count` largest from above, provided that none was missed."""
+    if count >= krylov.j:
+        return -math.inf if krylov.j == krylov.size else math.inf
+    values, couplings = _schur(krylov, flip=flip)
+    residuals = couplings[:, : count + 1]
+    return float(values[count]) + (float(np.linalg.norm(residuals, 2)) if residuals.size else 0.0)
+
+
 def _conclude(krylov: _Krylov, top: int, bottom: int, tolerance: float, search: _Search) -> ExtremePairs:
     values, vectors = krylov.ritz()
     rounding = krylov.rounding
@@ -693,25 +708,28 @@ def _conclude(krylov: _Krylov, top: int, bottom: int, tolerance: float, search: 
     everything = krylov.j == krylov.size
     cut = min(top, krylov.j)
     if search.complete:
-        bounds = np.concatenate([search.upper - theta[:cut], theta[cut:] - search.lower])
+        bounds = np.concatenate([search.upper[:cut] - theta[:cut], theta[cut:] - search.lower[:-1]])
+        edges = (float(search.upper[cut]), float(search.lower[-1]))
     else:
         # As many eigenvalues as Ritz values lie within the norm of all the residuals (Parlett 1998,
         # theorem 11.5.1).
         bounds = np.full(len(theta), float(np.linalg.norm(couplings, 2)) if couplings.size else 0.0)
+        edges = (_ritz_edge(krylov, top), -_ritz_edge(krylov, bottom, flip=True))
     rows = krylov.combine(vectors[:, indices])
 
-    def pairs(part: slice) -> Eigenpairs:
+    def pairs(part: slice, edge: float) -> Eigenpairs:
         return Eigenpairs(
             values=theta[part],
             vectors=rows[part],
             residuals=residuals[part],
             bounds=np.maximum(bounds[part], 0.0) + rounding,
             converged=residuals[part] <= threshold,
+            edge=edge,
         )
 
     return ExtremePairs(
-        top=pairs(slice(0, cut)),
-        bottom=pairs(slice(cut, None)),
+        top=pairs(slice(0, cut), edges[0] + rounding),
+        bottom=pairs(slice(cut, None), edges[1] - rounding),
         products=krylov.products,
         radius=krylov.radius,
         rounding=rounding,

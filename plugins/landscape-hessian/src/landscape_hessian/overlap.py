@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, ClassVar
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from landscape.interfaces import Measurement, Probe
-from landscape_hessian.spectrum import HessianSpectrum, at_least, positive, probability
+from landscape.validators import at_least, between, number, optional
+from landscape_hessian.spectrum import HessianSpectrum
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +32,9 @@ class GradientHessianOverlap(Probe):
     The eigenvectors are those of ``HessianSpectrum`` with the same options: measured at the same point, they
     are computed once for both. Where the gradient is zero, eigenpairs have not converged, or the i-th and the
     next eigenvalue cannot be told apart (so that :math:`P_i` is not determined), the overlap is NaN with a
-    warning. Dot products are summed in float64.
+    warning. What comes after the k-th eigenvalue is known from the search for missed ones, as a rule well
+    enough: always so every 40 steps along 400 steps of SGD on digits. Where it is not, ``HessianSpectrum``
+    with k + 1 is measured too, which costs as much again. Dot products are summed in float64.
 
     Columns ``gradient_hessian_overlap_1`` .. ``_k``.
 
@@ -44,11 +47,11 @@ class GradientHessianOverlap(Probe):
     """
 
     k: int = field(default=5, validator=at_least(1))
-    tolerance: float = field(default=1e-3, validator=positive)
+    tolerance: float = field(default=1e-3, validator=number(above=0))
     max_products: int = field(default=1000, validator=at_least(1))
-    basis: int | None = field(default=None)
-    risk: float | None = field(default=1e-3, validator=probability)
-    examples: int | None = field(default=None, validator=at_least(1))
+    basis: int | None = field(default=None, validator=optional(at_least(1)))
+    risk: float | None = field(default=1e-3, validator=optional(between(0, 1)))
+    examples: int | None = field(default=None, validator=optional(at_least(1)))
 
     references: ClassVar[tuple[str, ...]] = (
         "G. Gur-Ari, D. A. Roberts, E. Dyer. Gradient descent happens in a tiny subspace. "
@@ -69,8 +72,28 @@ class GradientHessianOverlap(Probe):
             examples=self.examples,
         )
 
+    def _ends_between_eigenvalues(self, point: Point, spectrum: Measurement) -> bool:
+        """Say whether the k-th eigenvalue is certainly larger than the one after it, if there is one."""
+        lowest = f"hessian_eigenvalue_{self.k}"
+        if spectrum.scalars[lowest] - spectrum.errors[lowest].value > float(spectrum.carry["edge"]):
+            return True
+        longer = evolve(self.spectrum(), k=self.k + 1, basis=self.basis and max(self.basis, 2 * self.k + 6))
+        values, errors = point.measure(longer).scalars, point.measure(longer).errors
+        after = f"hessian_eigenvalue_{self.k + 1}"
+        if lowest not in errors or after not in errors:
+            return False
+        return values[lowest] - errors[lowest].value > values[after] + errors[after].value
+
     def measure(self, point: Point, generator: torch.Generator) -> Measurement:
-        """Return the overlaps."""
+        """Return the overlaps.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            When `examples` is more than there are.
+        landscape.errors.NonFiniteLossError
+            When loss, gradient or a product with the Hessian is not finite here.
+        """
         names = [f"gradient_hessian_overlap_{i + 1}" for i in range(self.k)]
         gradient = point.gradient().double()
         squared_norm = float(gradient @ gradient)
@@ -96,7 +119,11 @@ class GradientHessianOverlap(Probe):
                 unknown.append(str(i + 1))
                 continue
             within += float(vectors[i].double() @ gradient) ** 2
-            if i + 1 < self.k and values[i] - values[i + 1] <= bounds[i] + bounds[i + 1]:
+            if (
+                values[i] - values[i + 1] <= bounds[i] + bounds[i + 1]
+                if i + 1 < self.k
+                else not self._ends_between_eigenvalues(point, spectrum)
+            ):
                 ambiguous.append(str(i + 1))
                 continue
             # Vectors are orthonormal to rounding only.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from attrs import Attribute, field, frozen
+from attrs import field, frozen
 
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Measurement, Probe, Uncertainty
 from landscape.randomness import derive_seed, preserved_random_state, torch_generator
+from landscape.validators import at_least, between, number, optional
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,35 +18,7 @@ if TYPE_CHECKING:
     from landscape.objective import CurvatureOperator, Point
     from landscape_hessian.lanczos import Eigenpairs
 
-__all__ = ["HessianSpectrum", "at_least", "positive", "probability"]
-
-
-def at_least(least: int) -> Any:
-    """Return an attrs validator: an integer (None passes) that is not below `least`."""
-
-    def check(instance: Any, attribute: Attribute[Any], value: Any) -> None:
-        if value is not None and value < least:
-            raise ConfigurationError(
-                f"{type(instance).__name__}({attribute.name}={value}): give {least} or more."
-            )
-
-    return check
-
-
-def positive(instance: Any, attribute: Attribute[Any], value: float) -> None:
-    """Check that a value is positive, as an attrs validator."""
-    if not value > 0:
-        raise ConfigurationError(
-            f"{type(instance).__name__}({attribute.name}={value}): give a positive number."
-        )
-
-
-def probability(instance: Any, attribute: Attribute[Any], value: float | None) -> None:
-    """Check that a value is None or lies strictly between 0 and 1, as an attrs validator."""
-    if value is not None and not 0 < value < 1:
-        raise ConfigurationError(
-            f"{type(instance).__name__}({attribute.name}={value}): give a probability between 0 and 1, or None."
-        )
+__all__ = ["HessianSpectrum"]
 
 
 @frozen
@@ -66,7 +39,8 @@ class HessianSpectrum(Probe):
     Columns ``hessian_eigenvalue_1`` .. ``_k``, largest first; ``hessian_eigenvalue_bottom_1`` .., smallest
     first; ``hessian_products``, what it cost. Arrays ``hessian_eigenvalues``, shape (k,), and
     ``hessian_eigenvalues_bottom``. Carried: ``eigenvectors``, shape (k, P), and ``eigenvectors_bottom``, in
-    the order of the columns, orthonormal.
+    the order of the columns, orthonormal; and ``edge``, a bound above the eigenvalue after the k largest
+    (infinite where there is none), and ``edge_bottom``, below the one after the smallest.
 
     Parameters
     ----------
@@ -105,11 +79,11 @@ class HessianSpectrum(Probe):
 
     k: int = field(default=5, validator=at_least(0))
     bottom: int = field(default=0, validator=at_least(0))
-    tolerance: float = field(default=1e-3, validator=positive)
+    tolerance: float = field(default=1e-3, validator=number(above=0))
     max_products: int = field(default=1000, validator=at_least(1))
-    basis: int | None = field(default=None)
-    risk: float | None = field(default=1e-3, validator=probability)
-    examples: int | None = field(default=None, validator=at_least(1))
+    basis: int | None = field(default=None, validator=optional(at_least(1)))
+    risk: float | None = field(default=1e-3, validator=optional(between(0, 1)))
+    examples: int | None = field(default=None, validator=optional(at_least(1)))
 
     references: ClassVar[tuple[str, ...]] = (
         "K. Wu, H. Simon. Thick-restart Lanczos method for large symmetric eigenvalue problems. "
@@ -140,6 +114,8 @@ class HessianSpectrum(Probe):
         landscape.errors.NonFiniteLossError
             When loss, gradient or a product is not finite here.
         """
+        import torch
+
         from landscape_hessian.lanczos import extreme_eigenpairs
 
         operator = self._operator(point)
@@ -172,6 +148,7 @@ class HessianSpectrum(Probe):
                         errors[name] = Uncertainty(float(pairs.bounds[i]), "bound")
                 arrays[f"hessian_eigenvalues{suffix}"] = values
                 carry[f"eigenvectors{suffix}"] = pairs.vectors
+                carry[f"edge{suffix}"] = torch.tensor(pairs.edge, dtype=torch.float64)
         if self.risk is not None and errors and not found.complete:
             warnings.append(
                 f"{found.products} products were not enough to exclude, at risk {self.risk:g}, that eigenvalues "
@@ -208,7 +185,7 @@ class HessianSpectrum(Probe):
         before = point.previous.measured(self) if point.previous is not None else None
         if before is None or not before.carry:
             return None
-        rows = torch.cat([before.carry[name] for name in sorted(before.carry)])
+        rows = torch.cat([before.carry[name] for name in sorted(before.carry) if "vectors" in name])
         return rows if rows.shape[1] == operator.shape[0] else None
 
 
