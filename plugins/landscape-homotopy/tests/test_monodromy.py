@@ -278,6 +278,61 @@ def test_a_start_set_that_lacks_solutions_is_completed(monkeypatch):
     assert [len(solutions) for solutions in found] == [33] * 20
 
 
+def test_a_start_set_completed_too_late_for_some_members_is_reported(monkeypatch, caplog):
+    family = deep_linear((2, 2, 2))
+    complete = Monodromy._completed
+    calls = []
+
+    def late(self, start, state, target):
+        """Let the first completion fail, as where its members have no surplus."""
+        calls.append(target)
+        return start if len(calls) == 1 else complete(self, start, state, target)
+
+    generic = Monodromy._generic_member
+
+    def incomplete(self, part, rng):
+        start = generic(self, part, rng)
+        return start and evolve(start, points=start.points[: max(1, len(start.points) // 2)])
+
+    monkeypatch.setattr(Monodromy, "_generic_member", incomplete)
+    monkeypatch.setattr(Monodromy, "_completed", late)
+    monkeypatch.setattr(monodromy, "_JACOBIAN_ENTRIES", 1)
+    solve_family(family, family.sample(6, 0))
+    assert any("may lack solutions" in record.message for record in caplog.records)
+
+
+def test_how_many_members_are_solved_at_once_changes_nothing(monkeypatch):
+    family = deep_linear((2, 2, 2))
+    parameters = family.sample(12, 1)
+    # Double roots: solutions are missing for good, and all routes to them are tried.
+    double = PolynomialFamily(("x^2 - a*x + b",), unknowns=("x",), parameters=("a", "b"))
+    roots = np.array([[2.0, 1.0], [3.0, 2.0], [4.0, 4.0], [5.0, 1.0]])
+    together = solve_family(family, parameters) + solve_family(double, roots)
+    monkeypatch.setattr(monodromy, "_JACOBIAN_ENTRIES", 1)
+    alone = solve_family(family, parameters) + solve_family(double, roots)
+    for a, b in zip(together, alone, strict=True):
+        assert a.statistics == b.statistics
+        assert a.points.shape == b.points.shape
+        assert a.matches(b)
+        assert a.evidence == b.evidence
+    assert sum(solutions.statistics["lost"] for solutions in alone) > 0
+
+
+def test_members_are_there_before_all_are_solved(monkeypatch):
+    """So that an interrupted job keeps what it had, and a bar moves."""
+    family = deep_linear((2, 2, 2, 2))
+    solved = []
+
+    def counted(self, family, targets, *arguments):
+        solved.append(len(targets))
+        return [None] * len(targets)
+
+    monkeypatch.setattr(Monodromy, "_solve_chunk", counted)
+    found = iter(Monodromy(quiet_loops=1).solve_family(family, family.sample(100, 0), generator()))
+    next(found)
+    assert sum(solved) <= 25
+
+
 def test_equal_points_are_told_apart_by_group_and_tolerance():
     points = np.array([[1 + 0j, 2], [1, 2 + 1e-12], [1, 2], [1, 2.001], [2, 1]])
     groups = np.array([0, 0, 1, 0, 0])
