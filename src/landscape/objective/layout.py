@@ -8,7 +8,6 @@ from functools import cached_property
 from itertools import accumulate
 from math import prod
 from operator import mul
-from typing import Any
 
 import torch
 from attrs import define, field
@@ -214,10 +213,6 @@ class Layout:
         """
         return torch.cat([part.reshape(-1) for part in parts], out=out)
 
-    def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
-        """Return copies of the entries of `theta`, shape (P,), by name, in the shapes of the parameters."""
-        return {name: part.clone() for name, part in self.split(theta).items()}
-
     def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """Return the flat vector (P,) of tensors by name; the inverse of :meth:`split`.
 
@@ -258,28 +253,6 @@ class Layout:
         """
         by_name = self.split(theta)
         return by_name | {alias: by_name[name] for alias, name in self.aliases}
-
-    def copy_to(self, module: nn.Module, theta: Tensor) -> None:
-        """Write the weights `theta`, shape (P,), into the parameters of `module`."""
-        parameters = dict(module.named_parameters(remove_duplicate=False))
-        with torch.no_grad():
-            for name, part in self.split(theta).items():
-                parameters[name].copy_(part)
-
-    # -- plain values -------------------------------------------------------------------------------------
-
-    def to_plain(self) -> dict[str, Any]:
-        """Return the layout as values that JSON can say."""
-        return {
-            "names": list(self.names),
-            "shapes": [list(shape) for shape in self.shapes],
-            "aliases": [list(pair) for pair in self.aliases],
-        }
-
-    @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> Layout:
-        """Return the layout that :meth:`to_plain` described."""
-        return cls(plain["names"], plain["shapes"], plain.get("aliases", ()))
 
     def _check(self, theta: Tensor) -> None:
         if theta.ndim == 0 or theta.shape[-1] != self.size:
