@@ -307,6 +307,27 @@ def test_example_gradients_of_a_module_that_looks_at_its_data_are_computed_one_b
     assert torch.equal(rows, loop)
 
 
+@pytest.mark.parametrize("on_device", [True, False])
+def test_memory_that_does_not_suffice_is_no_reason_to_give_up_vectorising(net, classes, on_device):
+    short = True
+
+    def loss(output, target):
+        if short and on_device:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        if short:
+            torch.empty(2**60, dtype=torch.uint8)  # what torch's allocator for the CPU says about this
+        return F.cross_entropy(output, target)
+
+    landscape = Landscape(net, loss, classes)
+    theta = points(landscape)[0]
+    with pytest.raises(torch.OutOfMemoryError if on_device else RuntimeError, match="memory"):
+        landscape.example_gradients(theta, classes)
+    assert landscape.vectorises is None
+    short = False
+    landscape.example_gradients(theta, classes)
+    assert landscape.vectorises is True
+
+
 def test_a_loss_inside_the_model_on_mappings_works_everywhere(net, values):
     class SelfScoring(nn.Module):
         def __init__(self):

@@ -328,6 +328,11 @@ class Landscape:
         Row i is ``gradient(theta, example i as a batch of one)``, penalty included. The rows are computed
         together (``torch.func.vmap``); where a module cannot be vectorised (control flow that depends on the
         data), one after another, which :attr:`vectorises` then says.
+
+        Raises
+        ------
+        torch.OutOfMemoryError
+            When B gradients at once do not fit into the memory of the device; give fewer examples.
         """
         theta = self._one_row(theta)
         batch = self._moved(batch)
@@ -335,11 +340,11 @@ class Landscape:
         if self._evaluator.vectorises is not False:
             try:
                 rows = self._vectorised_gradients(theta, batch)
-            except LandscapeError:
+            except (LandscapeError, torch.OutOfMemoryError):
                 raise
-            except (RuntimeError, NotImplementedError, ValueError, TypeError):
-                if self._evaluator.vectorises:
-                    raise
+            except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:
+                if self._evaluator.vectorises or "DefaultCPUAllocator" in str(error):
+                    raise  # memory of the CPU that does not suffice has no error class of its own
                 # If the examples fail one by one too, that error is the one to show.
             else:
                 self._evaluator.vectorises = True
