@@ -357,6 +357,29 @@ def test_checkpointed_activations_are_recomputed_with_the_points_weights(values)
     )
 
 
+@pytest.mark.parametrize("memory", [None, 0])
+@pytest.mark.parametrize("recomputing", [False, True])
+def test_an_operator_stays_that_of_its_buffers_when_training_goes_on(values, memory, recomputing):
+    class Normed(nn.Sequential):
+        def forward(self, x):
+            if not recomputing:
+                return super().forward(x)
+            return checkpoint(super().forward, x, use_reentrant=False)
+
+    torch.manual_seed(0)
+    net = Normed(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3)).double()
+    landscape = Landscape(net, "mse", as_data(values, batch_size=9))
+    operator = landscape.hessian(landscape.initial(), memory=memory)
+    before = operator.dense()
+    statistics = landscape.buffers()
+    net.train()(values[0])
+    assert torch.equal(operator.dense(), before)
+    later = landscape.hessian(landscape.initial())
+    assert not torch.allclose(later.dense(), before)
+    held = landscape.with_buffers(statistics).hessian(landscape.initial())
+    assert torch.equal(held.dense(), before)
+
+
 def test_a_point_without_finite_gradient_has_no_hessian(net, values):
     landscape = Landscape(net, "mse", values)
     with pytest.raises(NonFiniteLossError, match="The loss is nan"):

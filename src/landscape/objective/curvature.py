@@ -111,7 +111,8 @@ class CurvatureOperator:
     """The Hessian of a landscape at a point, as a symmetric operator on R^P.
 
     Made by :meth:`landscape.objective.Landscape.hessian`. Batches are summed in float64 with their weights, the
-    penalty's Hessian is included, and results come back in the landscape's dtype.
+    penalty's Hessian is included, and results come back in the landscape's dtype. The operator stays that of the
+    weights and buffers it was made with.
 
     Attributes
     ----------
@@ -126,7 +127,9 @@ class CurvatureOperator:
     def __init__(self, landscape: Landscape, theta: Tensor, batch: Batch | None, memory: int) -> None:
         if memory < 0:
             raise ConfigurationError(f"memory={memory}: give a number of bytes, 0 to keep nothing.")
-        self._landscape = landscape
+        # What is computed anew must find the buffers that the rest was computed with, however far the module
+        # has been trained since.
+        self._landscape = landscape = landscape.with_buffers(landscape.buffers())
         self._theta = theta.clone()  # the graphs must outlive an update of `theta` in place
         self._batch = batch
         self._leaves = landscape._leaves(self._theta)
