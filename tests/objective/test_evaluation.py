@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from landscape.errors import ConfigurationError
 from landscape.objective import BatchLoss, Landscape
@@ -157,6 +158,47 @@ def test_a_module_that_draws_in_eval_mode_draws_the_same_each_time(values, snaps
         operator, anew = landscape.hessian(theta), landscape.hessian(theta, memory=0)
         torch.testing.assert_close(operator.matvec(theta), anew.matvec(theta), rtol=1e-12, atol=1e-15)
         assert snapshot(net)[:5] == before[:5]
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.rand, lambda: torch.rand(()).item()])
+def test_a_score_that_draws_leaves_no_trace_though_the_loss_does_not_draw(net, classes, snapshot, draw):
+    def score(output, target):
+        return (output.argmax(1) == target).double().mean() + draw()
+
+    landscape = Landscape(net, "cross_entropy", classes, score=score)
+    theta = landscape.initial()
+    before = snapshot(net)
+    loss = landscape.value(theta)
+    first = landscape.score(theta)
+    draw()
+    assert landscape.score(theta) == first
+    assert landscape.value_and_score(theta) == (loss, first)
+    assert landscape.value(theta) == loss
+    after = snapshot(net)
+    assert after[:5] == before[:5]
+    before = snapshot(net)
+    landscape.score(theta), landscape.value_and_score(theta), landscape.hessian(theta)
+    assert snapshot(net) == before
+
+
+def test_a_session_that_evaluates_nothing_leaves_no_trace_of_what_is_computed_again(values, snapshot):
+    class Sampling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(3, 3).double()
+
+        def inner(self, x):
+            return torch.tanh(self.linear(x)) + random.random() * np.random.rand()
+
+        def forward(self, x):
+            return checkpoint(self.inner, x, use_reentrant=False)
+
+    net = Sampling()
+    landscape = Landscape(net, "mse", values)
+    operator = landscape.hessian(landscape.initial())
+    before = snapshot(net)
+    operator.matvec(landscape.initial())
+    assert snapshot(net) == before
 
 
 def test_the_callers_autocast_and_gradient_mode_do_not_reach_in(net, values):

@@ -80,9 +80,8 @@ class Evaluator:
             if owner not in inside:
                 self._constants += [(owner, key) for key, p in owner._parameters.items() if p is not None]
                 self._buffers += [(owner, key, "") for key, b in owner._buffers.items() if b is not None]
-        #: Whether a forward pass was seen to draw from the global generators of Python or numpy. Torch's own
-        #: generators are cheap to put back and always are; those two are compared once.
-        self._draws_elsewhere: bool | None = None
+        #: Whether a criterion of this module was seen to draw from the global generators of Python or numpy.
+        self._draws_elsewhere = False
         #: Whether per-example gradients are vectorised; settled by the first call.
         self.vectorises: bool | None = None
         #: The selections of parameters for which a product with the Hessian has succeeded.
@@ -164,8 +163,8 @@ class Session:
             (held, dict(held)) for m in evaluator._modules for held in (m.__dict__, m._parameters, m._buffers)
         ]
         self._generators = [(generator, generator.get_state()) for generator in _generators(evaluator.device)]
-        if evaluator._draws_elsewhere is not False:
-            self._elsewhere = random.getstate(), np.random.get_state()
+        if evaluator._draws_elsewhere:
+            self._remember_elsewhere()
         self._fast_path = torch.backends.mha.get_fastpath_enabled()
         try:
             self._open()
@@ -225,16 +224,35 @@ class Session:
         self.place(parts)
         if any(owner._buffers[key] is not t or t._version != v for owner, key, t, v in self._scratch):
             self._fill_scratch()
-        _seed(evaluator)
-        if evaluator._draws_elsewhere is None:
-            python, legacy = random.getstate(), np.random.get_state()
+        for generator in _generators(evaluator.device):
+            generator.manual_seed(_DRAW_SEED)
+        if criterion.draws.elsewhere is False:
             result = criterion.fn(evaluator.module, batch)
-            evaluator._draws_elsewhere = random.getstate() != python or not _same(
-                np.random.get_state(), legacy
-            )
         else:
-            result = criterion.fn(evaluator.module, batch)
+            result = self._evaluate_seeded(criterion, batch)
         return scalar(result, criterion.name).to(evaluator.device)
+
+    def _evaluate_seeded(self, criterion: Criterion, batch: Batch) -> Any:
+        """Evaluate with the global generators of Python and numpy seeded; the first time, see if they are used.
+
+        To put them back takes 0.1 ms, as long as the forward pass of a small network, which most criteria can
+        be spared. (Torch's own generators are cheap to put back, and always are.)
+        """
+        evaluator, draws = self._evaluator, criterion.draws
+        self._remember_elsewhere()
+        random.seed(_DRAW_SEED)
+        np.random.seed(_DRAW_SEED)  # the global generator is the one a module may draw from
+        python, legacy = random.getstate(), np.random.get_state()
+        result = criterion.fn(evaluator.module, batch)
+        if draws.elsewhere is None:
+            draws.elsewhere = random.getstate() != python or not _same(np.random.get_state(), legacy)
+            # Also sessions that evaluate nothing may draw then: activations that are computed again.
+            evaluator._draws_elsewhere |= draws.elsewhere
+        return result
+
+    def _remember_elsewhere(self) -> None:
+        if self._elsewhere is None:
+            self._elsewhere = random.getstate(), np.random.get_state()
 
     def place(self, parts: Sequence[Tensor]) -> None:
         """Put the weights `parts` in the places of the parameters.
@@ -287,14 +305,6 @@ def _generators(device: torch.device) -> list[torch.Generator]:
             index = torch.cuda.current_device()
         generators.append(torch.cuda.default_generators[index])
     return generators
-
-
-def _seed(evaluator: Evaluator) -> None:
-    for generator in _generators(evaluator.device):
-        generator.manual_seed(_DRAW_SEED)
-    if evaluator._draws_elsewhere is not False:
-        random.seed(_DRAW_SEED)
-        np.random.seed(_DRAW_SEED)  # the global generator is the one a module may draw from
 
 
 def _same(first: Any, second: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from attrs import evolve, field, frozen
+from attrs import define, evolve, field, frozen
 from torch import Tensor, nn
 
 from landscape.errors import ConfigurationError, DataError, nearest
@@ -51,6 +51,19 @@ class BatchLoss:
     weight: Callable[[Batch], float | Tensor] | None = field(default=None)
 
 
+@define
+class Draws:
+    """What is known of the random numbers that a criterion draws.
+
+    Attributes
+    ----------
+    elsewhere
+        Whether it draws from the global generators of Python or numpy; None before it was evaluated.
+    """
+
+    elsewhere: bool | None = None
+
+
 @frozen
 class Criterion:
     """What a landscape evaluates on each batch: the loss, and the batch's weight.
@@ -68,6 +81,8 @@ class Criterion:
     of_output
         ``of_output(output, target)``, where `fn` is that of what :func:`predict` gives, so that two criteria
         can share a forward pass.
+    draws
+        Found out when it is evaluated.
     """
 
     fn: Callable[[nn.Module, Batch], Tensor]
@@ -75,6 +90,7 @@ class Criterion:
     name: str
     modules: tuple[nn.Module, ...] = ()
     of_output: LossFunction | None = None
+    draws: Draws = field(factory=Draws, eq=False, repr=False)
 
 
 def predict(module: nn.Module, batch: Batch) -> tuple[Any, Any]:
