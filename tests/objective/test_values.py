@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from landscape.errors import ConfigurationError, DataError
 from landscape.objective import BatchLoss, Landscape, PerRow, as_data
@@ -596,11 +597,103 @@ def test_nan_and_infinity_come_back_as_they_are(net, values):
     assert landscape.value(landscape.initial() * 1e200).isinf()
 
 
-def test_differentiable_value_carries_a_graph(net, values, reference):
-    landscape = Landscape(net, "mse", values, penalty=lambda theta: (theta**2).sum())
+class Checkpointed(nn.Module):
+    """Computes a part of itself again when it is differentiated."""
+
+    def __init__(self, again=True):
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 3)
+        self.again = again
+
+    def inner(self, x):
+        return torch.tanh(self.first(x)) * self.first(x)
+
+    def forward(self, x):
+        hidden = checkpoint(self.inner, x, use_reentrant=False) if self.again else self.inner(x)
+        return self.second(torch.tanh(hidden))
+
+
+def both(*arguments, **options):
+    torch.manual_seed(0)
+    nets = [Checkpointed(again).double() for again in (True, False)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    return [Landscape(net, *arguments, **options) for net in nets]
+
+
+@pytest.mark.parametrize("restricted", [False, True])
+def test_the_graph_of_a_differentiable_value_gives_first_and_second_derivatives(values, restricted):
+    landscape, plain = both("mse", values, penalty=lambda theta: (theta**4).sum())
+    if restricted:
+        landscape, plain = landscape.restrict("first"), plain.restrict("first")
     theta = points(landscape)[0].requires_grad_()
-    (gradient,) = torch.autograd.grad(landscape.differentiable_value(theta, values), theta)
-    torch.testing.assert_close(gradient, landscape.gradient(theta), rtol=1e-12, atol=1e-15)
+    with landscape.differentiable_value(theta, values) as value:
+        (gradient,) = torch.autograd.grad(value, theta, create_graph=True)
+        rows = [torch.autograd.grad(entry, theta, retain_graph=True)[0] for entry in gradient]
+    torch.testing.assert_close(value.detach(), plain.value(theta, values), rtol=1e-13, atol=0)
+    torch.testing.assert_close(gradient.detach(), plain.gradient(theta, values), rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(torch.stack(rows), plain.hessian(theta).dense(), rtol=1e-11, atol=1e-14)
+
+
+def test_a_differentiable_value_leaves_no_trace_and_takes_weights_of_any_type(net, values, snapshot):
+    landscape = Landscape(net, "mse", values)
+    theta = points(landscape)[0].float().requires_grad_()
+    doubled = theta * 2
+    before = snapshot(net)
+    with torch.no_grad(), landscape.differentiable_value(doubled, values) as value:
+        (gradient,) = torch.autograd.grad(value, theta)
+        assert not (theta * 2).requires_grad
+    assert snapshot(net) == before
+    torch.testing.assert_close(gradient, 2 * landscape.gradient(doubled).float())
+    with landscape.differentiable_value(theta.detach(), values) as value:
+        assert not value.requires_grad
+
+
+def test_a_differentiable_value_is_differentiated_in_its_own_context_or_not_at_all(values):
+    landscape, plain = both("mse", values)
+    theta, other = (row.requires_grad_() for row in points(landscape)[:2])
+    with landscape.differentiable_value(theta, values) as value:
+        with landscape.differentiable_value(other, values) as inner:
+            with pytest.raises(ConfigurationError, match="not in place"):
+                torch.autograd.grad(value, theta)
+            torch.autograd.grad(inner, other)
+        landscape.gradient(other)
+        (gradient,) = torch.autograd.grad(value, theta, retain_graph=True)
+    torch.testing.assert_close(gradient, plain.gradient(theta), rtol=1e-12, atol=1e-15)
+    with pytest.raises(ConfigurationError, match="not in place"):
+        torch.autograd.grad(value, theta)
+    for wrong in (torch.zeros(4), torch.zeros(2, landscape.size)):
+        with (
+            pytest.raises(ConfigurationError, match="Weights of shape"),
+            landscape.differentiable_value(wrong, values),
+        ):
+            pass
+
+
+def test_checkpointed_activations_give_the_derivatives_of_plain_ones_everywhere(values):
+    data = as_data(values, batch_size=9)
+    landscape, plain = both("mse", data)
+    thetas = points(landscape)
+    torch.testing.assert_close(landscape.value(thetas), plain.value(thetas), rtol=1e-13, atol=0)
+    for engine in ("auto", "loop"):
+        torch.testing.assert_close(
+            landscape.with_engine(engine).gradient(thetas), plain.gradient(thetas), rtol=1e-12, atol=1e-15
+        )
+    with pytest.raises(ConfigurationError, match="engine='loop'"):
+        landscape.with_engine("traced").gradient(thetas)
+    rows = landscape.example_gradients(thetas[0], values)
+    torch.testing.assert_close(rows, plain.example_gradients(thetas[0], values), rtol=1e-11, atol=1e-14)
+    exact = plain.hessian(thetas[0]).dense()
+    for memory in (None, 0):
+        operator = landscape.hessian(thetas[0], memory=memory)
+        landscape.gradient(thetas[1])
+        torch.testing.assert_close(operator.dense(), exact, rtol=1e-11, atol=1e-14)
+    part = plain.restrict("second", thetas[0])
+    torch.testing.assert_close(
+        landscape.restrict("second", thetas[0]).hessian(part.extract(thetas[0])).dense(),
+        part.hessian(part.extract(thetas[0])).dense(),
+        rtol=1e-11,
+        atol=1e-14,
+    )
 
 
 def test_wrong_arguments_are_named_with_their_cure(net, classes, values):

@@ -82,6 +82,8 @@ class Evaluator:
                 self._buffers += [(owner, key, "") for key, b in owner._buffers.items() if b is not None]
         #: Whether a criterion of this module was seen to draw from the global generators of Python or numpy.
         self._draws_elsewhere = False
+        #: The sessions that are open, the innermost last.
+        self.open: list[Session] = []
         #: Whether per-example gradients are vectorised; settled by the first call.
         self.vectorises: bool | None = None
         #: The selections of parameters for which a product with the Hessian has succeeded.
@@ -171,6 +173,7 @@ class Session:
         except BaseException:
             self._put_back()
             raise
+        evaluator.open.append(self)
         return self
 
     def _open(self) -> None:
@@ -193,7 +196,22 @@ class Session:
         self._fill_scratch()
 
     def __exit__(self, *error: object) -> None:
+        self._evaluator.open.remove(self)
         self._put_back()
+
+    def require_innermost(self) -> None:
+        """Refuse to go on where the weights in place are not those of this session.
+
+        Raises
+        ------
+        ConfigurationError
+            When it has ended, or another was opened inside.
+        """
+        if self._evaluator.open[-1:] != [self]:
+            raise ConfigurationError(
+                "A value is differentiated where its weights are not in place: after the context of "
+                "differentiable_value has ended, or inside another one. Take derivatives right inside it."
+            )
 
     def _put_back(self) -> None:
         torch.backends.mha.set_fastpath_enabled(self._fast_path)

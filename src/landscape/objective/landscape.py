@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial, reduce
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from landscape.errors import ConfigurationError, DataError, LandscapeError, UnstableDataError
 from landscape.objective.batch import Batch, PerRow, examples_in, leaves, map_leaves, move
@@ -312,15 +314,60 @@ class Landscape:
         """
         return self._recycler.empty((rows, self.size), self.dtype, self.device)
 
-    def differentiable_value(self, theta: Tensor, batch: Batch) -> Tensor:
-        """Return L(theta) on one batch as a tensor through which autograd differentiates `theta`.
+    @contextmanager
+    def differentiable_value(self, theta: Tensor, batch: Batch) -> Iterator[Tensor]:
+        """Give L(theta) on one batch as a tensor through which autograd differentiates `theta`.
 
-        For walkers whose step needs derivatives of their own making. Shape (); in the landscape's dtype.
+        For walkers whose step needs derivatives of their own making. All derivatives, also second ones, must be
+        taken inside the context, where the weights `theta` are in place: a module that checkpoints activations
+        computes parts of itself again when it is differentiated. Draw no random numbers inside.
+
+        Parameters
+        ----------
+        theta
+            Weights, shape (P,), with ``requires_grad`` or a history of their own.
+        batch
+            The batch.
+
+        Yields
+        ------
+        Tensor
+            Shape (), in the landscape's dtype.
+
+        Raises
+        ------
+        ConfigurationError
+            For weights of another shape, a loss that is cut off from all weights, and when the value is
+            differentiated after its context has ended, or inside another one.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from landscape.objective import Landscape
+        >>> line = torch.nn.Linear(1, 1, bias=False)
+        >>> batch = (torch.tensor([[2.0]]), torch.tensor([[0.0]]))
+        >>> landscape = Landscape(line, "mse", batch)
+        >>> theta = torch.tensor([3.0], requires_grad=True)
+        >>> with landscape.differentiable_value(theta, batch) as value:
+        ...     (gradient,) = torch.autograd.grad(value, theta)
+        >>> value.item(), gradient.item()
+        (36.0, 24.0)
         """
+        if theta.ndim != 1:
+            raise ConfigurationError(f"Weights of shape {tuple(theta.shape)}: give ({self.size},).")
         self.layout._check(theta)
-        with torch.enable_grad(), self._session() as session:
-            loss = self._loss(session, self.layout.parts(theta), self._moved(batch))
-            return loss if self.penalty is None else loss + self._penalty(theta)
+        # Fused attention kernels have no second derivative; the composed one has.
+        with sdpa_kernel(SDPBackend.MATH), self._session() as session:
+            with torch.enable_grad():
+                moved = theta.to(self.device, self.dtype)
+                value = self._loss(session, self.layout.parts(moved), self._moved(batch))
+                if theta.requires_grad:
+                    self._require_graph(value)
+                if self.penalty is not None:
+                    value = value + self._penalty(moved)
+            if value.requires_grad:
+                value.register_hook(lambda slope: session.require_innermost())  # type: ignore[no-untyped-call]
+            yield value
 
     def example_gradients(self, theta: Tensor, batch: Batch) -> Tensor:
         """Return the gradient on every example of a batch, shape (B, P).
