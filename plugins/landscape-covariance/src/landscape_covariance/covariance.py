@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from attrs import Attribute, field, frozen
+from attrs import field, frozen
 
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Measurement, Probe
 from landscape.randomness import preserved_random_state
+from landscape.validators import at_least, optional
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,16 +23,6 @@ __all__ = ["GradientCovariance"]
 
 #: Entries of a gradient handled at a time in float64: 25 gradients of so many take 52 MB.
 _CHUNK = 1 << 18
-
-
-def _at_least(least: int) -> Any:
-    def check(instance: Any, attribute: Attribute[Any], value: Any) -> None:
-        if value is not None and value < least:
-            raise ConfigurationError(
-                f"{type(instance).__name__}({attribute.name}={value}): give {least} or more."
-            )
-
-    return check
 
 
 @frozen
@@ -92,10 +83,10 @@ class GradientCovariance(Probe):
     {'covariance_eigenvalue_1': 4.0, 'covariance_trace': 4.0}
     """
 
-    batches: int = field(default=25, validator=_at_least(1))
-    batch_size: int | None = field(default=None, validator=_at_least(1))
+    batches: int = field(default=25, validator=at_least(1))
+    batch_size: int | None = field(default=None, validator=optional(at_least(1)))
     centred: bool = True
-    k: int = field(default=5, validator=_at_least(0))
+    k: int = field(default=5, validator=at_least(0))
     per_example: bool = False
 
     def __attrs_post_init__(self) -> None:
