@@ -14,7 +14,6 @@ __all__ = [
     "BrokenPluginError",
     "ConfigurationError",
     "DataError",
-    "InterruptedRunError",
     "LandscapeError",
     "NonFiniteLossError",
     "NotTwiceDifferentiableError",
@@ -73,10 +72,6 @@ class NonFiniteLossError(LandscapeError, ArithmeticError):
 
 class RunError(LandscapeError, OSError):
     """A run directory cannot be created, read, resumed or replicated."""
-
-
-class InterruptedRunError(LandscapeError):
-    """A run was interrupted; everything that was recorded is on disk and the run can be resumed."""
 
 
 class PolynomialError(LandscapeError, ValueError):
