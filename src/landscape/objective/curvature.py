@@ -122,6 +122,15 @@ class CurvatureOperator:
         The loss there, shape (), float64.
     products
         How many products have been computed so far.
+
+    Raises
+    ------
+    ConfigurationError
+        For less than no memory.
+    NotTwiceDifferentiableError
+        When a submodule has no second derivative.
+    NonFiniteLossError
+        When the loss or its gradient is not finite at the point.
     """
 
     def __init__(self, landscape: Landscape, theta: Tensor, batch: Batch | None, memory: int) -> None:
@@ -170,7 +179,13 @@ class CurvatureOperator:
     # -- products -----------------------------------------------------------------------------------------
 
     def matvec(self, vector: Tensor) -> Tensor:
-        """Return H v for `vector` of shape (P,)."""
+        """Return H v for `vector` of shape (P,).
+
+        Raises
+        ------
+        ConfigurationError
+            For a vector of another shape.
+        """
         if tuple(vector.shape) != (self.shape[0],):
             raise ConfigurationError(
                 f"A vector of shape {tuple(vector.shape)}: give ({self.shape[0]},), or use matmat for columns."
@@ -181,6 +196,11 @@ class CurvatureOperator:
         """Return H V for the columns of `vectors`, shape (P, k).
 
         Batches that are computed anew are computed once for all columns.
+
+        Raises
+        ------
+        ConfigurationError
+            For anything but P rows.
         """
         if vectors.ndim != 2 or vectors.shape[0] != self.shape[0]:
             raise ConfigurationError(f"Columns of shape {tuple(vectors.shape)}: give ({self.shape[0]}, k).")

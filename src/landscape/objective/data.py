@@ -78,11 +78,22 @@ class Data(ABC):
         ----------
         size
             Examples per batch (the last one may be short); None leaves it to the data.
+
+        Raises
+        ------
+        DataError
+            For a size below 1, or data that cannot be read in batches of a given size.
         """
 
     @abstractmethod
     def take(self, indices: Tensor) -> Batch:
-        """Return the examples at `indices`, shape (n,), as one batch."""
+        """Return the examples at `indices`, shape (n,), as one batch.
+
+        Raises
+        ------
+        DataError
+            For data that cannot pick single examples.
+        """
 
     def take_rows(self, indices: Tensor) -> Batch | None:
         """Return the examples at `indices`, shape (K, n), with tensors of shape (K, n, ...).
@@ -115,7 +126,13 @@ class Data(ABC):
         return self
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of the contents as 64 hexadecimal digits; how they are batched does not count."""
+        """Return the SHA-256 of the contents as 64 hexadecimal digits; how they are batched does not count.
+
+        Raises
+        ------
+        DataError
+            For contents that cannot be hashed: neither tensors, strings nor numbers.
+        """
         return fingerprint_of(self.batches())
 
     @property
@@ -176,6 +193,11 @@ class TensorData(_InMemory):
         For instance ``(x, y)`` or ``{"x": x, "y": y}``. Kept as they are, not copied.
     batch_size
         Examples evaluated at once.
+
+    Raises
+    ------
+    DataError
+        For anything but tensors with one common leading dimension, and for none at all.
     """
 
     def __init__(self, tensors: Batch, batch_size: int | None = None) -> None:
@@ -238,6 +260,11 @@ class BatchedData(_InMemory):
     ----------
     batches
         The batches, of any structure; kept as they are, not copied.
+
+    Raises
+    ------
+    DataError
+        When there is none.
     """
 
     def __init__(self, batches: Iterable[Batch]) -> None:
@@ -315,6 +342,11 @@ class DatasetData(Data):
         Makes a batch of a list of items.
     indices
         Which items, in which order; all of them by default.
+
+    Raises
+    ------
+    DataError
+        For a dataset without items.
     """
 
     def __init__(
@@ -354,7 +386,13 @@ class DatasetData(Data):
             yield batch
 
     def take(self, indices: Tensor) -> Batch:
-        """Return the items at `indices` as one batch; augmentation draws from the global generators."""
+        """Return the items at `indices` as one batch; augmentation draws from the global generators.
+
+        Raises
+        ------
+        DataError
+            When the items are batches.
+        """
         if not self.batch_size:
             raise DataError(
                 "The items of this dataset are batches already (batch_size=None in its loader), so single "
@@ -433,7 +471,13 @@ class IterableData(Data):
         return self._examples
 
     def batches(self, size: int | None = None) -> Iterator[Batch]:
-        """Yield the batches of the iterable; what it draws from the global generators is seeded."""
+        """Yield the batches of the iterable; what it draws from the global generators is seeded.
+
+        Raises
+        ------
+        DataError
+            When a size is given.
+        """
         if size is not None:
             raise DataError(f"An iterable dataset cannot be read in batches of {size}. {_RECOMMENDATION}")
         with preserved_random_state(derive_seed(0, "pass")):
@@ -449,7 +493,13 @@ class IterableData(Data):
             number += 1
 
     def take(self, indices: Tensor) -> Batch:
-        """Refuse: an iterable has no random access."""
+        """Refuse: an iterable has no random access.
+
+        Raises
+        ------
+        DataError
+            Always.
+        """
         raise DataError(f"Examples of an iterable dataset cannot be picked one by one. {_RECOMMENDATION}")
 
     def first(self, count: int) -> Batch:

@@ -153,7 +153,13 @@ class Landscape:
         return copy
 
     def on(self, data: Any, *, split: str = "given") -> Landscape:
-        """Return the landscape of the same module and loss on other data."""
+        """Return the landscape of the same module and loss on other data.
+
+        Raises
+        ------
+        DataError
+            For data that cannot be read again and again.
+        """
         other = self._copy()
         other._streams = {}
         other.data = as_data(data)
@@ -170,6 +176,11 @@ class Landscape:
             See :meth:`Layout.select`.
         at
             Where the other weights stay, shape (P,); the module's present parameters by default.
+
+        Raises
+        ------
+        ConfigurationError
+            When a pattern matches nothing, or `at` has another shape.
         """
         layout = self.layout.restricted(patterns)
         at = self.embed(self.initial() if at is None else self._converted(at))
@@ -186,7 +197,7 @@ class Landscape:
         Raises
         ------
         ConfigurationError
-            When the landscape is not a restriction.
+            When the landscape is not a restriction, or for weights of another shape.
         """
         if self._rest is None:
             raise ConfigurationError("This landscape is not a restriction: there is no rest to set.")
@@ -246,7 +257,13 @@ class Landscape:
         return self._evaluator.buffers(self._override)
 
     def embed(self, theta: Tensor) -> Tensor:
-        """Return the vector of all trainable weights that belongs to `theta`, shape (..., P)."""
+        """Return the vector of all trainable weights that belongs to `theta`, shape (P,) or (K, P).
+
+        Raises
+        ------
+        ConfigurationError
+            For weights of another shape.
+        """
         theta = self._converted(theta)
         if self._rest is None:
             return theta
@@ -255,7 +272,13 @@ class Landscape:
         return full
 
     def extract(self, weights: Tensor) -> Tensor:
-        """Return the entries of a vector of all trainable weights that vary here; undoes :meth:`embed`."""
+        """Return the entries of a vector of all trainable weights that vary here; undoes :meth:`embed`.
+
+        Raises
+        ------
+        ConfigurationError
+            For weights of another shape.
+        """
         self._full._check(weights)
         weights = weights.detach().to(self.device, self.dtype)
         return weights if self._rest is None else weights[..., self._chosen]
@@ -276,17 +299,39 @@ class Landscape:
         -------
         Tensor
             NaN and infinity are returned as they come.
+
+        Raises
+        ------
+        ConfigurationError
+            For weights of another shape, :class:`PerRow` of another length, a loss that is not one number.
+        DataError
+            When the data gives no batch, or batches that the loss cannot take.
         """
         return self._by_row(self._value, theta, batch)
 
     def gradient(self, theta: Tensor, batch: Batch | PerRow | None = None) -> Tensor:
-        """Return the gradient of L, in the shape of `theta`."""
+        """Return the gradient of L, in the shape of `theta`.
+
+        Raises
+        ------
+        ConfigurationError
+            Also when autograd finds no way from the loss to any weight; otherwise see :meth:`value`.
+        DataError
+            See :meth:`value`.
+        """
         return self.value_and_gradient(theta, batch)[1]
 
     def value_and_gradient(self, theta: Tensor, batch: Batch | PerRow | None = None) -> tuple[Tensor, Tensor]:
         """Return L(theta) and its gradient from one pass; see :meth:`value` and :meth:`gradient`.
 
         Several rows are computed by the landscape's :attr:`engine`.
+
+        Raises
+        ------
+        ConfigurationError
+            See :meth:`gradient`; also for ``engine="traced"`` where no graph can be recorded.
+        DataError
+            See :meth:`value`.
         """
         theta = self._converted(theta)
         if theta.ndim == 1:
@@ -378,6 +423,8 @@ class Landscape:
 
         Raises
         ------
+        ConfigurationError
+            For weights of another shape.
         torch.OutOfMemoryError
             When B gradients at once do not fit into the memory of the device; give fewer examples.
         """
@@ -423,6 +470,8 @@ class Landscape:
 
         Raises
         ------
+        ConfigurationError
+            For weights of another shape, and for less than no memory.
         UnstableDataError
             When the data differs between two passes.
         NotTwiceDifferentiableError
@@ -466,7 +515,15 @@ class Landscape:
         return self._has_score
 
     def score(self, theta: Tensor, batch: Batch | PerRow | None = None) -> Tensor | None:
-        """Return the score averaged over the data (or one batch), shaped like :meth:`value`; None without one."""
+        """Return the score averaged over the data (or one batch), shaped like :meth:`value`; None without one.
+
+        Raises
+        ------
+        ConfigurationError
+            See :meth:`value`.
+        DataError
+            See :meth:`value`.
+        """
         if not self.has_score:
             return None
         return self._by_row(self._score_value, theta, batch)
@@ -507,7 +564,13 @@ class Landscape:
             yield self._moved(batch)
 
     def stream(self, batch_size: int | None, seed: int) -> BatchStream:
-        """Return mini-batches in an order that `seed` decides; None gives all data as one batch."""
+        """Return mini-batches in an order that `seed` decides; None gives all data as one batch.
+
+        Raises
+        ------
+        ConfigurationError
+            For a batch size below 1.
+        """
         held = self._held()
         key = (batch_size, int(seed))
         stream = self._streams.get(key)

@@ -160,13 +160,25 @@ class Layout:
         return tuple(name for name in self.names if name in chosen)
 
     def indices(self, patterns: str | Iterable[str]) -> Tensor:
-        """Return the places of the selected weights in the flat vector, shape (p,), int64, rising."""
+        """Return the places of the selected weights in the flat vector, shape (p,), int64, rising.
+
+        Raises
+        ------
+        ConfigurationError
+            When a pattern matches nothing.
+        """
         return torch.cat(
             [torch.arange(self.slices[name].start, self.slices[name].stop) for name in self.select(patterns)]
         )
 
     def restricted(self, patterns: str | Iterable[str]) -> Layout:
-        """Return the layout of the selected parameters alone."""
+        """Return the layout of the selected parameters alone.
+
+        Raises
+        ------
+        ConfigurationError
+            When a pattern matches nothing.
+        """
         names = self.select(patterns)
         shapes = dict(zip(self.names, self.shapes, strict=True))
         return Layout(
@@ -178,14 +190,26 @@ class Layout:
     # -- flat vector <-> parameters -----------------------------------------------------------------------
 
     def parts(self, theta: Tensor) -> list[Tensor]:
-        """Return views of `theta`, shape (..., P), one per parameter, each of shape ``(..., *shape)``."""
+        """Return views of `theta`, shape (..., P), one per parameter, each of shape ``(..., *shape)``.
+
+        Raises
+        ------
+        ConfigurationError
+            For a vector of another length.
+        """
         self._check(theta)
         leading = theta.shape[:-1]
         pieces = torch.split(theta, list(self.sizes), dim=-1)
         return [piece.view((*leading, *shape)) for piece, shape in zip(pieces, self.shapes, strict=True)]
 
     def split(self, theta: Tensor) -> dict[str, Tensor]:
-        """Return views of `theta`, shape (..., P), by name, each of shape ``(..., *shape)``."""
+        """Return views of `theta`, shape (..., P), by name, each of shape ``(..., *shape)``.
+
+        Raises
+        ------
+        ConfigurationError
+            For a vector of another length.
+        """
         return dict(zip(self.names, self.parts(theta), strict=True))
 
     def leaves(self, theta: Tensor) -> list[Tensor]:
@@ -242,7 +266,13 @@ class Layout:
         return self.join([tensors[name].detach() for name in self.names])
 
     def vector(self, module: nn.Module) -> Tensor:
-        """Return a copy of the module's trainable parameters as one flat vector (P,)."""
+        """Return a copy of the module's trainable parameters as one flat vector (P,).
+
+        Raises
+        ------
+        ConfigurationError
+            When the module does not have the parameters of the layout.
+        """
         return self.flatten(dict(module.named_parameters(remove_duplicate=False)))
 
     def state_dict(self, theta: Tensor) -> dict[str, Tensor]:
@@ -250,6 +280,11 @@ class Layout:
 
         Merged into ``module.state_dict()`` it can be loaded with ``module.load_state_dict``. The tensors are
         views of `theta`.
+
+        Raises
+        ------
+        ConfigurationError
+            For a vector of another length.
         """
         by_name = self.split(theta)
         return by_name | {alias: by_name[name] for alias, name in self.aliases}

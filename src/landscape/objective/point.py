@@ -40,6 +40,11 @@ class Point:
         Further data by name, for :meth:`on`.
     previous
         The same worker's previously measured point. Only its weights and measurements are kept.
+
+    Raises
+    ------
+    ConfigurationError
+        For weights of another shape.
     """
 
     def __init__(
@@ -217,6 +222,11 @@ class Population:
         See :class:`Point`.
     previous
         Previously measured points by worker, or the population they belong to.
+
+    Raises
+    ------
+    ConfigurationError
+        For positions of another shape, and for a label that is the number of a worker.
     """
 
     def __init__(

@@ -101,7 +101,13 @@ class BatchStream:
         return permutation[state.cursor * self.batch_size : (state.cursor + 1) * self.batch_size]
 
     def batch(self, state: BatchStreamState) -> Batch:
-        """Return the batch at `state`."""
+        """Return the batch at `state`.
+
+        Raises
+        ------
+        DataError
+            For mini-batches of data that cannot pick single examples.
+        """
         if not self.data.draws:
             return self._read(state)
         seed = derive_seed(state.seed, "augmentation", state.epoch, state.cursor)
