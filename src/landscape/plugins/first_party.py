@@ -26,7 +26,7 @@ _NAMES = {
     "landscape-covariance": {"probes": "GradientCovariance"},
     "landscape-projectors": {"projectors": "PCA SOM"},
     "landscape-homotopy": {"solvers": "Monodromy"},
-    "landscape-studies": {"studies": "demo"},
+    "landscape-studies": {"studies": "demo elementary-walkers zero-gradient"},
 }
 
 #: ``{(kind, name): distribution}`` of the plugins in this repository.

@@ -20,6 +20,8 @@ __all__ = ["page_of", "sections_of"]
 _RESULTS = ("summary", "members", "stages")
 #: Rows of the table of last values; the rest is in the metrics.
 _QUANTITIES = 40
+#: Letters of a member's name in a legend.
+_NAME = 60
 #: Quantities of a sweep's member that stand beside what was varied.
 _OUTCOMES = 8
 
@@ -73,8 +75,9 @@ def _findings(run: Any) -> list[Section]:
     sections = []
     drawn = list(curves.figures(metrics))
     if run.kind == "sweep":
-        joined, tables["members"] = _members(run, tables.get("members"))
-        drawn += curves.figures(joined, noun="member")
+        joined, members = _members(run, tables.get("members"))
+        drawn += curves.figures(joined, noun="member", called=_member_names(run, members))
+        tables["members"] = members
     results = [_table(name, tables[name]) for name in _RESULTS if name in tables]
     if len(metrics):
         results.insert(0, last_values(metrics))
@@ -294,6 +297,23 @@ def _members(run: Any, table: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.Dat
         further = [name for name in outcome if name == "member" or name not in settings]
         outcome = settings.merge(outcome[further], on="member", how="left")
     return pd.concat(joined[1:] or joined, ignore_index=True), outcome
+
+
+def _member_names(run: Any, members: pd.DataFrame) -> dict[str, str]:
+    """Return what to call the members in legends, by their numbers: what they vary, where that is one field.
+
+    Empty where a legend could not hold the names.
+    """
+    vary = _recipe(run.configuration).get("vary")
+    if not isinstance(vary, Mapping) or len(vary) != 1:
+        return {}
+    (path,) = vary
+    if path not in members:
+        return {}
+    values: list[Any] = list(members[path])
+    field = path.rpartition(".")[2].replace("_", " ")
+    names = [value if isinstance(value, str) else f"{field} = {value}" for value in values]
+    return {str(i): name for i, name in enumerate(names)} if max(map(len, names)) <= _NAME else {}
 
 
 def _warnings(metrics: pd.DataFrame) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,6 +77,14 @@ _FAMILIES = (
         "Largest eigenvalues of the Hessian of the training loss, λ₁ ≥ λ₂ ≥ …",
     ),
     _Family(
+        "hessian_eigenvalue_bottom",
+        "hessian-eigenvalues-bottom",
+        "Smallest Hessian eigenvalues",
+        "eigenvalue",
+        "λ",
+        "Smallest eigenvalues of the Hessian of the training loss, the smallest first.",
+    ),
+    _Family(
         "covariance_eigenvalue",
         "covariance-eigenvalues",
         "Largest eigenvalues of the gradient covariance",
@@ -114,7 +122,9 @@ def quantities(metrics: pd.DataFrame) -> list[str]:
     return [*first, *(name for name in names if name not in first)]
 
 
-def figures(metrics: pd.DataFrame, *, noun: str = "worker") -> Iterator[Figure]:
+def figures(
+    metrics: pd.DataFrame, *, noun: str = "worker", called: Mapping[str, str] | None = None
+) -> Iterator[Figure]:
     """Yield the curves of everything in the metrics.
 
     Parameters
@@ -123,7 +133,10 @@ def figures(metrics: pd.DataFrame, *, noun: str = "worker") -> Iterator[Figure]:
         Columns ``step``, ``worker`` and quantities; ``<quantity>_error`` where an error is known.
     noun
         What the numbers in the column ``worker`` are numbers of.
+    called
+        What to call them, by number, where they have names of their own.
     """
+    called = called or {}
     names = quantities(metrics)
     if not names or metrics["step"].nunique() < 2:
         return  # a curve of one point says less than the table of last values
@@ -143,6 +156,7 @@ def figures(metrics: pd.DataFrame, *, noun: str = "worker") -> Iterator[Figure]:
             title="Loss and score",
             caption="Recorded before the update of each step.",
             noun=noun,
+            called=called,
         )
     if path:
         yield _curves(
@@ -153,12 +167,13 @@ def figures(metrics: pd.DataFrame, *, noun: str = "worker") -> Iterator[Figure]:
             caption="Euclidean norms of the gradient of the training loss and of the weights, and how far the "
             "weights are from where they started.",
             noun=noun,
+            called=called,
         )
     for family in _FAMILIES:
         members = _members(names, family.stem)
         if members:
             taken.update(members)
-            yield _spectrum(metrics, family, members, noun)
+            yield _spectrum(metrics, family, members, noun, called)
     further = [name for name in names if name not in taken]
     for start in range(0, len(further), 8):
         panels = [_Panel(name_of(name), "", (name,)) for name in further[start : start + 8]]
@@ -169,6 +184,7 @@ def figures(metrics: pd.DataFrame, *, noun: str = "worker") -> Iterator[Figure]:
             title="Further quantities" if start == 0 else "Further quantities, continued",
             caption="Everything else that the probes measured, by its name.",
             noun=noun,
+            called=called,
         )
 
 
@@ -205,7 +221,14 @@ def _draw(axes: Axes, metrics: pd.DataFrame, worker: str, column: str, **keyword
 
 
 def _curves(
-    metrics: pd.DataFrame, panels: Sequence[_Panel], *, name: str, title: str, caption: str, noun: str
+    metrics: pd.DataFrame,
+    panels: Sequence[_Panel],
+    *,
+    name: str,
+    title: str,
+    caption: str,
+    noun: str,
+    called: Mapping[str, str],
 ) -> Figure:
     from matplotlib.lines import Line2D
 
@@ -233,7 +256,7 @@ def _curves(
         _whole_steps(axes)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
-    handles, labels = _worker_handles(styles, noun)
+    handles, labels = _worker_handles(styles, noun, called)
     if dashed:
         grey = "#555555"
         handles += [Line2D([], [], color=grey), Line2D([], [], color=grey, linestyle=(0, (3, 1.5)))]
@@ -249,7 +272,13 @@ def _curves(
     return Figure(name, title, " ".join(sentences), canvas, order=10)
 
 
-def _spectrum(metrics: pd.DataFrame, family: _Family, members: Sequence[str], noun: str) -> Figure:
+def _spectrum(
+    metrics: pd.DataFrame,
+    family: _Family,
+    members: Sequence[str],
+    noun: str,
+    called: Mapping[str, str],
+) -> Figure:
     from matplotlib.lines import Line2D
 
     measured = metrics[metrics[list(members)].notna().any(axis=1)]
@@ -267,7 +296,7 @@ def _spectrum(metrics: pd.DataFrame, family: _Family, members: Sequence[str], no
     banded = False
     for axes, worker in zip(grid.flat, shown, strict=False):
         if len(workers) > 1:
-            style.dress(axes, title=_who(worker, noun))
+            style.dress(axes, title=called.get(worker, _who(worker, noun)))
         for colour, column in zip(colours, members, strict=True):
             drawn = _draw(axes, metrics, worker, column, color=colour, linewidth=1.3)
             values += drawn.tolist()
@@ -309,7 +338,9 @@ def _who(worker: str, noun: str) -> str:
     return f"{noun} {worker}".capitalize() if worker.isdecimal() else worker.capitalize()
 
 
-def _worker_handles(styles: dict[str, style.LineStyle], noun: str) -> tuple[list[Any], list[str]]:
+def _worker_handles(
+    styles: dict[str, style.LineStyle], noun: str, called: Mapping[str, str]
+) -> tuple[list[Any], list[str]]:
     from matplotlib.lines import Line2D
 
     numbered = [worker for worker in styles if worker.isdecimal()]
@@ -321,7 +352,7 @@ def _worker_handles(styles: dict[str, style.LineStyle], noun: str) -> tuple[list
                 continue
             labels.append(f"{noun}s {numbered[0]} to {numbered[-1]}")
         else:
-            labels.append(_who(worker, noun).lower())
+            labels.append(called.get(worker, _who(worker, noun).lower()))
         handles.append(Line2D([], [], color=line.color, linewidth=max(1.5, line.linewidth)))
     return handles, labels
 

@@ -16,8 +16,8 @@ __all__ = ["landscape_figures"]
 
 @hookimpl
 def landscape_figures(run: Run) -> Iterable[Figure]:
-    """Return distances, paths between workers and trained curves, where the run measured them."""
+    """Return distances, paths between workers, trained curves and minimum ratios, where the run measured them."""
     # Imported here: hooks are loaded with every run, figures are drawn with few.
-    from landscape_walkers.figures import figures
+    from landscape_walkers import figures, ratio_figures
 
-    return figures(run)
+    return [*figures.figures(run), *ratio_figures.figures(run)]
