@@ -6,7 +6,19 @@ import torch
 import landscape as ls
 from landscape.plugins import KINDS, entries
 from landscape.plugins.first_party import FIRST_PARTY
-from landscape.testing import check_component, check_probe, check_projector, check_solver, check_walker
+from landscape.testing import (
+    check_backend,
+    check_component,
+    check_dataset,
+    check_model,
+    check_probe,
+    check_projector,
+    check_schedule,
+    check_solver,
+    check_start,
+    check_stop_rule,
+    check_walker,
+)
 
 
 def classified():
@@ -39,9 +51,76 @@ CONFIGURATIONS = {
     ("walkers", "ExcursionWalk"): {"threshold": 0.1, "relative": True},
     ("projectors", "SOM"): {"rows": 4, "columns": 5},
     ("starts", "FromFile"): {"path": "weights.safetensors"},
+    ("starts", "FromRun"): {"run": "runs/first"},
+    ("starts", "PreTrained"): {
+        "experiment": ls.Experiment(
+            model=ls.models.MLP(hidden=(2,)),
+            dataset=ls.datasets.GaussianClusters(),
+            walker=ls.walkers.GD(lr=0.1),
+            steps=1,
+        )
+    },
+    ("datasets", "Tensors"): {"path": "data.safetensors"},
+    ("datasets", "TorchvisionDataset"): {"name": "EMNIST"},
+    ("schedules", "Anneal"): {"start": 0.1, "end": 0.01, "steps": 50, "begin": 10},
+    ("schedules", "Decay"): {"start": 0.1, "every": 30},
+    ("stops", "MaximalLoss"): {"value": 10.0},
+    ("stops", "Patience"): {"metric": "loss_test", "measurements": 2},
+    ("stops", "Target"): {"metric": "loss", "value": 0.1},
     ("schedules", "At"): {"step": 3, "values": {"lr": 0.1, "momentum": (0.9, 0.5)}},
 }
+
+# They read files that the tests do not have.
+NEED_FILES = {
+    "CIFAR10",
+    "CIFAR100",
+    "FashionMNIST",
+    "KMNIST",
+    "MNIST",
+    "Omniglot",
+    "Tensors",
+    "TorchvisionDataset",
+}
+
+
+def checked_dataset(dataset):
+    """Load what can be loaded here."""
+    (check_component if type(dataset).__name__ in NEED_FILES else check_dataset)(dataset)
+
+
+def checked_model(model):
+    """Build it for data that it is made for."""
+    name = type(model).__name__
+    if name in ("Plane", "NoisyQuadratic"):
+        data = ls.datasets.GradientNoise(2 if name == "Plane" else 10).load(torch.Generator().manual_seed(0))[
+            "train"
+        ]
+        example = next(iter(data.batches()))
+    elif name in ("LeNet", "SimpleCNN"):
+        example = (torch.linspace(0, 1, 4 * 28 * 28).view(4, 1, 28, 28), torch.arange(4))
+    elif name == "DeepLinear":
+        example = (torch.linspace(-1, 1, 8).view(4, 2), torch.linspace(1, 2, 8).view(4, 2))
+    else:
+        example = None
+    check_model(model, example)
+
+
+def checked_start(start):
+    """Read weights from a file in what knows where one is; the check of its fields is all there is here."""
+    (
+        check_component
+        if isinstance(start, ls.starts.FromFile | ls.starts.FromRun | ls.starts.PreTrained)
+        else check_start
+    )(start)
+
+
 CHECKS = {
+    "models": checked_model,
+    "datasets": checked_dataset,
+    "starts": checked_start,
+    "schedules": check_schedule,
+    "stops": check_stop_rule,
+    "backends": check_backend,
     "probes": lambda probe: check_probe(probe, classified() if isinstance(probe, ls.probes.Score) else None),
     "walkers": check_walker,
     "projectors": check_projector,
@@ -53,6 +132,15 @@ CORE = [
 
 
 # Walkers around others, with the number of workers they are checked with.
+AROUND_DATA = {
+    "DoubleImages",
+    "NoiseInputs",
+    "NoiseLines",
+    "RandomLabels",
+    "ScrambledLabels",
+    "Seeded",
+    "SoftLabels",
+}
 AROUND = {"EASGD": 3, "SAM": 2, "GradientNormDescent": 2, "RobustEnsemble": 3, "Parle": 2}
 
 
@@ -60,6 +148,8 @@ def instance(kind, name):
     if kind == "walkers" and name in AROUND:
         base = ls.walkers.SGD(lr=0.05, batch_size=8)
         return ls.walkers[name](base, workers=AROUND[name], **CONFIGURATIONS.get((kind, name), {}))
+    if kind == "datasets" and name in AROUND_DATA:
+        return ls.datasets[name](ls.datasets.Digits(flatten=False))
     return getattr(ls, kind)[name](**CONFIGURATIONS.get((kind, name), {}))
 
 
@@ -68,3 +158,17 @@ def instance(kind, name):
 )
 def test_it_keeps_the_rules(kind, name):
     CHECKS.get(kind, check_component)(instance(kind, name))
+
+
+def test_the_backend_of_this_process_runs_tasks_and_outlives_one_that_fails(tmp_path, monkeypatch):
+    from landscape.composition.shipping import task_of
+
+    monkeypatch.setenv("LANDSCAPE_PROGRESS", "0")
+    short = ls.Experiment(
+        model=ls.models.MLP(hidden=(2,)),
+        dataset=ls.datasets.Digits(),
+        walker=ls.walkers.GD(lr=0.1),
+        probes=("Loss",),
+        steps=1,
+    )
+    check_backend(ls.backends.InProcess(), [task_of(short, tmp_path / "runs")])

@@ -28,8 +28,20 @@ if TYPE_CHECKING:
     from landscape.testing.landscapes import quadratic as quadratic
     from landscape.testing.landscapes import rosenbrock as rosenbrock
     from landscape.testing.landscapes import tanh_regression as tanh_regression
+    from landscape.testing.recipes import check_backend as check_backend
+    from landscape.testing.recipes import check_dataset as check_dataset
+    from landscape.testing.recipes import check_model as check_model
+    from landscape.testing.recipes import check_schedule as check_schedule
+    from landscape.testing.recipes import check_start as check_start
+    from landscape.testing.recipes import check_stop_rule as check_stop_rule
 
 _HOMES = {
+    "check_backend": "recipes",
+    "check_dataset": "recipes",
+    "check_model": "recipes",
+    "check_schedule": "recipes",
+    "check_start": "recipes",
+    "check_stop_rule": "recipes",
     "ConformanceError": "checks",
     "KnownLandscape": "landscapes",
     "check_component": "checks",
