@@ -76,7 +76,7 @@ def draw_minimum_ratios(points: pd.DataFrame) -> Canvas:
     if scale is not None:
         bar = canvas.colorbar(shades, ax=list(grid[0]), shrink=0.85, pad=0.02)
         bar.set_label("‖∇L‖", fontsize=style.TEXT, color=style.INK)
-        bar.ax.tick_params(labelsize=style.TEXT - 0.5, colors=style.INK, color="#888888")
+        bar.ax.tick_params(which="both", labelsize=style.TEXT - 0.5, colors=style.INK, color="#888888")
         bar.outline.set_visible(False)
     handles = [Line2D([], [], color="#888888", linewidth=1)]
     style.legend_below(canvas, handles, ["interval, or what is certain"])
