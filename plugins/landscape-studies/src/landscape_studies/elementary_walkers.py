@@ -31,7 +31,7 @@ def elementary_walkers(
     walks below a level of the loss; hyper-parameters that change; soft labels and corrupted data; other networks
     and initial scales.
 
-    The default takes some minutes on one core. The sizes of the program are
+    The default takes a minute of one core. The sizes of the program are
     ``elementary_walkers(data="mnist", steps=1000)``.
 
     Parameters

@@ -19,7 +19,7 @@ def zero_gradient(
     a higher loss, and the share of positive eigenvalues of the Hessian, to be seen against the loss. Before
     that, loss and gradient norm are followed along the training of three networks.
 
-    The default takes some minutes on one core. The programme's network for the function is
+    The default takes half a minute of one core. The programme's network for the function is
     ``hidden=(70, 70, 70)``, of whose 10,000 Hessian eigenvalues only the ends are computed (here with biases:
     without, it cannot fit).
 
