@@ -296,6 +296,8 @@ def _show(options: argparse.Namespace) -> None:
     console = _console()
     console.print(f"[bold]{run.id}[/bold]  {run.kind}, {run.status}", highlight=False)
     console.print(str(run.path), highlight=False, soft_wrap=True)
+    for problem in run.verify():
+        console.print(f"[red]{problem}[/red]", highlight=False, soft_wrap=True)
     console.print_json(json.dumps(run.configuration))
     summary = run.summary()
     if len(summary):

@@ -50,6 +50,12 @@ def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
             f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error}). Save the weights alone, "
             "with torch.save(module.state_dict(), path) or safetensors."
         ) from error
+    if isinstance(content, Mapping) and isinstance(content.get("0"), torch.Tensor) and content["0"].ndim == 1:
+        labels = ", ".join(str(name) for name in content if "/" not in str(name))
+        raise DataError(
+            f"{path} is a snapshot of a run, with the weights of {labels} as vectors. Give FromRun its run, or "
+            "measure at ls.open(run).directory.snapshots()[-1].weights('0')."
+        )
     found = _state_dict(content)
     if found is None:
         raise DataError(

@@ -15,7 +15,7 @@ from landscape.errors import ConfigurationError
 from landscape.interfaces import Backend, PolynomialModel, Solver
 from landscape.randomness import derive_seed, preserved_random_state, torch_generator
 from landscape.systems import ParametricFamily, PolynomialFamily, Solutions
-from landscape.validators import at_least, of_type, refuse, whole
+from landscape.validators import at_least, of_type, optional, refuse, whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,7 +52,7 @@ class CriticalPointStudy:
     solver: Solver = field(validator=of_type(Solver))
     samples: int = field(default=100, kw_only=True, validator=at_least(1))
     seed: int = field(default=0, kw_only=True, validator=whole)
-    name: str | None = field(default=None, kw_only=True)
+    name: str | None = field(default=None, kw_only=True, validator=optional(of_type(str)))
 
     def family(self) -> ParametricFamily:
         """Return the family whose members are solved."""

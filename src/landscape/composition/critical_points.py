@@ -29,8 +29,11 @@ def checks(family: ParametricFamily, parameters: NDArray[Any], solutions: Soluti
     failed: list[str] = []
     points = solutions.points
     n = len(points)
+    lost = int(solutions.statistics.get("lost", 0))
+    if lost:
+        failed.append(f"{lost} solutions of a generic member did not arrive")
     if n == 0:
-        return failed
+        return [*failed, "no solution was found"]
     largest = float(np.nanmax(solutions.residuals)) if np.isfinite(solutions.residuals).any() else 0.0
     if largest > _RESIDUAL:
         failed.append(f"a Newton correction of {largest:.1e} is left")

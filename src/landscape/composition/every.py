@@ -10,6 +10,7 @@ from attrs import field, frozen
 from landscape import plugins
 from landscape.errors import ConfigurationError
 from landscape.interfaces import PopulationProbe, Probe
+from landscape.plugins.entry import flaw
 from landscape.validators import at_least, optional
 
 __all__ = ["Every", "schedule_probes"]
@@ -86,5 +87,8 @@ def schedule_probes(probes: Iterable[Any]) -> tuple[Every, ...]:
             )
         if not isinstance(probe.probe, Probe | PopulationProbe):
             raise ConfigurationError(f"probes: Every({probe.every}, {probe.probe!r}) does not hold a probe.")
+        wrong = flaw("probes", type(probe.probe))
+        if wrong:
+            raise ConfigurationError(f"probes: {type(probe.probe).__name__} cannot be used: {wrong}.")
         scheduled.append(probe)
     return tuple(scheduled)

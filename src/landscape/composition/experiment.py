@@ -167,7 +167,7 @@ class Experiment:
         default="auto", kw_only=True, validator=one_of(("auto", "loop", "traced"))
     )
     threads: int = field(default=1, kw_only=True, validator=at_least(1))
-    name: str | None = field(default=None, kw_only=True)
+    name: str | None = field(default=None, kw_only=True, validator=optional(of_type(str)))
 
     @property
     def default_interval(self) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from landscape.composition.checkpoints import placed, read_checkpoint
 from landscape.composition.every import schedule_probes
@@ -98,7 +100,9 @@ def measure(
                 splits={name: split.data for name, split in named.items()},
                 previous=prober.previous,
             )
-            found = prober.measure(population, scheduled, progress.note)
+            if index == 0:
+                prober.check(population)
+            found = prober.measure(population, scheduled, progress.note, tolerant=True)
             label = str(place) if isinstance(place, str | os.PathLike) else index
             rows += [{"at": label} | row for row in rows_of(found)]
             progress.advance()
@@ -110,6 +114,10 @@ def _places(at: Any) -> list[Any]:
 
     if isinstance(at, torch.Tensor) and at.ndim == 2:
         return list(at)
+    if isinstance(at, Iterator):
+        at = list(at)
+    if isinstance(at, np.ndarray):
+        return _places(torch.from_numpy(at))
     if isinstance(at, list | tuple):
         if not at:
             raise ConfigurationError(

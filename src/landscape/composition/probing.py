@@ -18,6 +18,8 @@ __all__ = ["POPULATION", "Found", "Prober", "rows_of"]
 
 #: The label under which what a population probe found stands in the table.
 POPULATION = "population"
+# Columns of the table that are not measured.
+_RESERVED = {"step", "worker", "at", "warnings"}
 
 
 @frozen
@@ -180,6 +182,11 @@ def rows_of(
         measurement = entry.measurement
         columns = {name: float(value) for name, value in measurement.scalars.items()}
         columns |= {f"{name}_error": float(error.value) for name, error in measurement.errors.items()}
+        taken = sorted(_RESERVED & columns.keys())
+        if taken:
+            raise ConfigurationError(
+                f"{entry.name} fills the column {taken[0]!r}, which has a meaning of its own."
+            )
         for name, value in columns.items():
             column = entry.probe.column(name)
             if column in row.owners and row.values[column] != value:

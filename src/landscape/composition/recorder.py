@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 import warnings
@@ -84,6 +85,11 @@ class Recorder:
     ) -> None:
         from landscape.objective import Landscape
 
+        if not isinstance(landscape, Landscape):
+            raise ConfigurationError(
+                f"A recorder needs a landscape, not a {type(landscape).__name__}: "
+                "Recorder(Landscape(module, loss, data), probes)."
+            )
         if type(every) is not int or every < 1:
             raise ConfigurationError(f"every={every!r}: give a whole number of steps, at least 1.")
         if run is not None and store is None:
@@ -176,6 +182,12 @@ class Recorder:
                 f"Recorder called with step {step} after step {self._last}; steps must rise. "
                 "For another training, make another Recorder."
             )
+        try:
+            step = operator.index(step)
+        except TypeError as error:
+            raise ConfigurationError(f"step={step!r} is not a whole number.") from error
+        if step < 0:
+            raise ConfigurationError(f"step={step}: steps are counted from 0.")
         first = self._last is None
         if self._last is None:
             self._begin(step)
@@ -226,7 +238,10 @@ class Recorder:
         )
 
     def _measure(self, step: int, due: Sequence[Every]) -> None:
-        found = self._prober.measure(self._population(step), due, tolerant=True)
+        population = self._population(step)
+        if not self._rows:
+            self._prober.check(population)
+        found = self._prober.measure(population, due, tolerant=True)
         directory = self.run.directory if self.run is not None else None
         self._rows += record_measurements(directory, self._hooks, found)
 

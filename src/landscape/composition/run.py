@@ -127,6 +127,10 @@ class Run:
         if self.kind != kind:
             raise ConfigurationError(f"{self.path} is a run of kind {self.kind!r}, not {kind!r}.")
 
+    def verify(self) -> list[str]:
+        """Compare a closed run's files with its manifest; return a sentence for every one that differs."""
+        return self.directory.verify() if (self.path / "MANIFEST.json").is_file() else []
+
     # -- what it holds ------------------------------------------------------------------------------------
 
     @property

@@ -21,9 +21,10 @@ from landscape.composition.every import Every
 from landscape.composition.probing import Found, Prober, rows_of
 from landscape.composition.progress import Stage, stage
 from landscape.composition.run import Run
+from landscape.composition.schedules import At
 from landscape.composition.trees import plain
 from landscape.composition.walk import Walk
-from landscape.errors import ConfigurationError, NonFiniteLossError
+from landscape.errors import ConfigurationError, LandscapeError, NonFiniteLossError
 
 if TYPE_CHECKING:
     from landscape.composition.experiment import Experiment
@@ -186,6 +187,13 @@ def _check_changes(experiment: Experiment, walk: Walk) -> None:
     """
     for number, schedule in enumerate(experiment.schedule):
         tried = 0
+        if isinstance(schedule, At) and schedule.step >= experiment.steps:
+            warnings.warn(
+                f"schedule[{number}] changes something at step {schedule.step}, and the last update is "
+                f"{experiment.steps - 1}: it has no effect.",
+                UserWarning,
+                stacklevel=4,
+            )
         for step in range(experiment.steps + 1):
             values = schedule.changes(step)
             if values:
@@ -420,5 +428,9 @@ def _project(experiment: Experiment, run: Run) -> None:
     with stage("Projections", len(experiment.projectors)) as progress:
         for name, projector in run.named_projectors().items():
             progress.note(name)
-            run.directory.write_table(f"path_{name}", run.path_table(projector))
+            try:
+                run.directory.write_table(f"path_{name}", run.path_table(projector))
+            except LandscapeError as error:
+                # The walk is done and recorded; a map that cannot be drawn does not undo it.
+                warnings.warn(f"No map by {name}: {error}", UserWarning, stacklevel=2)
             progress.advance()

@@ -16,7 +16,7 @@ from landscape.composition.run import Run
 from landscape.composition.sweep import Sweep
 from landscape.errors import ConfigurationError
 from landscape.store import RunStore
-from landscape.validators import refuse
+from landscape.validators import of_type, optional, refuse
 
 if TYPE_CHECKING:
     from landscape.interfaces import Backend
@@ -75,7 +75,7 @@ class Study:
     """
 
     stages: tuple[Stage, ...] = field(converter=_stages)
-    name: str | None = None
+    name: str | None = field(default=None, validator=optional(of_type(str)))
     text: str = ""
 
     def __attrs_post_init__(self) -> None:

@@ -22,7 +22,7 @@ from landscape.composition.run import Run
 from landscape.composition.shipping import finished_run, task_of
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Backend, Failure, Task
-from landscape.validators import one_of
+from landscape.validators import of_type, one_of, optional
 
 __all__ = ["Sweep"]
 
@@ -60,7 +60,7 @@ class Sweep:
     base: Experiment | CriticalPointStudy
     vary: Mapping[str, tuple[Any, ...]] = field(converter=_lists, hash=False)
     mode: Literal["product", "zip"] = field(default="product", validator=one_of(("product", "zip")))
-    name: str | None = None
+    name: str | None = field(default=None, validator=optional(of_type(str)))
 
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.base, Experiment | CriticalPointStudy):

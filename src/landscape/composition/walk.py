@@ -70,6 +70,10 @@ class Walk:
     ) -> None:
         from landscape.objective.engine import Engine
 
+        if not isinstance(walker, Walker):
+            raise ConfigurationError(
+                f"walker={walker!r} is not a walker; give an instance of one, such as ls.walkers.SGD(lr=0.1)."
+            )
         self.landscape = landscape
         self.walker = walker
         self.seed = int(seed)

@@ -32,8 +32,13 @@ def why_not_twice(loss: Tensor, inputs: Sequence[Tensor]) -> str | None:
     try:
         first = torch.autograd.grad(loss * factor, inputs, create_graph=True, allow_unused=True)
         curved = [gradient for gradient in _present(first) if gradient.requires_grad]
-        if _has_error_node(curved):
+        if _has_node(curved, "torch::autograd::Error"):
             return "trying to differentiate twice a function that was marked with @once_differentiable."
+        if _has_node([loss], "WeightNormInterfaceBackward0"):
+            return (
+                "torch's fused weight normalisation has a wrong second derivative; write the weight as "
+                "g * v / v.norm() in a parametrization of your own."
+            )
         if curved:
             torch.autograd.grad(
                 curved, inputs, [torch.ones_like(gradient) for gradient in curved], allow_unused=True
@@ -119,7 +124,7 @@ def _present(gradients: Sequence[Tensor | None]) -> list[Tensor]:
     return [gradient for gradient in gradients if gradient is not None]
 
 
-def _has_error_node(tensors: Sequence[Tensor]) -> bool:
+def _has_node(tensors: Sequence[Tensor], name: str) -> bool:
     seen: set[Any] = set()
     pending = [tensor.grad_fn for tensor in tensors]
     while pending:
@@ -127,7 +132,7 @@ def _has_error_node(tensors: Sequence[Tensor]) -> bool:
         if node is None or node in seen:
             continue
         seen.add(node)
-        if node.name() == "torch::autograd::Error":
+        if node.name() == name:
             return True
         pending.extend(function for function, _ in node.next_functions)
     return False

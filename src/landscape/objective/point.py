@@ -333,8 +333,14 @@ def _resolved(probe: Any, configuration: Mapping[str, Any]) -> Any:
 def _measured(probe: Any, place: Point | Population, seed: int, step: int, where: str) -> Measurement:
     """Measure, with a generator and global random states that belong to this measurement."""
     labels = ("probe", label_of(probe), step, where)
-    with preserved_random_state(derive_seed(seed, *labels, "global")):
-        measurement: Measurement = probe.measure(place, torch_generator(seed, *labels))
+    # A user's autocast around the loop is for the training, not for its measurement.
+    precise = torch.autocast(place.landscape.device.type, enabled=False)
+    with precise, preserved_random_state(derive_seed(seed, *labels, "global")):
+        measurement = probe.measure(place, torch_generator(seed, *labels))
+    if not isinstance(measurement, Measurement):
+        raise ConfigurationError(
+            f"{type(probe).__name__}.measure returned {measurement!r}, which is not a Measurement."
+        )
     return measurement
 
 

@@ -232,7 +232,10 @@ def _dense(
     matrix = np.stack([_host(_finite(matvec(row))) for row in identity], axis=1)
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
     radius = float(np.abs(values).max())
-    rounding = float(np.linalg.norm(matrix - matrix.T)) + _ULPS * torch.finfo(dtype).eps * radius
+    eps = torch.finfo(dtype).eps
+    asymmetry = float(np.linalg.norm(matrix - matrix.T))
+    rounding = asymmetry + _ULPS * eps * radius
+    symmetric = _symmetric(asymmetry, radius, 0.0, eps)
 
     def pairs(order: NDArray[np.intp], edge: float) -> Eigenpairs:
         chosen = vectors[:, order]
@@ -242,7 +245,7 @@ def _dense(
             vectors=torch.from_numpy(chosen.T.copy()).to(device=device, dtype=dtype),
             residuals=residuals,
             bounds=np.full(len(order), rounding),
-            converged=np.ones(len(order), dtype=bool),
+            converged=np.full(len(order), symmetric),
             edge=edge,
         )
 
@@ -698,10 +701,21 @@ def _ritz_edge(krylov: _Krylov, count: int, *, flip: bool = False) -> float:
     return float(values[count]) + (float(np.linalg.norm(residuals, 2)) if residuals.size else 0.0)
 
 
+#: Products may differ from those of a symmetric matrix by so many units of rounding of the radius; an operation
+#: whose second derivative is wrong is off by parts of it.
+_ASYMMETRY = 1e4
+
+
+def _symmetric(asymmetry: float, radius: float, tolerance: float, eps: float) -> bool:
+    """Whether products contradict the symmetry of the operator by no more than tolerance and rounding explain."""
+    return asymmetry <= max(tolerance, _ASYMMETRY * eps) * radius
+
+
 def _conclude(krylov: _Krylov, top: int, bottom: int, tolerance: float, search: _Search) -> ExtremePairs:
     values, vectors = krylov.ritz()
     rounding = krylov.rounding
     threshold = max(tolerance * krylov.radius, rounding)
+    symmetric = _symmetric(krylov.asymmetry, krylov.radius, tolerance, krylov.eps)
     indices = _wanted(krylov.j, top, bottom)
     theta, couplings = values[indices], krylov.B @ vectors[:, indices]
     residuals = np.linalg.norm(couplings, axis=0)
@@ -723,7 +737,7 @@ def _conclude(krylov: _Krylov, top: int, bottom: int, tolerance: float, search: 
             vectors=rows[part],
             residuals=residuals[part],
             bounds=np.maximum(bounds[part], 0.0) + rounding,
-            converged=residuals[part] <= threshold,
+            converged=(residuals[part] <= threshold) & symmetric,
             edge=edge,
         )
 

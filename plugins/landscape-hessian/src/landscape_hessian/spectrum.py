@@ -200,7 +200,8 @@ def _values(count: int, pairs: Eigenpairs, size: int, prefix: str, warnings: lis
         worst = f" (largest residual {pairs.residuals.max():.2g})" if len(pairs.residuals) else ""
         warnings.append(
             f"{prefix}{', '.join(map(str, late))} did not converge{worst}. "
-            "Allow more max_products, a larger basis or a larger tolerance."
+            "Allow more max_products, a larger basis or a larger tolerance; where the products are not those of a "
+            "symmetric matrix, the second derivative of some operation of the module is wrong."
         )
     if count > size:
         warnings.append(f"{prefix}i beyond i={size} do not exist: the landscape has {size} weights.")

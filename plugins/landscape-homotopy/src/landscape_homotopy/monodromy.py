@@ -385,7 +385,8 @@ class Monodromy(Solver):
                 Solutions(
                     together[keep],
                     accuracy_row[keep],
-                    completeness="heuristic",
+                    # Nothing is known of a set that nothing was found of, or that something is missing from.
+                    completeness="heuristic" if len(together) and not count.lost else "unknown",
                     evidence=evidence + missing,
                     parameters=targets[row],
                     statistics={
