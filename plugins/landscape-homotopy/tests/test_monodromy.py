@@ -197,7 +197,7 @@ def test_double_roots_are_reported_as_lost_and_not_as_solutions():
     solutions = Monodromy(retries=2).solve(PolynomialSystem(["x^2 - 2*x + 1"], ["x"]), generator())
     assert len(solutions) == 0
     assert solutions.statistics["lost"] == 2
-    assert solutions.completeness == "heuristic"
+    assert solutions.completeness == "unknown"
     assert "not regular" in solutions.evidence
 
 

@@ -89,16 +89,17 @@ _FAMILIES = (
         "covariance-eigenvalues",
         "Largest eigenvalues of the gradient covariance",
         "eigenvalue",
-        "σ",
-        "Largest eigenvalues of the covariance of the mini-batch gradients, σ₁ ≥ σ₂ ≥ …",
+        "κ",
+        "Largest eigenvalues κ₁ ≥ κ₂ ≥ … of the covariance of the mini-batch gradients.",
     ),
     _Family(
         "gradient_hessian_overlap",
         "gradient-hessian-overlap",
-        "Overlap of the gradient with the Hessian's eigenvectors",
-        "overlap",
-        "v",
-        "Overlap of the gradient with the leading eigenvectors v₁, v₂, … of the Hessian.",
+        "Share of the gradient in the Hessian's leading eigenspaces",
+        "overlap |Pᵢ∇L| / |∇L|",
+        "P",
+        "Length of the gradient's projection on the first i eigenvectors of the Hessian, relative to the gradient: "
+        "it rises with i, and 1 means that the gradient lies in their span.",
         limits=(0.0, 1.0),
     ),
 )

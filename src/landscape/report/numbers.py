@@ -26,8 +26,8 @@ _NAMES = {
 }
 _FAMILIES = {
     "hessian_eigenvalue": "Hessian eigenvalue λ",
-    "covariance_eigenvalue": "Covariance eigenvalue σ",
-    "gradient_hessian_overlap": "Gradient–Hessian overlap ",
+    "covariance_eigenvalue": "Covariance eigenvalue κ",
+    "gradient_hessian_overlap": "Gradient in the first eigenvectors, i = ",
 }
 
 
