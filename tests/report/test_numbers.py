@@ -66,7 +66,7 @@ def test_any_value_with_any_error_can_be_printed(value, error):
 def test_columns_have_names():
     assert name_of("loss_test") == "Loss (test)"
     assert name_of("hessian_eigenvalue_12") == "Hessian eigenvalue λ₁₂"
-    assert name_of("gradient_hessian_overlap_3") == "Gradient–Hessian overlap 3"
+    assert name_of("gradient_hessian_overlap_3") == "Gradient in the first eigenvectors, i = 3"
     assert name_of("my_own_quantity_2") == "My own quantity 2"
 
 
