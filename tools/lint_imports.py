@@ -17,4 +17,4 @@ if __name__ == "__main__":
     root = Path(__file__).resolve().parent.parent
     os.chdir(root)
     sys.path[:0] = map(str, [root / "src", *sorted(root.glob("plugins/*/src"))])
-    sys.exit(lint_imports(no_cache=True, no_logo=True))
+    sys.exit(lint_imports(no_cache=True))
