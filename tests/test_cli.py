@@ -56,6 +56,7 @@ def test_list_show_report_and_replicate_go_by_the_beginning_of_a_name(capsys):
         assert main(command) == 0, command
     out = capsys.readouterr().out
     assert "complete" in out
+    assert run.id in out  # also where the table is wider than the screen
     assert "gradient_norm" in out
 
 

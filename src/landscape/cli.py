@@ -137,13 +137,30 @@ def _console() -> Any:
 def _print_table(frame: pd.DataFrame, title: str | None = None) -> None:
     from rich.table import Table
 
+    rows = [
+        [f"{v:.6g}" if isinstance(v, float) else "" if v is None else str(v) for v in row]
+        for row in frame.itertuples(index=False)
+    ]
+    console = _console()
+    names = [str(column) for column in frame.columns]
+    widths = [max(map(len, cells)) for cells in zip(names, *rows, strict=True)]
+    if sum(widths) + 3 * len(widths) + 1 > console.width:
+        # Too wide for the screen, or for the log that this goes to: a line per entry, none of them broken.
+        if title:
+            console.print(title, style="bold")
+        edge = max(map(len, names))
+        for row in rows:
+            for name, cell in zip(names, row, strict=True):
+                if cell:
+                    console.print(f"{name:>{edge}}  {cell}", highlight=False, soft_wrap=True, markup=False)
+            console.print()
+        return
     table = Table(title=title, title_justify="left", header_style="bold")
-    for column in frame.columns:
-        numeric = frame[column].dtype.kind in "if"
-        table.add_column(str(column), justify="right" if numeric else "left", overflow="fold")
-    for _, row in frame.iterrows():
-        table.add_row(*[f"{v:.6g}" if isinstance(v, float) else "" if v is None else str(v) for v in row])
-    _console().print(table)
+    for name, kind in frame.dtypes.items():
+        table.add_column(str(name), justify="right" if kind.kind in "if" else "left")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
 
 
 def _set(value: Any, changes: Sequence[str], trust: bool) -> Any:
@@ -313,12 +330,16 @@ def _show(options: argparse.Namespace) -> None:
 
 def _list(options: argparse.Namespace) -> None:
     from landscape.composition.conduct import default_store
+    from landscape.errors import ConfigurationError
     from landscape.store import RunStore
 
     root = default_store(options.store)
+    if root.exists() and not root.is_dir():
+        raise ConfigurationError(f"{root} is not a directory of runs.")
     frame = RunStore(root).list()
     if len(frame):
-        _print_table(frame)
+        shown = frame[["id", "kind", "name", "status", "step", "reason"]].astype(object)
+        _print_table(shown.where(shown.notna(), ""))
     else:
         print(f"No runs in {root}.")
 

@@ -319,7 +319,7 @@ def _check_measurement(who: str, found: Any) -> None:
             isinstance(name, str) and name.isidentifier(),
             f"{who} names something {name!r}. Names become columns and files: use letters, digits and _.",
         )
-    for name in ("step", "worker"):
+    for name in ("step", "worker", "at", "warnings"):
         _require(name not in scalars, f"{who} uses the name {name!r}, which the metrics table has taken.")
     for name, value in scalars.items():
         _require(
@@ -333,7 +333,12 @@ def _check_measurement(who: str, found: Any) -> None:
             f"{who}: the error of {name} must be an Uncertainty of kind 'bound' or 'standard error'; it is {error!r}.",
         )
         _require(
-            not error.value < 0, f"{who}: the error of {name} is {error.value!r}; it cannot be negative."
+            error.value >= 0 or (math.isnan(error.value) and math.isnan(scalars[name])),
+            f"{who}: the error of {name} is {error.value!r}; it cannot be negative, nor NaN where the scalar is a number.",
+        )
+        _require(
+            f"{name}_error" not in scalars,
+            f"{who}: the scalar {name}_error stands where the error of {name} is written.",
         )
     for name, array in arrays.items():
         _require(
@@ -669,6 +674,14 @@ def check_projector(
             back.shape == span.coordinates.shape and np.isfinite(back).all(),
             f"{who}: inverse of shape {drawn.shape} must give finite numbers of shape "
             f"{span.coordinates.shape}; it gave shape {back.shape}.",
+        )
+        true = span.coordinates
+        missed = float(((back - true) ** 2).sum())
+        spread = float(((true - true.mean(axis=0)) ** 2).sum())
+        _require(
+            missed < spread,
+            f"{who}: inverse leads farther from the snapshots than their own mean is (squared distance {missed:.3g} "
+            f"against {spread:.3g}); the loss drawn under the map would be that of other weights.",
         )
     return projection
 
