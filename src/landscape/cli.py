@@ -156,8 +156,8 @@ def _print_table(frame: pd.DataFrame, title: str | None = None) -> None:
             console.print()
         return
     table = Table(title=title, title_justify="left", header_style="bold")
-    for name, kind in frame.dtypes.items():
-        table.add_column(str(name), justify="right" if kind.kind in "if" else "left")
+    for name, kind in zip(names, frame.dtypes, strict=True):
+        table.add_column(name, justify="right" if kind.kind in "if" else "left")
     for row in rows:
         table.add_row(*row)
     console.print(table)
