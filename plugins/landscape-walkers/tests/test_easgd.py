@@ -262,7 +262,10 @@ def test_impossible_changes_are_refused_by_value(classifier, generator, changes,
     ("fields", "message"),
     [
         ({"base": 0.1}, "base=0.1 is not a walker"),
-        ({"base": SGD(lr=0.1, workers=3), "workers": 4}, "ties 4 workers together but its base walker says 3"),
+        (
+            {"base": SGD(lr=0.1, workers=3), "workers": 4},
+            "ties 4 workers together but its base walker says 3",
+        ),
         ({"base": SGD(lr=0.1), "workers": 0}, "workers=0"),
         ({"base": SGD(lr=0.1), "period": 0}, "period=0"),
         ({"base": SGD(lr=0.1), "moving_rate": -1}, "moving_rate=-1"),
