@@ -334,7 +334,7 @@ def _check_measurement(who: str, found: Any) -> None:
         )
         _require(
             error.value >= 0 or (math.isnan(error.value) and math.isnan(scalars[name])),
-            f"{who}: the error of {name} is {error.value!r}; it cannot be negative, nor NaN where the scalar is a number.",
+            f"{who}: the error of {name} is {error.value!r}; it cannot be negative, nor NaN beside a number.",
         )
         _require(
             f"{name}_error" not in scalars,
