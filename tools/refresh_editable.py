@@ -82,7 +82,8 @@ def main(root: Path) -> int:
         if folders:
             print("metadata edited, installed again:", *(folder.name for folder in folders), flush=True)
             editables = [argument for folder in folders for argument in ("-e", str(folder))]
-            command = [sys.executable, "-m", "pip", "install", "--quiet", *options, *editables]
+            constraints = ["--constraint", str(root / "constraints.txt")]
+            command = [sys.executable, "-m", "pip", "install", "--quiet", *options, *constraints, *editables]
             if status := subprocess.run(command, check=False).returncode:
                 return status
     return 0
