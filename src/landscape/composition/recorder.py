@@ -36,7 +36,8 @@ class Recorder:
     """Measures a module while somebody else's loop trains it, and changes nothing in that training.
 
     Call it before the update of each step. Weights, buffers, gradients, training flags and every global random
-    state are left bit for bit as they were.
+    state are left bit for bit as they were. One thing cannot be: a dataset that keeps a generator of its own is
+    advanced when it is read; give such a recorder ``ls.fixed(loader)``.
 
     Parameters
     ----------
