@@ -157,6 +157,8 @@ def move(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
 
     Integers and booleans keep their type; complex tensors get the complex type of the same precision.
     """
+    if type(batch) is tuple and all(_is_there(leaf, device, dtype) for leaf in batch):
+        return batch  # nearly always, and at every step
 
     def moved(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
@@ -168,6 +170,12 @@ def move(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
         return leaf.to(device=device)
 
     return map_leaves(moved, batch)
+
+
+def _is_there(leaf: Any, device: torch.device, dtype: torch.dtype) -> bool:
+    if type(leaf) is not Tensor or leaf.device != device:
+        return False
+    return leaf.dtype == dtype or not (leaf.is_floating_point() or leaf.is_complex())
 
 
 def concatenate(batches: Sequence[Batch]) -> Batch:

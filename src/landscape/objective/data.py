@@ -210,6 +210,11 @@ class TensorData(_InMemory):
             raise DataError(
                 f"Data held in memory consists of tensors with a leading dimension; data{strays[0]} is none."
             )
+        # A pair of ordinary tensors is picked from without further questions: a walk does so at every step.
+        self._plain = type(self.tensors) is tuple and all(
+            isinstance(leaf, Tensor) and leaf.is_contiguous() and leaf.device.type == "cpu"
+            for leaf in self.tensors
+        )
         self._examples = examples_in(self.tensors)
         self.batch_size = _checked_batch_size(batch_size, EXAMPLES_PER_BATCH)
         _refuse_empty(self._examples)
@@ -235,6 +240,9 @@ class TensorData(_InMemory):
 
     def take(self, indices: Tensor) -> Batch:
         """Return the examples at `indices` as one batch."""
+        if self._plain:
+            indices = indices.cpu()
+            return tuple([leaf.index_select(0, indices) for leaf in self.tensors])
         return map_leaves(partial(_rows, rows=indices), self.tensors)
 
     def take_rows(self, indices: Tensor) -> Batch | None:
@@ -798,8 +806,9 @@ def _slice(leaf: Tensor, rows: slice) -> Tensor:
 def _rows(leaf: Any, rows: Tensor) -> Any:
     if not isinstance(leaf, Tensor) or not leaf.ndim:
         return leaf
+    if rows.device != leaf.device:
+        rows = rows.to(leaf.device)
     # Half the time of leaf[rows], which keeps strides such as those of channels_last.
-    rows = rows.to(leaf.device)
     return torch.index_select(leaf, 0, rows) if leaf.is_contiguous() else leaf[rows]
 
 

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from landscape.errors import ConfigurationError, RunError
 from landscape.objective.batch import Batch, PerRow
-from landscape.objective.traced import NotTraceable, RowBatch, RowGradients, Tracer
+from landscape.objective.traced import NotTraceable, RowBatch, RowGradients, Tracer, is_large
 
 if TYPE_CHECKING:
     from landscape.objective.landscape import Landscape
@@ -192,12 +192,18 @@ class Engine:
     def begin(self, step: int) -> bool:
         """Say that update `step` is next; return whether that was the occasion of a choice."""
         self._step = step
+        if not self._spent:
+            return False
         due = [calls for calls, spent in self._spent.items() if spent.call is not None]
         for calls in due:
             call = self._spent.pop(calls).call
             assert call is not None
             self._choices[calls] = self._tried(calls, *call)
         return bool(due)
+
+    def combines(self, landscape: Landscape) -> bool:
+        """Whether rows of `landscape` may be computed together; never where single ones are large."""
+        return self.asked == "traced" or (self.asked == "auto" and not is_large(landscape))
 
     # -- computing ----------------------------------------------------------------------------------------
 
@@ -209,7 +215,7 @@ class Engine:
             return landscape._row_by_row(theta, batch)
         if self.asked == "traced":
             return self._traced(landscape, theta, batch, None)
-        if not self.watching and not self._choices:
+        if is_large(landscape) or (not self.watching and not self._choices):
             return landscape._row_by_row(theta, batch)
         calls = _kind(landscape, theta, batch)
         choice = self._choices.get(calls)

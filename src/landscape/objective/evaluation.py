@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ __all__ = ["Evaluator", "Session"]
 #: Seeds the global generators for every evaluation of a batch. A module that draws random numbers in eval mode
 #: draws the same ones each time, so that its loss is a function of the weights.
 _DRAW_SEED = 0
+
+_EMPTY: dict[str, Any] = {}
 
 
 class Evaluator:
@@ -89,6 +92,17 @@ class Evaluator:
         #: The selections of parameters for which a product with the Hessian has succeeded.
         self.twice_differentiable: set[tuple[str, ...]] = set()
 
+    @cached_property
+    def generators(self) -> list[torch.Generator]:
+        """Torch's global generators that a forward pass may draw from."""
+        return _generators(self.device)
+
+    @cached_property
+    def attends(self) -> bool:
+        """Whether there is an attention layer with a fast path."""
+        kinds = (nn.MultiheadAttention, nn.TransformerEncoder, nn.TransformerEncoderLayer)
+        return any(isinstance(m, kinds) for m in self._modules)
+
     def buffers(self, override: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return copies of the module's buffers by name, with those of `override` in their place."""
         return {
@@ -130,9 +144,17 @@ class Evaluator:
                     f"Buffer {name!r} has shape {tuple(expected.shape)}, not {tuple(value.shape)}."
                 )
 
-    def session(self, buffers: Mapping[str, Tensor]) -> Session:
-        """Return a context in which the module can be evaluated, with `buffers` in place of its own."""
-        return Session(self, buffers)
+    def session(self, buffers: Mapping[str, Tensor], *, differentiate: bool = False) -> Session:
+        """Return a context in which the module can be evaluated.
+
+        Parameters
+        ----------
+        buffers
+            Take the place of the module's own.
+        differentiate
+            Whether graphs are made in it whatever the caller's gradient mode is.
+        """
+        return Session(self, buffers, differentiate)
 
     def _moved(self, tensor: Any) -> Tensor:
         moved: Tensor = tensor.detach().to(self.device)
@@ -142,58 +164,59 @@ class Evaluator:
 class Session:
     """An open module: evaluates criteria at any weights until its context ends.
 
-    A plain class and no generator: it is entered at every step of every walk, and what it saves, puts in place
-    and puts back is a noticeable part of the time that a small network takes.
+    It is entered at every step of every walk, and what it saves, puts in place and puts back is a noticeable part
+    of the time that a small network takes: hence a plain class, and little that is not needed.
     """
 
-    def __init__(self, evaluator: Evaluator, buffers: Mapping[str, Tensor]) -> None:
+    def __init__(self, evaluator: Evaluator, buffers: Mapping[str, Tensor], differentiate: bool) -> None:
         self._evaluator = evaluator
         self._overrides = buffers
+        self._differentiate = differentiate
         self._before: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        self._generators: list[tuple[torch.Generator, Tensor]] = []
-        self._elsewhere: tuple[Any, Any] | None = None
-        self._autocast: Any = None
-        self._fast_path = True
-        self._sources: list[tuple[nn.Module, str, Tensor]] = []
         self._scratch: list[tuple[nn.Module, str, Tensor, int]] = []
 
     def __enter__(self) -> Session:
         evaluator = self._evaluator
         # Shallow copies put back whatever a forward pass sets: flags, caches, call counters, old-style weight
         # normalisation's recomputed `weight`, the flat weights of recurrent modules.
-        self._before = [
-            (held, dict(held)) for m in evaluator._modules for held in (m.__dict__, m._parameters, m._buffers)
-        ]
-        self._generators = [(generator, generator.get_state()) for generator in _generators(evaluator.device)]
+        before = self._before
+        for m in evaluator._modules:
+            attributes: dict[str, Any] = m.__dict__
+            for held in (attributes, m._parameters, m._buffers):
+                before.append((held, dict(held) if held else _EMPTY))
+        self._random = [generator.get_state() for generator in evaluator.generators]
+        self._elsewhere: tuple[Any, Any] | None = None
         if evaluator._draws_elsewhere:
             self._remember_elsewhere()
-        self._fast_path = torch.backends.mha.get_fastpath_enabled()
+        self._fast_path = evaluator.attends and torch.backends.mha.get_fastpath_enabled()
+        self._autocast: Any = None
+        self._graphs = torch.is_grad_enabled()
         try:
-            self._open()
+            if torch.is_autocast_enabled(evaluator.device.type):
+                self._autocast = torch.autocast(evaluator.device.type, enabled=False)
+                self._autocast.__enter__()
+            if self._fast_path:
+                # The fast path of attention layers replaces kernels (and with masks, shapes) when gradients are
+                # off; value and gradient shall belong to one function.
+                torch.backends.mha.set_fastpath_enabled(False)
+            if self._differentiate and not self._graphs:
+                torch.set_grad_enabled(True)
+            for m in evaluator._modules:
+                # Not m.eval(): that runs code of the module, which may change weights (merged adapters).
+                m.__dict__["training"] = False
+            for owner, key in evaluator._constants:
+                owner._parameters[key] = evaluator._moved(owner._parameters[key])  # type: ignore[assignment]
+            if evaluator._buffers:
+                self._sources = [
+                    (owner, key, evaluator.source(owner, key, name, self._overrides))
+                    for owner, key, name in evaluator._buffers
+                ]
+                self._fill_scratch()
         except BaseException:
             self._put_back()
             raise
         evaluator.open.append(self)
         return self
-
-    def _open(self) -> None:
-        evaluator = self._evaluator
-        if torch.is_autocast_enabled(evaluator.device.type):
-            self._autocast = torch.autocast(evaluator.device.type, enabled=False)
-            self._autocast.__enter__()
-        # The fast path of attention layers replaces kernels (and with masks, shapes) when gradients are off;
-        # value and gradient shall belong to one function.
-        torch.backends.mha.set_fastpath_enabled(False)
-        for m in evaluator._modules:
-            # Not m.eval(): that runs code of the module, which may change weights (merged adapters).
-            m.__dict__["training"] = False
-        for owner, key in evaluator._constants:
-            owner._parameters[key] = evaluator._moved(owner._parameters[key])  # type: ignore[assignment]
-        self._sources = [
-            (owner, key, evaluator.source(owner, key, name, self._overrides))
-            for owner, key, name in evaluator._buffers
-        ]
-        self._fill_scratch()
 
     def __exit__(self, *error: object) -> None:
         self._evaluator.open.remove(self)
@@ -214,13 +237,17 @@ class Session:
             )
 
     def _put_back(self) -> None:
-        torch.backends.mha.set_fastpath_enabled(self._fast_path)
+        if self._fast_path:
+            torch.backends.mha.set_fastpath_enabled(True)
+        if self._differentiate and not self._graphs:
+            torch.set_grad_enabled(False)
         for now, before in self._before:
-            now.clear()
-            now.update(before)
+            if now or before:
+                now.clear()
+                now.update(before)
         if self._autocast is not None:
             self._autocast.__exit__(None, None, None)
-        for generator, state in self._generators:
+        for generator, state in zip(self._evaluator.generators, self._random, strict=True):
             generator.set_state(state)
         if self._elsewhere is not None:
             random.setstate(self._elsewhere[0])
@@ -240,15 +267,18 @@ class Session:
         """
         evaluator = self._evaluator
         self.place(parts)
-        if any(owner._buffers[key] is not t or t._version != v for owner, key, t, v in self._scratch):
-            self._fill_scratch()
-        for generator in _generators(evaluator.device):
+        for owner, key, tensor, version in self._scratch:
+            if owner._buffers[key] is not tensor or tensor._version != version:
+                self._fill_scratch()
+                break
+        for generator in evaluator.generators:
             generator.manual_seed(_DRAW_SEED)
         if criterion.draws.elsewhere is False:
             result = criterion.fn(evaluator.module, batch)
         else:
             result = self._evaluate_seeded(criterion, batch)
-        return scalar(result, criterion.name).to(evaluator.device)
+        result = scalar(result, criterion.name)
+        return result if result.device == evaluator.device else result.to(evaluator.device)
 
     def _evaluate_seeded(self, criterion: Criterion, batch: Batch) -> Any:
         """Evaluate with the global generators of Python and numpy seeded; the first time, see if they are used.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial, reduce
 from typing import Any, final
@@ -35,6 +35,8 @@ __all__ = ["Landscape"]
 
 Penalty = Callable[[Tensor], Tensor | float]
 
+#: Weights from which on a vector is worth looking for used memory.
+_LONG = 1 << 18
 #: Streams kept with the permutations they have drawn: a walker asks for its own at every step.
 _STREAMS_KEPT = 8
 
@@ -319,6 +321,14 @@ class Landscape:
         DataError
             See :meth:`value`.
         """
+        if batch is not None and theta.ndim == 2 and len(theta) == 1 and self.penalty is None and self._alone:
+            # The step of a single worker, kept short.
+            theta = self._converted(theta)
+            batch = self._moved(self._for_row(batch, (0, 1)))
+            out = self.blank(1) if self.size > _LONG else None
+            with self._session(differentiate=True) as session:
+                gradient = self._of_batch(session, theta[0], batch, None if out is None else out[0])[1]
+            return gradient[None] if out is None else out
         return self.value_and_gradient(theta, batch)[1]
 
     def value_and_gradient(self, theta: Tensor, batch: Batch | PerRow | None = None) -> tuple[Tensor, Tensor]:
@@ -341,6 +351,28 @@ class Landscape:
         if not len(theta):
             return self._accumulator(0), theta.clone()
         return self._engine.value_and_gradient(self, theta, batch)
+
+    def add_gradient(self, total: Tensor, theta: Tensor, batch: Batch | PerRow | None = None) -> None:
+        """Add the gradient at `theta`, shape (K, P), to `total`, shape (K, P), in place.
+
+        The numbers are those of ``total += gradient(theta, batch)``. For large networks, whose gradients do not
+        fit into the cache, it spares writing and reading them once.
+        """
+        theta = self._converted(theta)
+        if batch is None or not self._alone or self.penalty is not None or self._engine.combines(self):
+            total += self.gradient(theta, batch)
+            return
+        for k, row in enumerate(theta):
+            one = self._moved(self._for_row(batch, (k, len(theta))))
+            with self._session(differentiate=True) as session:
+                parts = self._leaves(row)
+                loss = self._loss(session, parts, one)
+                self._require_graph(loss)
+                if loss.requires_grad:
+                    gradients = torch.autograd.grad(loss, parts, allow_unused=True)
+                    for place, gradient in zip(self.layout.leaves(total[k]), gradients, strict=True):
+                        if gradient is not None:
+                            place += gradient
 
     def _row_by_row(self, theta: Tensor, batch: Batch | PerRow | None) -> tuple[Tensor, Tensor]:
         """Return values (K,) and gradients (K, P), one row after another."""
@@ -618,16 +650,13 @@ class Landscape:
     def _value_and_gradient(
         self, theta: Tensor, batch: Batch | None, out: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        sums = self._sums()
-        # Gradients of further batches would overwrite the first, which is kept until they come.
-        place = None if batch is None else out
-        with torch.enable_grad(), self._session() as session:
-            parts = self._leaves(theta)
-            for one in self._batches(batch):
-                loss = self._loss(session, parts, one)
-                sums.add(one, loss.detach(), self._flat_gradient(loss, parts, place))
-        value, gradient = sums.result()
-        assert gradient is not None
+        if batch is not None and self._alone:
+            # The common case in a walk: the batch's loss is the value, and nothing is summed.
+            with self._session(differentiate=True) as session:
+                value, gradient = self._of_batch(session, theta, self._moved(batch), out)
+            value = value.to(self._summing)
+        else:
+            value, gradient = self._summed(theta, batch)
         if self.penalty is not None:
             extra, slope = self._penalty_gradient(theta)
             value, gradient = value + extra.to(value), gradient + slope
@@ -635,12 +664,31 @@ class Landscape:
             gradient = out.copy_(gradient)
         return value, gradient
 
+    def _of_batch(
+        self, session: Session, theta: Tensor, batch: Batch, out: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return loss and gradient on one batch, the gradient in `out` where it is given."""
+        parts = self._leaves(theta)
+        loss = self._loss(session, parts, batch)
+        return loss.detach(), self._flat_gradient(loss, parts, out)
+
+    def _summed(self, theta: Tensor, batch: Batch | None) -> tuple[Tensor, Tensor]:
+        sums = self._sums()
+        with self._session(differentiate=True) as session:
+            parts = self._leaves(theta)
+            for one in self._batches(batch):
+                loss = self._loss(session, parts, one)
+                sums.add(one, loss.detach(), self._flat_gradient(loss, parts))
+        value, gradient = sums.result()
+        assert gradient is not None
+        return value, gradient
+
     def _sums(self) -> _Sums:
         return _Sums(self, self._criterion, self.reduction)
 
     def _local_gradient(self, theta: Tensor, batch: Batch) -> Tensor:
         """Return the gradient on one batch of this process alone, penalty included."""
-        with torch.enable_grad(), self._session() as session:
+        with self._session(differentiate=True) as session:
             parts = self._leaves(theta)
             gradient = self._flat_gradient(self._loss(session, parts, batch), parts)
         return gradient if self.penalty is None else gradient + self._penalty_gradient(theta)[1]
@@ -673,8 +721,8 @@ class Landscape:
 
     # -- pieces -------------------------------------------------------------------------------------------
 
-    def _session(self) -> Any:
-        return self._evaluator.session(self._override)
+    def _session(self, *, differentiate: bool = False) -> Session:
+        return self._evaluator.session(self._override, differentiate=differentiate)
 
     def _loss(
         self, session: Session, parts: list[Tensor], batch: Batch, rest: Tensor | None = None
@@ -686,7 +734,7 @@ class Landscape:
         return [] if self._rest is None else [self._rest]
 
     def _leaves(self, theta: Tensor) -> list[Tensor]:
-        return [part.requires_grad_() for part in self.layout.leaves(theta)]
+        return self.layout.leaves(theta, requires_grad=True)
 
     def _all_parts(self, parts: list[Tensor], rest: Tensor | None = None) -> list[Tensor]:
         """Return a tensor for every trainable parameter: those that vary, and the rest of a restriction.
@@ -705,7 +753,10 @@ class Landscape:
         if not loss.requires_grad:
             zeros = torch.zeros(self.size, device=self.device, dtype=self.dtype)
             return zeros if out is None else out.copy_(zeros)
-        return self.layout.join(torch.autograd.grad(loss, parts, materialize_grads=True), out)
+        gradients: Sequence[Tensor | None] = torch.autograd.grad(loss, parts, allow_unused=True)
+        # Zeros for weights that are not used; materialize_grads=True would take longer to ask.
+        used = [g if g is not None else torch.zeros_like(p) for g, p in zip(gradients, parts, strict=True)]
+        return self.layout.join(used, out)
 
     def _require_graph(self, loss: Tensor) -> None:
         """Refuse a loss that autograd cannot follow to any weight; a restriction may well have none.
@@ -742,10 +793,18 @@ class Landscape:
             (slope,) = torch.autograd.grad(value, leaf, materialize_grads=True)
         return value.detach(), slope
 
-    def _accumulator(self, size: int) -> Tensor:
+    @property
+    def _alone(self) -> bool:
+        """Whether a single batch of a mean is its own result and needs neither weight nor sum."""
+        return self.reduction == "mean" and self.group is None
+
+    @property
+    def _summing(self) -> torch.dtype:
         # Apple's GPUs have no float64.
-        dtype = torch.float32 if self.device.type == "mps" else torch.float64
-        return torch.zeros(size, device=self.device, dtype=dtype)
+        return torch.float32 if self.device.type == "mps" else torch.float64
+
+    def _accumulator(self, size: int) -> Tensor:
+        return torch.zeros(size, device=self.device, dtype=self._summing)
 
     def _reduce(self, sums: Tensor) -> None:
         if self.group is not None:
@@ -774,7 +833,10 @@ class Landscape:
                 f"Weights of shape {tuple(theta.shape)}: give ({self.size},), or (K, {self.size}) for K points."
             )
         self.layout._check(theta)
-        return theta.detach().to(self.device, self.dtype)
+        theta = theta.detach()
+        if theta.dtype == self.dtype and theta.device == self.device:
+            return theta
+        return theta.to(self.device, self.dtype)
 
     def _one_row(self, theta: Tensor) -> Tensor:
         if theta.ndim != 1:
@@ -858,7 +920,7 @@ class _Sums:
         landscape = self._landscape
         if self._pending is not None:
             _, alone, gradient = self._pending
-            return alone.to(landscape._accumulator(0).dtype), gradient
+            return alone.to(landscape._summing), gradient
         value, weight, gradient = self._value, self._weight, self._gradient
         if value is None:
             raise DataError(f"The data of split {landscape.split!r} gave no batch.")

@@ -115,11 +115,11 @@ class Layout:
         return {name: slice(end - n, end) for name, n, end in zip(self.names, self.sizes, ends, strict=True)}
 
     @cached_property
-    def strides(self) -> tuple[tuple[int, ...], ...]:
-        """Strides of each parameter inside the flat vector."""
-        return tuple(
-            tuple(accumulate((1, *reversed(shape[1:])), mul))[::-1] if shape else () for shape in self.shapes
-        )
+    def _places(self) -> list[tuple[tuple[int, ...], tuple[int, ...], int]]:
+        """Shape, strides and offset of each parameter in the flat vector."""
+        strides = [tuple(accumulate((1, *reversed(s[1:])), mul))[::-1] if s else () for s in self.shapes]
+        offsets = [places.start for places in self.slices.values()]
+        return list(zip(self.shapes, strides, offsets, strict=True))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -198,9 +198,12 @@ class Layout:
             For a vector of another length.
         """
         self._check(theta)
-        leading = theta.shape[:-1]
-        pieces = torch.split(theta, list(self.sizes), dim=-1)
-        return [piece.view((*leading, *shape)) for piece, shape in zip(pieces, self.shapes, strict=True)]
+        pieces: Sequence[Tensor] = theta.split_with_sizes(self.sizes, -1)
+        leading = tuple(theta.shape[:-1])
+        return [
+            piece if len(shape) == 1 else piece.view(leading + shape)
+            for piece, shape in zip(pieces, self.shapes, strict=True)
+        ]
 
     def split(self, theta: Tensor) -> dict[str, Tensor]:
         """Return views of `theta`, shape (..., P), by name, each of shape ``(..., *shape)``.
@@ -212,18 +215,23 @@ class Layout:
         """
         return dict(zip(self.names, self.parts(theta), strict=True))
 
-    def leaves(self, theta: Tensor) -> list[Tensor]:
+    def leaves(self, theta: Tensor, *, requires_grad: bool = False) -> list[Tensor]:
         """Return what :meth:`parts` does, cut off from the graph of `theta`: tensors to differentiate by.
 
         `theta` has shape (P,) or (K, P). One operation per parameter instead of two: this is done at every step.
         """
-        theta = theta.detach().contiguous()
-        leading = tuple(theta.shape[:-1])
-        outer, offset, found = (self.size,) * len(leading), theta.storage_offset(), []
-        for shape, strides, size in zip(self.shapes, self.strides, self.sizes, strict=True):
-            found.append(theta.as_strided(leading + shape, outer + strides, offset))
-            offset += size
-        return found
+        theta = theta.detach()
+        if theta.ndim == 1 and theta.is_contiguous() and theta.storage_offset() == 0:
+            found = [theta.as_strided(*place) for place in self._places]
+        else:
+            theta = theta.contiguous()
+            leading, start = tuple(theta.shape[:-1]), theta.storage_offset()
+            outer = (self.size,) * len(leading)
+            found = [
+                theta.as_strided(leading + shape, outer + strides, start + offset)
+                for shape, strides, offset in self._places
+            ]
+        return [part.requires_grad_() for part in found] if requires_grad else found
 
     def join(self, parts: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
         """Return the flat vector (P,) of one tensor per parameter, in the order of `names`.
@@ -235,7 +243,7 @@ class Layout:
         out
             Where to write the vector, shape (P,).
         """
-        return torch.cat([part.reshape(-1) for part in parts], out=out)
+        return torch.cat([part if part.ndim == 1 else part.reshape(-1) for part in parts], out=out)
 
     def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """Return the flat vector (P,) of tensors by name; the inverse of :meth:`split`.

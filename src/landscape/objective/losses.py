@@ -212,6 +212,8 @@ def _of_pairs(
     modules: tuple[nn.Module, ...] = (),
 ) -> Criterion:
     def evaluate(module: nn.Module, batch: Batch) -> Tensor:
+        if type(batch) is tuple and len(batch) == 2 and isinstance(batch[0], Tensor):
+            return loss(module(batch[0]), batch[1])  # what nearly all batches are, without further questions
         return loss(*predict(module, batch))
 
     return Criterion(evaluate, weight, name, modules, loss)

@@ -124,9 +124,9 @@ class BatchStream:
         Workers that walk in step stand at the same place of their epochs; the batches of all of them are then
         rows of one tensor.
         """
-        self._kept = max(self._kept, len(states))
-        if self.data.draws or self.batch_size is None or len(states) < 2:
+        if len(states) < 2 or self.data.draws or self.batch_size is None:
             return PerRow([self.batch(state) for state in states])
+        self._kept = max(self._kept, len(states))
         epoch, cursor = states[0].epoch, states[0].cursor
         in_step = all(state.epoch == epoch and state.cursor == cursor for state in states)
         if not in_step or 8 * len(states) * self.data.examples > _MATRIX:
@@ -146,12 +146,12 @@ class BatchStream:
         return self._together[2]
 
     def _permutation(self, seed: int, epoch: int) -> Tensor:
-        key = (seed, epoch)
-        if key not in self._permutations:
-            self._permutations[key] = self._drawn(seed, epoch)
+        permutation = self._permutations.get((seed, epoch))
+        if permutation is None:
+            permutation = self._permutations[seed, epoch] = self._drawn(seed, epoch)
             if len(self._permutations) > self._kept:
                 self._permutations.popitem(last=False)
-        return self._permutations[key]
+        return permutation
 
     def _drawn(self, seed: int, epoch: int) -> Tensor:
         return torch.randperm(self.data.examples, generator=torch_generator(seed, "epoch", epoch))

@@ -203,30 +203,28 @@ class Team:
         rounded like the same entry of a row. In half precision, the last entries of a row are not.
         """
         state = self._state
-        values = [state.values[name] for name in names]
         if (
             self._workers is not None
             or len(self._rows) != len(state.positions)
-            or str(state.positions.dtype) not in ("torch.float32", "torch.float64")
-            or any(value != value[:1] * len(value) for value in values)
+            or state.positions.element_size() < 4
         ):
             return None
-        return tuple(value[0] for value in values)
+        common = []
+        for name in names:
+            value = state.values[name]
+            if value.count(value[0]) < len(value):
+                return None
+            common.append(value[0])
+        return tuple(common)
 
-    def recall(self, name: str) -> list[Tensor] | None:
-        """Return what every worker keeps under `name`; None where some do not."""
-        kept = [memory[name] for memory in self._memory if name in memory]
-        return kept if len(kept) == len(self._memory) else None
-
-    def remembers(self, name: str) -> bool:
-        """Whether any worker keeps something under `name`."""
-        return any(name in memory for memory in self._memory)
+    def recall(self, name: str) -> list[Tensor]:
+        """Return what the workers keep under `name`, of those that do."""
+        return [memory[name] for memory in self._memory if name in memory]
 
     def remember(self, name: str, rows: Tensor) -> None:
         """Let every worker keep its row of `rows`, shape (K, P), under `name`."""
-        self._memory = tuple(
-            {**memory, name: row} for memory, row in zip(self._memory, rows.unbind(), strict=True)
-        )
+        kept = zip(self._memory, rows.unbind(), strict=True)
+        self._memory = tuple([{**memory, name: row} for memory, row in kept])
 
     def move(self, positions: Tensor) -> None:
         """Put all workers at `positions`, shape (K, P)."""
@@ -446,7 +444,10 @@ class FirstOrder(Independent):
         """Move `worker` by one update in which the gradient is `gradient`, shape (P,)."""
 
     def follow_all(self, team: Team, gradients: Tensor) -> None:
-        """Move every worker of `team` as :meth:`follow` does, its gradient a row of `gradients`, (k, P)."""
+        """Move every worker of `team` as :meth:`follow` does, its gradient a row of `gradients`, (k, P).
+
+        `gradients` belongs to this method from now on, which may write into it.
+        """
         for worker, gradient in zip(team, gradients, strict=True):
             self.follow(worker, gradient)
 

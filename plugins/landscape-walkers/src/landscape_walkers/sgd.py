@@ -50,43 +50,72 @@ class _HeavyBall(FirstOrder):
         worker.position.add_(update, alpha=-worker["lr"])
 
     def follow_all(self, team: Team, gradients: Tensor) -> None:
-        """Move every worker as :meth:`follow` does, in one operation for all where their values are equal."""
+        """Move every worker as :meth:`follow` does, all in one operation where their values are equal."""
         import torch
 
         values = team.together("lr", "momentum", "weight_decay")
-        velocities = team.recall("velocity")
-        if values is None or (velocities is None and team.remembers("velocity")):
+        before = team.recall("velocity")
+        if values is None or len(before) not in (0, len(gradients)):
             super().follow_all(team, gradients)
             return
+        if len(before) == 0 or values[1] == 0:
+            velocities = self._descend(team.positions(), gradients, None, values)
+        elif len(before) == 1:
+            velocities = self._descend(team.positions(), gradients, before[0][None], values)
+        else:
+            velocities = self._descend(team.positions(), gradients, torch.stack(before), values)
+        if velocities is not None:
+            team.remember("velocity", velocities)
+        team.move(gradients)
+
+    def _descend(
+        self, position: Tensor, gradient: Tensor, before: Tensor | None, values: tuple[float, ...]
+    ) -> Tensor | None:
+        """Write the new position into `gradient`, which has served; return the new velocity. All of one shape."""
+        import torch
+
         lr, momentum, decay = values
-        positions, blank = team.positions(), team.landscape.blank
+        place = gradient
         if decay != 0:
-            gradients = gradients.add(positions, alpha=decay)
-        update = gradients
-        if momentum != 0:
-            if velocities is None:
-                velocity = gradients.clone()
-            else:
-                velocity = _scaled(velocities, momentum, blank(len(positions)))
-                velocity.add_(gradients, alpha=1 - self.dampening)
-            team.remember("velocity", velocity)
-            update = gradients.add(velocity, alpha=momentum) if self.nesterov else velocity
-        team.move(torch.add(positions, update, alpha=-lr, out=blank(len(positions))))
+            gradient = gradient.add(position, alpha=decay)
+        if momentum == 0:
+            torch.add(position, gradient, alpha=-lr, out=place)
+            return None
+        share = 1 - self.dampening
+        velocity = gradient.clone() if before is None else before.mul(momentum).add_(gradient, alpha=share)
+        update = gradient.add(velocity, alpha=momentum) if self.nesterov else velocity
+        torch.add(position, update, alpha=-lr, out=place)
+        return velocity
+
+    def _update(self, team: Team) -> None:
+        if team.landscape.size >= _LONG and not self.nesterov and self.dampening == 0:
+            values, before = team.together("lr", "momentum", "weight_decay"), team.recall("velocity")
+            if (
+                values is not None
+                and values[1] != 0
+                and values[2] == 0
+                and len(before) == len(team.positions())
+            ):
+                self._long_update(team, before, *values[:2])
+                return
+        super()._update(team)
+
+    @staticmethod
+    def _long_update(team: Team, before: list[Tensor], lr: float, momentum: float) -> None:
+        """Add the gradients to the velocities part by part, which spares vectors that do not fit in the cache."""
+        import torch
+
+        positions, blank = team.positions(), team.landscape.blank
+        velocities = blank(len(positions))
+        for place, velocity in zip(velocities, before, strict=True):
+            torch.mul(velocity, momentum, out=place)
+        team.landscape.add_gradient(velocities, positions, team.batches())
+        team.remember("velocity", velocities)
+        team.move(torch.add(positions, velocities, alpha=-lr, out=blank(len(positions))))
 
 
-# Rows of more bytes than this are multiplied one by one, for stacking them first would be one more pass.
-_LONG = 1 << 18
-
-
-def _scaled(rows: list[Tensor], factor: float, out: Tensor) -> Tensor:
-    """Return ``factor`` times `rows`, K of shape (P,), in `out`, shape (K, P)."""
-    import torch
-
-    if out[0].nbytes > _LONG:
-        for place, row in zip(out, rows, strict=True):
-            torch.mul(row, factor, out=place)
-        return out
-    return torch.stack(rows, out=out).mul_(factor)
+# Weights from which on one more pass over all of them costs more than the operations.
+_LONG = 1 << 19
 
 
 def velocity_step(
