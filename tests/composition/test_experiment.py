@@ -313,6 +313,16 @@ def test_projections_are_written_beside_the_metrics(small):
     assert "path_SOM" in run.tables
 
 
+def test_equal_projectors_give_the_same_projection(small):
+    run = small.run()
+    first = run.project(ls.projectors.SOM(rows=3, columns=3, epochs=2, end_radius=1))
+    assert run.project(ls.projectors.SOM(rows=3, columns=3, epochs=2, end_radius=1.0)) is first
+    again = ls.open(run.path).project(
+        ls.projectors.SOM(rows=3, columns=3, epochs=2, end_radius=np.float64(1))
+    )
+    np.testing.assert_array_equal(again.coordinates, first.coordinates)
+
+
 def test_independent_starts_differ_and_the_first_is_the_models_own(small):
     walk = evolve(small, start=ls.Fresh(identical=False)).walk()
     assert torch.equal(walk.positions[0], walk.landscape.initial())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from landscape.composition.configuration import from_tree
 from landscape.errors import ConfigurationError, RunError
-from landscape.randomness import derive_seed, preserved_random_state, torch_generator
+from landscape.randomness import derive_seed, label_of, preserved_random_state, torch_generator
 
 if TYPE_CHECKING:
     import numpy as np
@@ -264,10 +264,12 @@ class Run:
         part
             Pattern or patterns of parameter names: only these coordinates.
         """
-        key = (repr(projector), part)
+        # Of equal projectors, one of 2 and one of 2.0 say, every one gives the same picture.
+        name = label_of(projector)
+        key = (f"{type(projector).__module__}:{name}", part)
         if key not in self._projections:
             seed = self.experiment.seed if self.kind == "experiment" else 0
-            label = ("projector", repr(projector))
+            label = ("projector", name)
             with preserved_random_state(derive_seed(seed, *label, "global")):
                 self._projections[key] = projector.fit(self.span(part), torch_generator(seed, *label))
         return self._projections[key]
