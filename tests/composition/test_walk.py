@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import textwrap
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import landscape as ls
+from landscape.composition.walk import _all_finite
 from landscape.errors import ConfigurationError, NonFiniteLossError, RunError
 
 
@@ -96,6 +98,14 @@ def test_a_step_that_is_not_finite_names_the_worker_and_keeps_the_state(line):
         for _ in walk.steps(10):
             pass
     assert bool(torch.isfinite(walk.positions).all())
+
+
+def test_large_weights_whose_sum_overflows_are_finite_all_the_same():
+    huge = torch.tensor([[3e38, 3e38]])
+    assert not torch.isfinite(huge.sum())
+    assert _all_finite(huge)
+    assert not _all_finite(torch.tensor([[0.0, math.inf], [0.0, -math.inf]]))
+    assert not _all_finite(torch.tensor([[0.0, math.nan]]))
 
 
 def test_a_start_of_the_wrong_shape_is_refused(line):

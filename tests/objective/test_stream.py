@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from landscape.errors import ConfigurationError, DataError
 from landscape.objective import BatchStream, BatchStreamState, Landscape, as_data
+from landscape.objective.batch import leaves
 
 
 @given(examples=st.integers(1, 20), batch_size=st.integers(1, 25), seed=st.integers(0, 2**40))
@@ -113,3 +114,35 @@ def test_all_of_an_iterable_is_a_batch_and_its_augmentation_obeys_the_state():
     assert not torch.equal(stream.batch(later)[0], x)
     with pytest.raises(DataError, match=r"landscape\.fixed"):
         BatchStream(as_data(Noisy()), 4, seed=0).batch(first)
+
+
+@pytest.mark.parametrize("size", [5, 23, None])
+@pytest.mark.parametrize("kind", ["tensors", "batches", "mapping"])
+def test_batches_of_several_workers_are_those_of_each_alone(classes, size, kind):
+    x, y = classes
+    source = {"tensors": (x, y), "batches": [(x[:10], y[:10]), (x[10:], y[10:])], "mapping": {"x": x, "y": y}}
+    stream = BatchStream(as_data(source[kind]), size, 0)
+    states = [stream.start(seed) for seed in range(4)]
+    for step in range(7):
+        together = stream.batches(states)
+        assert len(together) == 4
+        for batch, state in zip(together.batches, states, strict=True):
+            alone = stream.batch(state)
+            pairs = zip(leaves(batch), leaves(alone), strict=True)
+            assert all(torch.equal(one, other) for (_, one), (_, other) in pairs)
+        # One of them falls behind on the way.
+        states = [s if step == 3 and k == 2 else stream.advance(s) for k, s in enumerate(states)]
+
+
+@pytest.mark.parametrize("matrix", [1 << 26, 0])
+def test_permutations_are_drawn_once_however_many_workers_there_are(classes, monkeypatch, matrix):
+    monkeypatch.setattr("landscape.objective.stream._MATRIX", matrix)
+    drawn = []
+    original = BatchStream._drawn
+    monkeypatch.setattr(BatchStream, "_drawn", lambda self, *key: drawn.append(key) or original(self, *key))
+    stream = BatchStream(as_data(classes), 5, 0)
+    states = [stream.start(seed) for seed in range(100)]
+    for _ in range(5):
+        stream.batches(states)
+        states = [stream.advance(state) for state in states]
+    assert len(drawn) == len(set(drawn)) == 100

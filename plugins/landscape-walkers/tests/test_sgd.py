@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from landscape.errors import ConfigurationError
+from landscape_walkers import sgd
 from landscape_walkers.sgd import SGD
 
 
@@ -50,6 +51,31 @@ def test_fed_with_the_same_batches_it_has_the_bits_of_torchs_optimiser(classifie
         optimiser.step()
         state = walker.step(landscape, state)
         assert torch.equal(walker.positions(state)[0], landscape.layout.vector(module))
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_long_vectors_take_another_way_to_the_same_bits(classifier, generator, monkeypatch, options):
+    landscape = classifier(torch.float32)
+    walker = SGD(lr=0.1, batch_size=16, **options)
+    rows = _rows(landscape, 3)
+    short = _walk(walker, landscape, walker.start(landscape, rows, generator()), 6)
+    monkeypatch.setattr(sgd, "_LONG", 1)
+    long = _walk(walker, landscape, walker.start(landscape, rows, generator()), 6)
+    assert torch.equal(long.positions, short.positions)
+
+
+def test_workers_with_equal_values_move_together_to_the_bits_of_each_alone(classifier, generator):
+    landscape = classifier(torch.float32)
+    rows = _rows(landscape, 3)
+    # An odd one out sends all of them one by one.
+    apart = SGD(lr=(0.1, 0.1, 0.2), batch_size=16, momentum=0.9)
+    together = SGD(lr=0.1, batch_size=16, momentum=0.9, workers=3)
+    ends = [
+        _walk(walker, landscape, walker.start(landscape, rows, generator()), 6).positions
+        for walker in (apart, together)
+    ]
+    assert torch.equal(ends[0][:2], ends[1][:2])
+    assert not torch.equal(ends[0][2], ends[1][2])
 
 
 def test_momentum_that_is_switched_on_later_begins_with_the_gradient_like_torchs(classifier, generator):

@@ -104,6 +104,14 @@ class Walk:
         """Which engine was chosen for which kind of call, and from which update on."""
         return self._engine.choices
 
+    def settle_engine(self) -> None:
+        """Choose now and for good, by the calls of one update whose result is thrown away.
+
+        For a walk that must not change its engine on the way; kinds of call that do not occur in this update keep
+        to the loop. Does nothing where the engine was asked for or settled before.
+        """
+        self._engine.settle(self.step, lambda: self.walker.step(self._ground, self.state))
+
     def follow_engines(self, choices: Iterable[EngineChoice]) -> None:
         """Use the engines that an earlier attempt at this walk chose, each from its step on."""
         self._engine.follow(choices)
@@ -228,7 +236,7 @@ class Walk:
         from landscape.store.layout import plain_layout
 
         path = Path(path)
-        self._engine.settle(self.step, lambda: self.walker.step(self._ground, self.state))
+        self.settle_engine()
         tree, tensors = encode(self.snapshot())
         workers, size = self.positions.shape
         header = {

@@ -3,9 +3,10 @@
 ``"loop"``
     One row of the (K, P) weights after another. Worker i of K has the very bits it has alone.
 ``"traced"``
-    All rows through one recorded graph (:mod:`landscape.objective.traced`): faster by what the interpreter
-    costs per operation, so by much for small networks and not at all for large ones. Its operations have other
-    kernels, so the last bits differ from the loop's: by less than 1e-12 of the gradient in float64.
+    All rows, where their batches are equally large, through one recorded graph
+    (:mod:`landscape.objective.traced`): faster by what the interpreter costs per operation, so by much for small
+    networks and not at all for large ones. Its operations have other kernels, so the last bits differ from the
+    loop's: by less than 1e-12 of the gradient in float64.
 ``"auto"``
     A walk starts with the loop. When the loop has taken as long over one kind of call as recording a graph
     costs, both are timed on copies of the call at hand, before the next step, and the faster one serves that
@@ -44,6 +45,8 @@ ENGINES: tuple[EngineName, ...] = ("auto", "loop", "traced")
 PATIENCE = 1.0
 #: How much faster than the loop a graph must be to be worth its other bits; also a margin for noise in the timing.
 ADVANTAGE = 1.1
+#: Kinds of call that are watched at once; data whose batches all differ in shape has no end of them.
+_KINDS = 64
 #: Each engine is timed so often, and the fastest time counts; after so many seconds, twice is enough.
 _TURNS = 4
 _TRIAL_SECONDS = 0.5
@@ -214,6 +217,9 @@ class Engine:
         if self.asked == "loop" or len(theta) < 2:
             return landscape._row_by_row(theta, batch)
         if self.asked == "traced":
+            if isinstance(batch, PerRow) and batch.stack() is None:
+                # Workers at different places of their epochs, where one of them has the short batch.
+                return landscape._row_by_row(theta, batch)
             return self._traced(landscape, theta, batch, None)
         if is_large(landscape) or (not self.watching and not self._choices):
             return landscape._row_by_row(theta, batch)
@@ -233,6 +239,8 @@ class Engine:
         """Compute by the loop, and note how long it takes."""
         begin = time.perf_counter()
         result = landscape._row_by_row(theta, batch)
+        if calls not in self._spent and len(self._spent) == _KINDS:
+            del self._spent[next(iter(self._spent))]
         spent = self._spent.setdefault(calls, _Spent())
         spent.seconds += time.perf_counter() - begin
         if spent.seconds > self._patience and spent.call is None:
@@ -263,22 +271,31 @@ class Engine:
             )
             if rows < 2:
                 return EngineChoice(calls, "loop", self._step, reason="a row fills the cache by itself")
-            traced = _timer(landscape, lambda: _through_graphs(self._tracer, landscape, theta, batch, rows))
-            loop = _timer(landscape, lambda: landscape._row_by_row(theta, batch))
-            traced()  # records the graph, if it is not that of two rows
-            times = {"loop": [loop()], "traced": [traced()]}
-            while len(times["loop"]) < 2 or (
-                len(times["loop"]) < _TURNS and sum(times["loop"] + times["traced"]) < _TRIAL_SECONDS
-            ):
-                times["loop"].append(loop())
-                times["traced"].append(traced())
+            loop, traced = _times(
+                landscape,
+                lambda: landscape._row_by_row(theta, batch),
+                lambda: _through_graphs(self._tracer, landscape, theta, batch, rows),
+            )
         except NotTraceable as error:
             return EngineChoice(calls, "loop", self._step, reason=f"no graph: {error}")
-        slow, fast = min(times["loop"]), min(times["traced"])
-        reason = f"loop {1e3 * slow:.3g} ms, traced {1e3 * fast:.3g} ms"
-        if slow < ADVANTAGE * fast:
+        except torch.OutOfMemoryError:
+            return EngineChoice(calls, "loop", self._step, reason="the memory of the device does not suffice")
+        reason = f"loop {1e3 * loop:.3g} ms, traced {1e3 * traced:.3g} ms"
+        if loop < ADVANTAGE * traced:
             return EngineChoice(calls, "loop", self._step, reason=reason)
         return EngineChoice(calls, "traced", self._step, rows, reason)
+
+
+def _times(
+    landscape: Landscape, loop: Callable[[], object], traced: Callable[[], object]
+) -> tuple[float, float]:
+    """Return how many seconds both take: the fastest of a few turns each."""
+    traced()  # records the graph, if it is not there yet
+    clocks = _timer(landscape, loop), _timer(landscape, traced)
+    times: list[tuple[float, float]] = []
+    while len(times) < 2 or (len(times) < _TURNS and sum(map(sum, times)) < _TRIAL_SECONDS):
+        times.append((clocks[0](), clocks[1]()))
+    return min(slow for slow, _ in times), min(fast for _, fast in times)
 
 
 def _timer(landscape: Landscape, work: Callable[[], object]) -> Callable[[], float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial, reduce
 from typing import Any, final
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from landscape.errors import ConfigurationError, DataError, LandscapeError, UnstableDataError
+from landscape.objective.backward import gradients_of
 from landscape.objective.batch import Batch, PerRow, examples_in, leaves, map_leaves, move
 from landscape.objective.curvature import DEFAULT_MEMORY, CurvatureOperator
 from landscape.objective.data import Data, as_data
@@ -369,7 +370,7 @@ class Landscape:
                 loss = self._loss(session, parts, one)
                 self._require_graph(loss)
                 if loss.requires_grad:
-                    gradients = torch.autograd.grad(loss, parts, allow_unused=True)
+                    gradients = gradients_of(loss, parts)
                     for place, gradient in zip(self.layout.leaves(total[k]), gradients, strict=True):
                         if gradient is not None:
                             place += gradient
@@ -753,9 +754,8 @@ class Landscape:
         if not loss.requires_grad:
             zeros = torch.zeros(self.size, device=self.device, dtype=self.dtype)
             return zeros if out is None else out.copy_(zeros)
-        gradients: Sequence[Tensor | None] = torch.autograd.grad(loss, parts, allow_unused=True)
-        # Zeros for weights that are not used; materialize_grads=True would take longer to ask.
-        used = [g if g is not None else torch.zeros_like(p) for g, p in zip(gradients, parts, strict=True)]
+        found = zip(gradients_of(loss, parts), parts, strict=True)
+        used = [torch.zeros_like(part) if gradient is None else gradient for gradient, part in found]
         return self.layout.join(used, out)
 
     def _require_graph(self, loss: Tensor) -> None:

@@ -296,12 +296,16 @@ def _traced(landscape: Landscape, theta: Tensor, batch: RowBatch, tensors: list[
                     )
                 return [value, *gradients, *others]
 
-            module = make_fx(rows)(*parts, theta, *constants, *tensors)
+            inputs = (*parts, theta, *constants, *tensors)
+            module = make_fx(rows)(*inputs)
+            if _writes(module):
+                # Rectifiers that work in place, most often. What remains after this are writes into inputs.
+                module = make_fx(torch.func.functionalize(rows))(*inputs)
     except torch.OutOfMemoryError as error:
         raise NotTraceable("the memory of the device does not suffice") from error
     except Exception as error:  # whatever a module's code or torch may raise, the loop is there
         raise NotTraceable(_said(error)) from error
-    writes = any(_writes(node) for node in module.graph.nodes)
+    writes = _writes(module)
     if not writes:
         _simplify(module)
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
@@ -381,9 +385,10 @@ _RESHAPING = {_aten.view.default, _aten._unsafe_view.default, _aten.expand.defau
 _SAME = {_aten.detach.default, _aten.alias.default}
 
 
-def _writes(node: Any) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    return node.op == "call_function" and schema is not None and bool(schema.is_mutable)
+def _writes(module: Any) -> bool:
+    """Whether an operation of the graph changes a tensor in place."""
+    schemas = [getattr(node.target, "_schema", None) for node in module.graph.nodes]
+    return any(schema is not None and schema.is_mutable for schema in schemas)
 
 
 def _simplify(module: Any) -> None:
