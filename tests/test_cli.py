@@ -140,6 +140,7 @@ def test_help_imports_no_torch():
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_with_130_and_leaves_a_run_that_resumes(place, capsys):
     process = subprocess.Popen(
         [
@@ -172,3 +173,46 @@ def test_ctrl_c_ends_with_130_and_leaves_a_run_that_resumes(place, capsys):
     run = ls.open(path)
     assert run.status == "interrupted"
     assert len(run.metrics) > 0
+
+
+def test_arguments_of_a_study_are_set_by_name_and_its_fields_by_path(capsys):
+    command = ["run", "zero-gradient", "--dry-run", "--set", "points=3", "--set", "hidden=[4, 5]",
+               "--set", "name=Mine", "--set", "stages.1.recipe.base.steps=7"]  # fmt: skip
+    assert main(command) == 0
+    study = ls.loads(capsys.readouterr().out, "toml")
+    made = ls.studies["zero-gradient"](points=3, hidden=(4, 5))
+    assert study.name == "Mine"
+    assert study.stages[1].recipe.base.steps == 7
+    assert study.stages[1].recipe.vary == made.stages[1].recipe.vary
+    assert study.stages[0] == made.stages[0]
+    assert main(["run", "elementary-walkers", "--dry-run", "--set", "data=digits", "--set", "steps=40"]) == 0
+    assert ls.loads(capsys.readouterr().out, "toml") == ls.studies["elementary-walkers"](
+        data="digits", steps=40
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("point=3", "no argument 'point'; it has seed, points, steps, hidden. What it makes is a Study"),
+        ("point=3", "Did you mean 'points'"),
+        ("points=many", "zero-gradient: points: expected a whole number, got 'many'"),
+        ("points=0", "zero-gradient: points=0"),
+        ("hidden=3", "zero-gradient: hidden: expected a list of whole numbers"),
+        ("stages.9.name=x", "stages.9.name: tuple has no '9'"),
+    ],
+)
+def test_what_a_study_cannot_be_told_is_refused_with_what_it_can(change, says, capsys):
+    assert main(["run", "zero-gradient", "--dry-run", "--set", change]) == 1
+    assert says in capsys.readouterr().err
+
+
+def test_studies_of_others_are_told_what_their_annotations_allow():
+    from landscape.composition.named import study_called
+
+    def bare(size, *rest, of: Unknown = (1,), **more):  # noqa: F821
+        return ls.Study((ls.Stage("one", ls.load("recipe.toml")),), text=f"{size} {of}")
+
+    study, others = study_called("bare", bare, [("size", [1, [2]]), ("of", "x"), ("text", "t")])
+    assert study.text == "(1, (2,)) x"
+    assert others == [("text", "t")]

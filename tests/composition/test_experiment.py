@@ -119,6 +119,7 @@ def test_an_interrupted_run_is_readable_and_resumes_to_the_same_bits(small, tmp_
     assert_same_bits(weights(resumed), weights(whole))
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_in_another_process_leaves_a_readable_run(tmp_path):
     program = textwrap.dedent(
         """
