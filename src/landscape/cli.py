@@ -72,9 +72,8 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("run", _run, "Run a recipe: a TOML or JSON file, or the name of a study.")
     sub.add_argument("recipe", metavar="FILE-or-NAME")
-    sub.add_argument(
-        "--set", action="append", default=[], metavar="PATH=VALUE", help="change a field, as walker.lr=0.05"
-    )
+    sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
+                     help="change a field, as walker.lr=0.05, or an argument of a study, as steps=50")  # fmt: skip
     sub.add_argument("--pause-at", action="append", type=int, default=[], metavar="STEP",
                      help="stop there and ask for new hyper-parameters")  # fmt: skip
     sub.add_argument("--trust", action="store_true", help="import classes that the file names by module")
@@ -163,37 +162,39 @@ def _print_table(frame: pd.DataFrame, title: str | None = None) -> None:
     console.print(table)
 
 
-def _set(value: Any, changes: Sequence[str], trust: bool) -> Any:
-    """Apply ``--set PATH=VALUE`` to a recipe."""
+def _said(change: str) -> tuple[str, Any]:
+    """Return the name and the value of ``--set NAME=VALUE``; what is no TOML is a string."""
     import tomllib
 
+    from landscape.errors import ConfigurationError
+
+    name, equals, text = change.partition("=")
+    if not equals:
+        raise ConfigurationError(f"--set {change}: expected PATH=VALUE, as in walker.lr=0.05.")
+    try:
+        return name.strip(), tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), text
+
+
+def _recipe(name: str, changes: Sequence[str], trust: bool) -> Any:
+    """Return the recipe in a file, or the study of that name, with what ``--set`` changes."""
+    import landscape as ls
+    from landscape import plugins
+    from landscape.composition.named import study_called
     from landscape.composition.paths import replaced, structured_at
     from landscape.errors import ConfigurationError
 
-    for change in changes:
-        path, equals, text = change.partition("=")
-        path = path.strip()
-        if not equals:
-            raise ConfigurationError(f"--set {change}: expected PATH=VALUE, as in walker.lr=0.05.")
-        try:
-            parsed = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            parsed = text
-        value = replaced(value, path, structured_at(value, path, parsed, trust=trust))
-    return value
-
-
-def _recipe(name: str, trust: bool) -> Any:
-    """Return the recipe in a file, or the study of that name."""
-    import landscape as ls
-    from landscape import plugins
-    from landscape.errors import ConfigurationError
-
+    said = [_said(change) for change in changes]
     if name.endswith((".toml", ".json")):
-        return ls.load(name, trust=trust)
-    if os.path.exists(name):
+        value = ls.load(name, trust=trust)
+    elif os.path.exists(name):
         raise ConfigurationError(f"{name}: a recipe file ends in .toml or .json.")
-    return plugins.get("studies", name)()
+    else:
+        value, said = study_called(name, plugins.get("studies", name), said, trust=trust)
+    for path, tree in said:
+        value = replaced(value, path, structured_at(value, path, tree, trust=trust))
+    return value
 
 
 def _open(options: argparse.Namespace) -> Any:
@@ -223,7 +224,7 @@ def _run(options: argparse.Namespace) -> int:
     import landscape as ls
     from landscape.errors import ConfigurationError
 
-    recipe = _set(_recipe(options.recipe, options.trust), options.set, options.trust)
+    recipe = _recipe(options.recipe, options.set, options.trust)
     if options.dry_run:
         print(ls.dumps(recipe, "toml"), end="")
         return 0
