@@ -18,11 +18,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeGuard
 
 from landscape.errors import ConfigurationError, nearest
 
-__all__ = ["at_least", "between", "number", "of_type", "one_of", "optional", "refuse", "whole"]
+__all__ = ["at_least", "between", "is_whole", "number", "of_type", "one_of", "optional", "refuse", "whole"]
 
 Validator = Callable[[Any, Any, Any], None]
 
@@ -30,6 +30,11 @@ Validator = Callable[[Any, Any, Any], None]
 def _is_number(value: Any, kind: type) -> bool:
     # Python counts True and False among the numbers; nobody means them where a number is asked for.
     return isinstance(value, kind) and type(value) is not bool
+
+
+def is_whole(value: Any) -> TypeGuard[int]:
+    """Whether `value` is a whole number, Python's or numpy's; True and False are none."""
+    return _is_number(value, Integral)
 
 
 def refuse(instance: Any, attribute: Any, value: Any, cure: str) -> None:
@@ -41,7 +46,7 @@ def at_least(least: int) -> Validator:
     """Return a validator for whole numbers that are not below `least`."""
 
     def check(instance: Any, attribute: Any, value: Any) -> None:
-        if not _is_number(value, Integral) or value < least:
+        if not is_whole(value) or value < least:
             refuse(instance, attribute, value, f"give a whole number, at least {least}.")
 
     return check
@@ -49,7 +54,7 @@ def at_least(least: int) -> Validator:
 
 def whole(instance: Any, attribute: Any, value: Any) -> None:
     """Accept whole numbers."""
-    if not _is_number(value, Integral):
+    if not is_whole(value):
         refuse(instance, attribute, value, "give a whole number.")
 
 

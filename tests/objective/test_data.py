@@ -3,8 +3,10 @@ from __future__ import annotations
 import random
 import weakref
 from collections import namedtuple
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,6 +20,7 @@ from torch.utils.data import (
     DistributedSampler,
     IterableDataset,
     RandomSampler,
+    SequentialSampler,
     Subset,
     SubsetRandomSampler,
     TensorDataset,
@@ -302,6 +305,125 @@ def test_samplers_that_choose_examples_are_obeyed_or_refused():
         as_data(DataLoader(items, batch_sampler=[[0, 1], [2]]))
 
 
+class Own(RandomSampler):
+    def __iter__(self):
+        return iter([0, 0, 0])
+
+
+@pytest.mark.parametrize("items", [TensorDataset(X, Y), Plain()], ids=["tensors", "items"])
+@pytest.mark.parametrize(
+    ("sampler", "expected"),
+    [
+        (SequentialSampler(range(5)), [0, 1, 2, 3, 4]),
+        (RandomSampler(range(4)), [0, 1, 2, 3]),
+        (SubsetRandomSampler(torch.tensor([9, 3, 3])), [3, 3, 9]),
+        ([6, 1], [6, 1]),
+        (range(2, 9, 3), [2, 5, 8]),
+        (DistributedSampler(range(7), num_replicas=5, rank=1, shuffle=False), [1, 6]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_sampler_over_a_part_of_the_dataset_gives_that_part(items, sampler, expected):
+    for arguments in (
+        {"sampler": sampler, "batch_size": 2},
+        {"batch_sampler": BatchSampler(sampler, 2, True)},
+    ):
+        loader = DataLoader(items, **arguments)
+        data = as_data(loader)
+        assert whole(data)[1].tolist() == expected
+        assert data.examples == len(expected)
+        assert len(next(data.batches())[1]) == 2
+        # What the loader itself reads, but for the order and a last batch that is too short.
+        assert {int(label) for _, y in loader for label in y} <= set(expected)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "message"),
+    [
+        (RandomSampler(range(11), num_samples=5), r"draws 5 of 11 .*landscape\.fixed"),
+        (RandomSampler(range(11), num_samples=22), "draws 22 of 11"),
+        (RandomSampler(range(11), replacement=True), "with replacement"),
+        (Own(range(11)), "samples with a Own"),
+        (SequentialSampler(range(12)), "item 11 of a dataset of 11"),
+        (SubsetRandomSampler([1, 99]), "item 99 of a dataset of 11"),
+        (SubsetRandomSampler([]), "empty"),
+        (["a"], "item 'a' of"),
+    ],
+)
+def test_a_sampler_that_is_no_fixed_set_of_examples_is_refused(sampler, message):
+    for arguments in ({"sampler": sampler}, {"batch_sampler": BatchSampler(sampler, 2, False)}):
+        with pytest.raises(DataError, match=message):
+            as_data(DataLoader(TensorDataset(X, Y), **arguments))
+
+
+def test_a_dataset_that_cannot_be_counted_or_collated_is_refused():
+    class Uncounted(Dataset):
+        def __getitem__(self, index):
+            return X[index], Y[index]
+
+    class Objects(Plain):
+        def __getitem__(self, index):
+            return object()
+
+    with pytest.raises(DataError, match="Uncounted does not say how many"):
+        as_data(Uncounted())
+    with pytest.raises(DataError, match=r"Objects cannot be made into a batch.*collate_fn"):
+        next(as_data(Objects()).batches())
+    with pytest.raises(DataError, match="Subset asks for item 99"):
+        as_data(Subset(TensorDataset(X, Y), [0, 99]))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("train.csv", r"'train.csv' \(str\) is no data"),
+        (Path("train.csv"), "is no data"),
+        ({1, 2}, r"\{1, 2\} \(set\) is no data"),
+        (range(3), "is no data"),
+        (TensorDataset, "is no data"),
+        (pd.DataFrame({"a": [1.0]}), "One DataFrame alone"),
+        (pd.Series([1.0]), "One Series alone"),
+        (np.zeros(3), "One ndarray alone"),
+        (["a", "b"], r"yields 'a' \(str\), which is no batch"),
+        ([1, 2], r"yields 1 \(int\), which is no batch"),
+        ((), "empty"),
+        ({}, "empty"),
+        ((np.array(["a", "b"]), np.zeros(2)), "dtype <U1"),
+        ({"x": [1, 2]}, r"data\['x'\]\[0\] is 1"),
+    ],
+)
+def test_what_is_no_data_is_said_before_it_is_read(source, message):
+    with pytest.raises(DataError, match=message):
+        as_data(source)
+
+
+def test_an_iterable_of_examples_that_are_no_batches_is_refused_when_it_is_read():
+    class Names:
+        def __iter__(self):
+            return iter(["a.png", "b.png"])
+
+    with pytest.raises(DataError, match=r"yields 'a.png'"):
+        next(as_data(Names()).batches())
+    with pytest.raises(DataError, match=r"yields 'a.png'"):
+        fixed(iter(["a.png"]))
+
+
+@pytest.mark.parametrize("wrong", ["a", 2.5, True, 0])
+def test_numbers_of_batches_and_examples_are_whole(wrong):
+    with pytest.raises(DataError, match="give a whole number"):
+        fixed([(X, Y)], batches=wrong)
+    with pytest.raises(DataError, match="give a whole number"):
+        as_data((X, Y), batch_size=wrong)
+    with pytest.raises(DataError, match="give a whole number"):
+        list(as_data((X, Y)).batches(wrong))
+
+
+def test_arrays_in_any_order_of_bytes_and_steps_are_read():
+    x, y = as_data((np.arange(6.0)[::-1].reshape(3, 2), np.arange(3, dtype=">f8"))).everything()
+    assert x.tolist() == [[5, 4], [3, 2], [1, 0]]
+    assert y.tolist() == [0, 1, 2]
+
+
 def test_a_loader_without_batching_has_batches_for_items():
     class Batches(Dataset):
         def __len__(self):
@@ -367,7 +489,7 @@ def test_bad_data_is_refused_with_the_cure():
         ([], "empty"),
         ((X[:0], Y[:0]), "empty"),
         ((X, Y[:3]), "disagree"),
-        ((X, 3), r"data\[1\] is none"),
+        ((X, 3), r"data\[1\] is 3 \(int\)"),
         (7, "no data"),
     ]:
         with pytest.raises(DataError, match=message):

@@ -88,6 +88,12 @@ def test_augmentation_is_seeded_by_the_state():
     assert not torch.equal(stream.batch(later)[0].sort(0).values, first.sort(0).values)
 
 
+@pytest.mark.parametrize("wrong", [2.5, "a", True, -1])
+def test_a_batch_size_that_is_no_whole_number_is_refused(classes, wrong):
+    with pytest.raises(ConfigurationError, match="give a whole number, at least 1"):
+        BatchStream(as_data(classes), wrong, 0)
+
+
 def test_an_impossible_batch_size_is_refused(classes):
     with pytest.raises(ConfigurationError, match="batch_size=0"):
         BatchStream(as_data(classes), 0, seed=0)

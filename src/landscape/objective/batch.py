@@ -123,8 +123,27 @@ def leaves(batch: Batch, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def as_tensors(batch: Batch) -> Batch:
-    """Return `batch` with numpy arrays turned into tensors (which share their memory)."""
-    return map_leaves(lambda leaf: torch.from_numpy(leaf) if isinstance(leaf, np.ndarray) else leaf, batch)
+    """Return `batch` with numpy arrays turned into tensors (which share their memory where they can).
+
+    Raises
+    ------
+    DataError
+        For arrays of something else than numbers.
+    """
+    return map_leaves(_as_tensor, batch)
+
+
+def _as_tensor(leaf: Any) -> Any:
+    if not isinstance(leaf, np.ndarray):
+        return leaf
+    try:
+        # Torch knows neither the other order of bytes nor steps backwards.
+        native = leaf.astype(leaf.dtype.newbyteorder("="), copy=False)
+        return torch.from_numpy(native.copy() if any(step < 0 for step in native.strides) else native)
+    except TypeError as error:
+        raise DataError(
+            f"An array of dtype {leaf.dtype} has no counterpart in torch. Give numbers: {error}"
+        ) from error
 
 
 def examples_in(batch: Batch) -> int:

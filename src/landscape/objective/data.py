@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
+from numbers import Number
 from typing import Any, ClassVar
 
 import torch
@@ -33,6 +35,7 @@ from torch.utils.data import (
 from landscape.errors import DataError
 from landscape.objective.batch import Batch, as_tensors, concatenate, examples_in, leaves, map_leaves, move
 from landscape.randomness import derive_seed, preserved_random_state
+from landscape.validators import is_whole
 
 __all__ = [
     "EXAMPLES_PER_BATCH",
@@ -202,13 +205,18 @@ class TensorData(_InMemory):
 
     def __init__(self, tensors: Batch, batch_size: int | None = None) -> None:
         super().__init__()
+        if not len(tensors):
+            raise DataError(f"The data is empty: {tensors!r}. Give tensors, as (x, y) or {{'x': x, 'y': y}}.")
         self.tensors = as_tensors(tensors)
         strays = [
-            path for path, leaf in leaves(self.tensors) if not isinstance(leaf, Tensor) or not leaf.ndim
+            (path, leaf)
+            for path, leaf in leaves(self.tensors)
+            if not isinstance(leaf, Tensor) or not leaf.ndim
         ]
         if strays:
             raise DataError(
-                f"Data held in memory consists of tensors with a leading dimension; data{strays[0]} is none."
+                f"Data held in memory consists of tensors with a leading dimension; data{strays[0][0]} is "
+                f"{_short(strays[0][1])}. Give tensors or arrays with one row per example."
             )
         # A pair of ordinary tensors is picked from without further questions: a walk does so at every step.
         self._plain = type(self.tensors) is tuple and all(
@@ -277,7 +285,7 @@ class BatchedData(_InMemory):
 
     def __init__(self, batches: Iterable[Batch]) -> None:
         super().__init__()
-        self.held = tuple(as_tensors(batch) for batch in batches)
+        self.held = tuple(_as_batch(batch) for batch in batches)
         _refuse_empty(len(self.held))
         self._sizes: Tensor | None = None
 
@@ -367,7 +375,7 @@ class DatasetData(Data):
         self.dataset = dataset
         self.batch_size = 0 if batch_size == 0 else _checked_batch_size(batch_size, EXAMPLES_PER_BATCH)
         self.collate = collate
-        self.indices = range(len(dataset)) if indices is None else indices  # type: ignore[arg-type]
+        self.indices = range(_length(dataset)) if indices is None else indices
         self._fingerprint: str | None = None
         self._deterministic: bool | None = None
         self._examples: int | None = None
@@ -451,8 +459,17 @@ class DatasetData(Data):
 
     def _read(self, items: Sequence[int]) -> Batch:
         if not self.batch_size:
-            return as_tensors(self.collate(self.dataset[items[0]]))
-        return as_tensors(self.collate([self.dataset[item] for item in items]))
+            return _as_batch(self.collate(self.dataset[items[0]]))
+        read = [self.dataset[item] for item in items]
+        if self.collate is not default_collate:
+            return _as_batch(self.collate(read))
+        try:
+            return _as_batch(default_collate(read))
+        except (TypeError, RuntimeError, KeyError) as error:
+            raise DataError(
+                f"The items of {type(self.dataset).__name__} cannot be made into a batch: {error} "
+                "Give a DataLoader with a collate_fn of your own."
+            ) from error
 
 
 class IterableData(Data):
@@ -494,7 +511,7 @@ class IterableData(Data):
         while True:
             with preserved_random_state(derive_seed(0, "batch", number)):
                 try:
-                    batch = as_tensors(next(iterator))
+                    batch = _as_batch(next(iterator))
                 except StopIteration:
                     return
             yield batch
@@ -535,7 +552,7 @@ class IterableData(Data):
 
     def drawn(self) -> Iterator[Batch]:
         """Yield the batches as the global generators have it, neither seeded nor put back."""
-        return map(as_tensors, self.iterable)
+        return map(_as_batch, self.iterable)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the contents, read once."""
@@ -567,8 +584,10 @@ def as_data(source: Any, batch_size: int | None = None) -> Data:
         - a ``torch.utils.data.DataLoader``: read through its dataset with its ``collate_fn`` and batch size,
           in the order of the dataset and in this process, whatever its ``shuffle``, ``drop_last`` and
           ``num_workers``; the loader itself is never iterated, so that a training loop over it does not
-          notice. A ``SubsetRandomSampler`` gives its subset, a ``DistributedSampler`` its rank's
-          share without the padding;
+          notice. A ``SequentialSampler``, ``RandomSampler`` or list of indices over a part of the dataset gives
+          that part, a ``SubsetRandomSampler`` its subset, a ``DistributedSampler`` its rank's share without the
+          padding. A ``RandomSampler`` that draws with replacement, or another number of examples than there
+          are, gives other examples in every epoch and is refused;
         - a map-style ``Dataset``, or an iterable of batches that starts anew every time.
     batch_size
         Examples evaluated at once for tensors and datasets.
@@ -597,12 +616,42 @@ def as_data(source: Any, batch_size: int | None = None) -> Data:
         return BatchedData(source)
     if isinstance(source, Tensor):
         raise DataError("One tensor alone: give inputs and targets as (x, y), or inputs alone as {'x': x}.")
-    if isinstance(source, Iterable):
+    if getattr(source, "__array__", None) is not None and not isinstance(source, type):
+        raise DataError(
+            f"One {type(source).__name__} alone: which of it are inputs, and which targets? Give arrays or tensors "
+            "as (x, y), or inputs alone as {'x': x}."
+        )
+    if isinstance(source, Iterable) and not isinstance(source, _NO_DATA):
         return _from_iterable(source, source)
     raise DataError(
-        f"A {type(source).__name__} is no data. Give (x, y), a mapping of tensors, a list of batches, a "
+        f"{_short(source)} is no data. Give (x, y), a mapping of tensors, a list of batches, a "
         "DataLoader, a Dataset, or landscape.fixed(...) of anything that yields batches."
     )
+
+
+#: Can be iterated, and what comes out are no batches.
+_NO_DATA = (str, bytes, bytearray, os.PathLike, set, frozenset, range, type)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
+
+
+def _as_batch(value: Any) -> Batch:
+    """Return what a source yielded as a batch, numpy arrays turned into tensors.
+
+    Raises
+    ------
+    DataError
+        For a number, a text or nothing: examples, or names of files, in place of batches.
+    """
+    if value is None or isinstance(value, str | bytes | Number):
+        raise DataError(
+            f"The data yields {_short(value)}, which is no batch. A batch is a pair (x, y) or a mapping of tensors "
+            "with one leading dimension, which counts the examples."
+        )
+    return as_tensors(value)
 
 
 def fixed(source: Any, batches: int | None = None, seed: int = 0) -> Data:
@@ -631,8 +680,10 @@ def fixed(source: Any, batches: int | None = None, seed: int = 0) -> Data:
     DataError
         When `source` yields fewer than `batches` batches, or none.
     """
-    if batches is not None and batches < 1:
-        raise DataError(f"batches={batches}: give at least 1, or None for all.")
+    if batches is not None and (not is_whole(batches) or batches < 1):
+        raise DataError(f"batches={batches!r}: give a whole number, at least 1, or None for all.")
+    if not is_whole(seed):
+        raise DataError(f"seed={seed!r}: give a whole number.")
     with preserved_random_state(derive_seed(seed, "fixed")):
         if isinstance(source, DataLoader):
             with _borrowed_generators(source, seed):
@@ -730,22 +781,80 @@ def _from_loader(loader: DataLoader[Any]) -> Data:
             f"The loader draws batches with a {type(loader.batch_sampler).__name__}, which need not be one pass "
             f"over the data. Give its dataset, or: {_RECOMMENDATION}"
         )
-    sampler: Any = loader.sampler
-    indices: Sequence[int] | None
-    if isinstance(sampler, SequentialSampler | RandomSampler):
-        indices = None
-    elif isinstance(sampler, SubsetRandomSampler):
-        indices = sorted(sampler.indices)
-    elif isinstance(sampler, DistributedSampler):
-        indices = range(sampler.rank, len(loader.dataset), sampler.num_replicas)  # type: ignore[arg-type]
+    # A loader that was given a batch sampler holds a sampler beside it that it does not ask. A loader without
+    # batching has none; its items are batches.
+    sampler: Any = loader.sampler if loader.batch_sampler is None else loader.batch_sampler.sampler
+    size = 0 if loader.batch_sampler is None else loader.batch_sampler.batch_size
+    return _from_dataset(loader.dataset, size, loader.collate_fn, _sampled(sampler, loader.dataset))
+
+
+def _sampled(sampler: Any, dataset: Dataset[Any]) -> Sequence[int] | None:
+    """Return the items that one pass of `sampler` gives, in the order of the dataset; None for all of them.
+
+    Raises
+    ------
+    DataError
+        For a sampler of which two passes may give different items, and for items that are not there.
+    """
+    count = _length(dataset)
+    indices: Sequence[int]
+    if isinstance(sampler, list | tuple | range):
+        indices = sampler
+    elif _is_a(sampler, SequentialSampler):
+        indices = range(len(sampler.data_source))
+    elif _is_a(sampler, RandomSampler):
+        indices = range(len(sampler.data_source))
+        if sampler.replacement or sampler.num_samples != len(indices):
+            again = ", with replacement" if sampler.replacement else ""
+            raise DataError(
+                f"The loader's RandomSampler draws {sampler.num_samples} of {len(indices)} examples anew in every "
+                f"epoch{again}, which is not one fixed set of examples. Give its dataset, or: {_RECOMMENDATION}"
+            )
+    elif _is_a(sampler, SubsetRandomSampler):
+        indices = sorted(int(index) for index in sampler.indices)
+    elif _is_a(sampler, DistributedSampler):
+        indices = range(sampler.rank, len(sampler.dataset), sampler.num_replicas)
     else:
         raise DataError(
             f"The loader samples with a {type(sampler).__name__}, which need not be one pass over the data. "
             f"Give its dataset, or: {_RECOMMENDATION}"
         )
-    # A loader without batching says batch_size None; its items are batches.
-    size = 0 if loader.batch_size is None else loader.batch_size
-    return _from_dataset(loader.dataset, size, loader.collate_fn, indices)
+    _refuse_empty(len(indices))
+    _refuse_strays(indices, count, f"The loader's {type(sampler).__name__}")
+    return None if indices == range(count) else indices
+
+
+def _is_a(sampler: Any, kind: type[Sampler[int]]) -> bool:
+    """Whether `sampler` draws as `kind` does; a subclass with an order of its own does not."""
+    return isinstance(sampler, kind) and type(sampler).__iter__ is kind.__iter__
+
+
+def _length(dataset: Any) -> int:
+    try:
+        return len(dataset)
+    except TypeError as error:
+        raise DataError(
+            f"{type(dataset).__name__} does not say how many items it has. Give it a __len__, or make it an "
+            "IterableDataset."
+        ) from error
+
+
+def _refuse_strays(indices: Sequence[Any], count: int, who: str) -> None:
+    """Refuse indices that are not those of a dataset of `count` items.
+
+    Raises
+    ------
+    DataError
+        Naming the first.
+    """
+    if isinstance(indices, range):
+        indices = [indices[0], indices[-1]]
+    for index in indices:
+        if not is_whole(index) or not -count <= index < count:
+            raise DataError(
+                f"{who} asks for item {index!r} of a dataset of {count} items; give whole numbers from 0 to "
+                f"{count - 1}."
+            )
 
 
 def _from_dataset(
@@ -762,7 +871,8 @@ def _from_dataset(
                 rows = torch.as_tensor(list(indices))
                 tensors = tuple(tensor[rows] for tensor in tensors)
             return TensorData(tensors, batch_size)
-        if type(dataset) is Subset:
+        if type(dataset) is Subset and len(dataset):
+            _refuse_strays(dataset.indices, _length(dataset.dataset), "The Subset")
             chosen = dataset.indices if indices is None else [dataset.indices[i] for i in indices]
             return _from_dataset(dataset.dataset, batch_size, collate, list(chosen))
     return DatasetData(dataset, batch_size, collate, indices)
@@ -780,7 +890,7 @@ def _from_iterable(origin: Iterable[Any], iterable: Iterable[Batch]) -> Data:
 
 
 def _copies(batches: Iterable[Batch], count: int | None) -> list[Batch]:
-    return [map_leaves(_copied, as_tensors(batch)) for batch in islice(batches, count)]
+    return [map_leaves(_copied, _as_batch(batch)) for batch in islice(batches, count)]
 
 
 def _head(batches: Iterator[Batch], count: int) -> Batch:
@@ -815,8 +925,8 @@ def _rows(leaf: Any, rows: Tensor) -> Any:
 def _checked_batch_size(size: int | None, default: int) -> int:
     if size is None:
         return default
-    if size < 1:
-        raise DataError(f"A batch of {size} examples: give at least 1.")
+    if not is_whole(size) or size < 1:
+        raise DataError(f"A batch of {size!r} examples: give a whole number, at least 1.")
     return int(size)
 
 

@@ -14,6 +14,7 @@ from landscape.errors import ConfigurationError
 from landscape.objective.batch import Batch, PerRow
 from landscape.objective.data import Data
 from landscape.randomness import derive_seed, preserved_random_state, torch_generator
+from landscape.validators import is_whole
 
 __all__ = ["BatchStream", "BatchStreamState"]
 
@@ -67,9 +68,9 @@ class BatchStream:
     """
 
     def __init__(self, data: Data, batch_size: int | None, seed: int) -> None:
-        if batch_size is not None and batch_size < 1:
+        if batch_size is not None and (not is_whole(batch_size) or batch_size < 1):
             raise ConfigurationError(
-                f"batch_size={batch_size}: give at least 1, or None for all of the data."
+                f"batch_size={batch_size!r}: give a whole number, at least 1, or None for all of the data."
             )
         self.data = data
         self.batch_size = batch_size
