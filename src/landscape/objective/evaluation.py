@@ -131,6 +131,10 @@ class Evaluator:
         ConfigurationError
             Naming the first unknown or misshapen one.
         """
+        if not isinstance(buffers, Mapping):
+            raise ConfigurationError(
+                f"Buffers are tensors by name, such as landscape.buffers(); got a {type(buffers).__name__}."
+            )
         known = {name: owner._buffers[key] for owner, key, name in self._buffers if name}
         for name, value in buffers.items():
             if name not in known:
@@ -138,6 +142,8 @@ class Evaluator:
                     f"The module has no buffer {name!r}.{nearest(name, known)} Its buffers are "
                     f"{sorted(known) or 'none'}."
                 )
+            if not isinstance(value, Tensor):
+                raise ConfigurationError(f"Buffer {name!r} is a {type(value).__name__}; give a tensor.")
             expected = known[name]
             if expected is not None and expected.shape != value.shape:
                 raise ConfigurationError(

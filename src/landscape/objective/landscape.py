@@ -16,12 +16,14 @@ from landscape.objective.backward import gradients_of
 from landscape.objective.batch import Batch, PerRow, examples_in, leaves, map_leaves, move
 from landscape.objective.curvature import DEFAULT_MEMORY, CurvatureOperator
 from landscape.objective.data import Data, as_data
+from landscape.objective.device import usable_device
 from landscape.objective.engine import Engine, EngineName
 from landscape.objective.evaluation import Evaluator, Session
 from landscape.objective.layout import Layout
 from landscape.objective.losses import (
     Criterion,
     Reduction,
+    require_callable,
     resolve_loss,
     resolve_score,
     says_classes,
@@ -31,6 +33,7 @@ from landscape.objective.losses import (
 )
 from landscape.objective.memory import Recycler
 from landscape.objective.stream import BatchStream
+from landscape.validators import is_whole
 
 __all__ = ["Landscape"]
 
@@ -97,7 +100,8 @@ class Landscape:
     Raises
     ------
     ConfigurationError
-        For a module without trainable parameters, an unknown loss, a reduction that is neither, or a loss
+        For what is no module, a module without trainable parameters or compiled by TorchScript, an unknown loss,
+        a device that is not there, a reduction that is neither, or a loss
         that says itself (``loss.reduction``, a default argument ``reduction``) that it reduces in another way.
     DataError
         For data that cannot be read again and again.
@@ -120,9 +124,12 @@ class Landscape:
     ) -> None:
         if reduction not in ("mean", "sum"):
             raise ConfigurationError(f"reduction={reduction!r}: give 'mean' or 'sum'.")
-        if dtype is not None and not dtype.is_floating_point:
-            raise ConfigurationError(f"dtype={dtype}: weights are real; give a floating type.")
+        if penalty is not None:
+            require_callable(penalty, "penalty", ("theta",))
+        _require_floating(dtype)
+        _require_group(group)
         full = Layout.of(module)
+        _require_python(module)
         first = next(p for p in module.parameters() if p.requires_grad)
         self.module = module
         self.data = as_data(data)
@@ -130,7 +137,7 @@ class Landscape:
         self.reduction = reduction
         self.penalty = penalty
         self.group = group
-        self.device = torch.device(device) if device is not None else first.device
+        self.device = first.device if device is None else usable_device(device)
         self.dtype = dtype or _common_dtype(module)
         self.layout = full
         self._full = full
@@ -431,9 +438,9 @@ class Landscape:
         >>> value.item(), gradient.item()
         (36.0, 24.0)
         """
+        self.layout._check(theta)
         if theta.ndim != 1:
             raise ConfigurationError(f"Weights of shape {tuple(theta.shape)}: give ({self.size},).")
-        self.layout._check(theta)
         # Fused attention kernels have no second derivative; the composed one has.
         with sdpa_kernel(SDPBackend.MATH), self._session() as session:
             with torch.enable_grad():
@@ -604,6 +611,8 @@ class Landscape:
         ConfigurationError
             For a batch size below 1.
         """
+        if not is_whole(seed):
+            raise ConfigurationError(f"seed={seed!r}: give a whole number.")
         held = self._held()
         key = (batch_size, int(seed))
         stream = self._streams.get(key)
@@ -828,22 +837,23 @@ class Landscape:
         ConfigurationError
             For any other shape.
         """
-        if theta.ndim not in (1, 2):
+        self.layout._check(theta)
+        if theta.ndim > 2:
             raise ConfigurationError(
                 f"Weights of shape {tuple(theta.shape)}: give ({self.size},), or (K, {self.size}) for K points."
             )
-        self.layout._check(theta)
         theta = theta.detach()
         if theta.dtype == self.dtype and theta.device == self.device:
             return theta
         return theta.to(self.device, self.dtype)
 
     def _one_row(self, theta: Tensor) -> Tensor:
+        theta = self._converted(theta)
         if theta.ndim != 1:
             raise ConfigurationError(
                 f"Weights of shape {tuple(theta.shape)}: this is defined at one point; give ({self.size},)."
             )
-        return self._converted(theta)
+        return theta
 
     def _for_row(self, batch: Batch | PerRow | None, row: tuple[int, int] | None) -> Batch | None:
         if not isinstance(batch, PerRow):
@@ -933,8 +943,54 @@ class _Sums:
             pieces = torch.split(packed, [term.numel() for term in terms])
             value, weight = pieces[0].view_as(value), pieces[1].view_as(weight)
             gradient = None if gradient is None else pieces[2].view_as(gradient)
+        if self._reduction == "mean" and not weight > 0:
+            raise DataError(
+                f"The batches of split {landscape.split!r} count {float(weight):g} together under the loss "
+                f"{self._criterion.name!r}, and a mean over nothing is not defined. Are all targets ignored?"
+            )
         scale = weight if self._reduction == "mean" else torch.ones_like(weight)
         return value / scale, None if gradient is None else (gradient / scale).to(landscape.dtype)
+
+
+def _require_python(module: nn.Module) -> None:
+    """Refuse what TorchScript compiled: its weights cannot be put in place of others.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming the submodule.
+    """
+    for name, submodule in module.named_modules():
+        if isinstance(submodule, torch.jit.ScriptModule):
+            where = f"submodule {name!r}" if name else "module"
+            raise ConfigurationError(
+                f"The {where} was compiled by TorchScript ({submodule.original_name}), which keeps its weights to "
+                "itself. Give the module that it was made from; torch.compile may be used."
+            )
+
+
+def _require_floating(dtype: Any) -> None:
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ConfigurationError(
+            f"dtype={dtype!r}: weights are real; give a floating type of torch, such as torch.float64."
+        )
+
+
+def _require_group(group: Any) -> None:
+    """Refuse a group that is none of torch.distributed's.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming what it is.
+    """
+    if group is None:
+        return
+    there = torch.distributed.is_available()
+    if not there or not isinstance(group, torch.distributed.ProcessGroup):
+        raise ConfigurationError(
+            f"group={group!r} is no process group; give torch.distributed.new_group(...) or group.WORLD."
+        )
 
 
 def _common_dtype(module: nn.Module) -> torch.dtype:

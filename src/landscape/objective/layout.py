@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import accumulate
 from math import prod
 from operator import mul
+from typing import Any
 
 import torch
 from attrs import define, field
@@ -70,6 +71,7 @@ class Layout:
         ConfigurationError
             When there are none, when one is not real-valued, or when a lazy module has not seen data yet.
         """
+        _require_module(module)
         first: dict[int, str] = {}
         shapes: dict[str, tuple[int, ...]] = {}
         aliases: list[tuple[str, str]] = []
@@ -140,7 +142,7 @@ class Layout:
         ConfigurationError
             When a pattern matches nothing.
         """
-        patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+        patterns = self._patterns(patterns)
         spellings = [(name, name) for name in self.names] + list(self.aliases)
         chosen: set[str] = set()
         for pattern in patterns:
@@ -158,6 +160,16 @@ class Layout:
         if not chosen:
             raise ConfigurationError("Give at least one pattern; an empty selection has no weights.")
         return tuple(name for name in self.names if name in chosen)
+
+    def _patterns(self, given: Any) -> tuple[str, ...]:
+        patterns = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)
+        strays = [pattern for pattern in patterns if not isinstance(pattern, str)]
+        if strays:
+            raise ConfigurationError(
+                f"{strays[0]!r} is no pattern of parameter names; give texts, such as '*.weight'. "
+                f"The parameters are {_listed(self.names)}."
+            )
+        return patterns
 
     def indices(self, patterns: str | Iterable[str]) -> Tensor:
         """Return the places of the selected weights in the flat vector, shape (p,), int64, rising.
@@ -259,6 +271,10 @@ class Layout:
         ConfigurationError
             When a name is missing or a shape differs.
         """
+        if not isinstance(tensors, Mapping):
+            raise ConfigurationError(
+                f"Tensors by name are needed, such as module.state_dict(); got a {type(tensors).__name__}."
+            )
         missing = [name for name in self.names if name not in tensors]
         if missing:
             raise ConfigurationError(
@@ -266,6 +282,10 @@ class Layout:
                 f"{nearest(missing[0], tensors)}"
             )
         for name, shape in zip(self.names, self.shapes, strict=True):
+            if not isinstance(tensors[name], Tensor):
+                raise ConfigurationError(
+                    f"Parameter {name!r} is a {type(tensors[name]).__name__}; give a tensor."
+                )
             if tuple(tensors[name].shape) != shape:
                 raise ConfigurationError(
                     f"Parameter {name!r} has shape {tuple(tensors[name].shape)}, the layout says {shape}. "
@@ -281,6 +301,7 @@ class Layout:
         ConfigurationError
             When the module does not have the parameters of the layout.
         """
+        _require_module(module)
         return self.flatten(dict(module.named_parameters(remove_duplicate=False)))
 
     def state_dict(self, theta: Tensor) -> dict[str, Tensor]:
@@ -297,12 +318,39 @@ class Layout:
         by_name = self.split(theta)
         return by_name | {alias: by_name[name] for alias, name in self.aliases}
 
-    def _check(self, theta: Tensor) -> None:
+    def _check(self, theta: Any) -> None:
+        if not isinstance(theta, Tensor):
+            cure = (
+                "layout.flatten(...) makes a vector of tensors by name"
+                if isinstance(theta, Mapping)
+                else ("torch.as_tensor(...) makes a tensor of numbers")
+            )
+            raise ConfigurationError(
+                f"Weights are one tensor of shape ({self.size},); got a {type(theta).__name__}: {cure}."
+            )
+        if theta.dtype.is_complex:
+            raise ConfigurationError(
+                f"Weights of dtype {theta.dtype}; a landscape is a function of real weights. Give theta.real, if "
+                "the imaginary part is zero."
+            )
         if theta.ndim == 0 or theta.shape[-1] != self.size:
             raise ConfigurationError(
                 f"Weights of shape {tuple(theta.shape)} do not fit a layout of {self.size} parameters; the "
                 f"last dimension must be {self.size}."
             )
+
+
+def _require_module(module: Any) -> None:
+    """Refuse what is no module.
+
+    Raises
+    ------
+    ConfigurationError
+        Saying what it is, and how it becomes a module where it is a class of modules.
+    """
+    if not isinstance(module, nn.Module):
+        cure = "give an instance of it" if isinstance(module, type) else "give a torch.nn.Module"
+        raise ConfigurationError(f"module={module!r} is no module; {cure}.")
 
 
 def _listed(names: Sequence[str], limit: int = 12) -> str:

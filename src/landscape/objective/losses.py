@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -37,8 +38,13 @@ class BatchLoss:
         ``fn(module, batch) -> scalar tensor``: the mean over what the batch is counted by (or the sum, in a
         landscape with ``reduction="sum"``).
     weight
-        ``weight(batch)``: how much the batch counts in the mean over batches. The number of examples (the
-        leading dimension of the batch's tensors) by default.
+        ``weight(batch)``: how much the batch counts in the mean over batches, a finite number that is not
+        negative. The number of examples (the leading dimension of the batch's tensors) by default.
+
+    Raises
+    ------
+    ConfigurationError
+        For functions that cannot be called so.
 
     Examples
     --------
@@ -47,8 +53,13 @@ class BatchLoss:
     >>> BatchLoss(lambda model, batch: model(**batch).loss)  # doctest: +SKIP
     """
 
-    fn: Callable[[nn.Module, Batch], Tensor]
+    fn: Callable[[nn.Module, Batch], Tensor] = field()
     weight: Callable[[Batch], float | Tensor] | None = field(default=None)
+
+    def __attrs_post_init__(self) -> None:
+        require_callable(self.fn, "BatchLoss(fn)", ("module", "batch"))
+        if self.weight is not None:
+            require_callable(self.weight, "BatchLoss(weight)", ("batch",))
 
 
 @define
@@ -124,7 +135,7 @@ def resolve_loss(loss: Any, reduction: Reduction) -> Criterion:
         another way than the landscape.
     """
     if isinstance(loss, BatchLoss):
-        return Criterion(loss.fn, loss.weight or examples_in, getattr(loss.fn, "__name__", "BatchLoss"))
+        return Criterion(loss.fn, _given_weight(loss), getattr(loss.fn, "__name__", "BatchLoss"))
     if loss == "cross_entropy":
         return _of_pairs(_cross_entropy(reduction), _class_targets, "cross_entropy")
     if loss == "mse":
@@ -137,6 +148,7 @@ def resolve_loss(loss: Any, reduction: Reduction) -> Criterion:
             f"{', '.join(map(repr, _NAMED))}; any callable (output, target) -> scalar will do as well."
         )
     if callable(loss):
+        require_callable(loss, "loss", ("output", "target"))
         _refuse_other_reduction(loss, reduction, "loss")
         modules = (loss,) if isinstance(loss, nn.Module) else ()
         return _of_pairs(loss, _weight_of(loss), _name_of(loss), modules)
@@ -164,13 +176,59 @@ def resolve_score(score: Any, loss: Any) -> Criterion | None:
         counted = partial(_class_targets, ignore_index=ignored)
         return _of_pairs(partial(accuracy, ignore_index=ignored), counted, "accuracy")
     if isinstance(score, BatchLoss):
-        return Criterion(score.fn, score.weight or examples_in, "score")
+        return Criterion(score.fn, _given_weight(score), "score")
     if callable(score):
+        require_callable(score, "score", ("output", "target"))
         _refuse_other_reduction(score, "mean", "score")
         return _of_pairs(score, _weight_of(score), _name_of(score))
     raise ConfigurationError(
         f"score={score!r} is no score. Give a callable (output, target) -> scalar, or BatchLoss(fn, weight)."
     )
+
+
+def require_callable(function: Any, what: str, arguments: Sequence[str]) -> None:
+    """Refuse a function that cannot be called with `arguments`, one after another.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming `what` it was given as.
+    """
+    called = f"{what.partition('(')[2].rstrip(')') or what}({', '.join(arguments)})"
+    if isinstance(function, type):
+        raise ConfigurationError(
+            f"{what}={function!r} is a class; give an instance, {function.__name__}(), that is called as {called}."
+        )
+    if not callable(function):
+        raise ConfigurationError(f"{what}={function!r} is no function; give one that is called as {called}.")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # written in C, for instance
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{what}={function!r} cannot be called as {called}: {error}. Wrap it in a function that can."
+        ) from error
+
+
+def _given_weight(loss: BatchLoss) -> Callable[[Batch], float | Tensor]:
+    """Return the weight of batches that the caller gave, checked at every batch; else the number of examples."""
+    weight = loss.weight
+    if weight is None:
+        return examples_in
+
+    def weigh(batch: Batch) -> float:
+        given: Any = weight(batch)
+        one = isinstance(given, int | float) or (isinstance(given, Tensor) and given.numel() == 1)
+        if not one or not 0 <= float(given) < math.inf:
+            raise ConfigurationError(
+                f"BatchLoss(weight) returned {given!r}; a batch counts by one finite number, at least 0."
+            )
+        return float(given)
+
+    return weigh
 
 
 def accuracy(output: Tensor, target: Tensor, ignore_index: int = IGNORED_TARGET) -> Tensor:
