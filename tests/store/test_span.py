@@ -144,7 +144,8 @@ def test_grams_of_parts_add_up_to_the_whole(on_disk):
     found = on_disk(weights, LAYOUT)
     grams = found.parameter_grams()
     assert list(grams) == [entry["name"] for entry in LAYOUT]
-    np.testing.assert_allclose(sum(grams.values()), found.gram, rtol=1e-14)
+    # Entries far smaller than the largest are differences of large ones.
+    np.testing.assert_allclose(sum(grams.values()), found.gram, rtol=0, atol=1e-14 * found.gram.max())
     one, two = found.part("layer1"), found.part(["layer2.weight", "layer2.bias"])
     np.testing.assert_allclose(one.gram + two.gram, found.gram, rtol=1e-12, atol=1e-12)
     assert (one.size, two.size, len(one)) == (25, 18, 6)
@@ -181,7 +182,157 @@ def test_grams_that_are_too_many_are_not_kept(on_disk, monkeypatch):
     found = on_disk(weights, LAYOUT)
     centred = (weights - weights.mean(0)).numpy()
     np.testing.assert_allclose(found.gram, centred @ centred.T, atol=1e-11)
-    assert found._grams == {}
+    assert list(found._grams._known) == [found._entries]
+
+
+LAYERS = [
+    {"name": "layer1.weight", "shape": [3, 4]},
+    {"name": "layer1.bias", "shape": [3]},
+    {"name": "layer2.weight", "shape": [3, 3]},
+    {"name": "layer2.bias", "shape": [3]},
+    {"name": "layer3.weight", "shape": [3, 3]},
+    {"name": "layer3.bias", "shape": [3]},
+    {"name": "layer4.weight", "shape": [2, 3]},
+]
+MEAN = [
+    "layer1.weight",
+    "layer1.bias",
+    "mean(layer2.weight, layer3.weight)",
+    "mean(layer2.bias, layer3.bias)",
+    "layer4.weight",
+]
+
+
+def averaged(weights):
+    return torch.cat([weights[:, :15], (weights[:, 15:27] + weights[:, 27:39]) / 2, weights[:, 39:]], dim=1)
+
+
+@pytest.mark.usefixtures("_chunked")
+def test_hidden_layers_are_averaged(on_disk):
+    weights = path_of(20, 6, 45)
+    whole = on_disk(weights, LAYERS)
+    found, expected = whole.average("layer[23]"), SnapshotSpan.from_tensor(averaged(weights))
+    assert found.names == MEAN
+    assert found.size == 33
+    np.testing.assert_allclose(found.gram, expected.gram, atol=1e-12)
+    np.testing.assert_allclose(found.coordinates, expected.coordinates, atol=1e-9)
+    assert torch.equal(found.weights(), averaged(weights))
+    assert torch.equal(found.columns(weights), averaged(weights))
+    np.testing.assert_allclose(found.mean().numpy(), expected.mean().numpy(), atol=1e-14)
+    np.testing.assert_allclose(found.reduce(whole), expected.coordinates, atol=1e-9)
+    np.testing.assert_allclose(found.off_span(whole), 0, atol=1e-9)
+    np.testing.assert_allclose(found.restore(found.coordinates).numpy(), averaged(weights).numpy(), atol=1e-9)
+    alone = whole.part("layer[23]").average("layer[23].weight")
+    assert alone.names == ["mean(layer2.weight, layer3.weight)", "layer2.bias", "layer3.bias"]
+    both = (weights[:, 15:24] + weights[:, 27:36]) / 2
+    np.testing.assert_allclose(pdist(alone.part("mean*").coordinates), pdist(both.numpy()), rtol=1e-9)
+    grams = found.parameter_grams()
+    np.testing.assert_allclose(sum(grams.values()), found.gram, rtol=0, atol=1e-13 * found.gram.max())
+
+
+@pytest.mark.parametrize("budget", [300, 10**7])
+def test_the_whole_its_parts_and_means_come_from_one_pass(on_disk, monkeypatch, budget):
+    monkeypatch.setattr(span, "CHUNK_BYTES", budget)
+    weights = path_of(21, 5, 45)
+    whole = on_disk(weights, LAYERS)
+    mean = whole.average("layer[23]")
+    read = span._OnDisk.read
+    columns = np.zeros(45, dtype=int)
+
+    def count(self, rows, start, stop):
+        columns[start:stop] += 1
+        return read(self, rows, start, stop)
+
+    monkeypatch.setattr(span._OnDisk, "read", count)
+    first = whole.part("layer1")
+    for found, dense in (
+        (first, weights[:, :15]),
+        (mean, averaged(weights)),
+        (whole, weights),
+        (
+            whole.part("*.weight"),
+            torch.cat([weights[:, 0:12], weights[:, 15:24], weights[:, 27:36], weights[:, 39:]], 1),
+        ),
+        (whole.part("layer3"), weights[:, 27:39]),
+    ):
+        np.testing.assert_allclose(pdist(found.coordinates), pdist(dense.numpy()), rtol=1e-9)
+    assert (columns == 1).all()
+
+
+def test_layers_of_different_shapes_have_no_mean(on_disk):
+    whole = on_disk(path_of(22, 3, 45), LAYERS)
+    with pytest.raises(
+        ConfigurationError, match=r"'weight' cannot be averaged: layer1.weight has shape \(3, 4\)"
+    ):
+        whole.average("layer[12].weight")
+    with pytest.raises(ConfigurationError, match="none of them a mean already"):
+        whole.average("layer[23]").average(["mean*", "layer1.bias"])
+    with pytest.raises(ConfigurationError, match="without a layout"):
+        SnapshotSpan.from_tensor(path_of(22, 3, 45)).average("layer1")
+
+
+# -- more snapshots -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kept", [0, 2**28], ids=["one Gram", "Grams per parameter"])
+@pytest.mark.usefixtures("_chunked")
+def test_a_span_grows_while_a_training_runs(run, monkeypatch, kept):
+    monkeypatch.setattr(span, "GRAM_BYTES", kept)
+    weights = path_of(23, 8, 45)
+    for step in range(5):
+        run.write_snapshot(step, {"0": weights[step]}, layout=LAYERS)
+    early = run.span()
+    mean = early.average("layer[23]")
+    assert (early.rank, mean.rank) == (4, 4)
+    assert early.updated(run.snapshots()) is early
+    for step in range(5, 8):
+        run.write_snapshot(step, {"0": weights[step], "centre": weights[0]}, layout=LAYERS)
+    multiplied = []
+    add = span._add_products
+    monkeypatch.setattr(
+        span, "_add_products", lambda total, *rest: (multiplied.append(total.shape), add(total, *rest))
+    )
+    late = early.updated(run.snapshots())
+    late.gram  # noqa: B018 - computes
+    assert set(multiplied) == {(3, 8)}  # the five first were multiplied before
+    dense = SnapshotSpan.from_tensor(weights)
+    np.testing.assert_allclose(late.gram, dense.gram, rtol=0, atol=1e-12 * dense.gram.max())
+    np.testing.assert_allclose(pdist(late.coordinates), pdist(weights.numpy()), rtol=1e-8)
+    np.testing.assert_allclose(late.restore(late.coordinates).numpy(), weights.numpy(), atol=1e-9)
+    assert late.rows["step"].tolist() == list(range(8))
+    found = mean.updated(run.snapshots())
+    np.testing.assert_allclose(pdist(found.coordinates), pdist(averaged(weights).numpy()), rtol=1e-8)
+    np.testing.assert_allclose(pdist(early.coordinates), pdist(weights[:5].numpy()), rtol=1e-8)
+
+
+def test_spans_of_several_runs_are_joined(on_disk):
+    weights = path_of(24, 9, SIZE)
+    several = on_disk(weights[:6], LAYOUT, workers=("0", "1"))
+    single = SnapshotSpan.from_tensor(weights[6:], LAYOUT)
+    found = SnapshotSpan.joined({"first": several, "second": single})
+    assert found.rows["worker"].tolist() == ["first/0", "first/1"] * 3 + ["second"] * 3
+    assert found.rows["step"].tolist() == [0, 0, 1, 1, 2, 2, 0, 1, 2]
+    np.testing.assert_allclose(pdist(found.coordinates), pdist(weights.numpy()), rtol=1e-8)
+    assert torch.equal(found.weights([0, 8, 3]), weights[[0, 8, 3]])
+    np.testing.assert_allclose(
+        pdist(found.part("layer2").coordinates), pdist(weights[:, 25:].numpy()), rtol=1e-8
+    )
+    second = found.select(found.rows["worker"] == "second")
+    np.testing.assert_allclose(second.coordinates, single.coordinates, atol=1e-12)
+    with pytest.raises(RunError, match="no spans to join"):
+        SnapshotSpan.joined({})
+
+
+def test_snapshots_of_different_layouts_do_not_lie_in_one_space(run, weights):
+    one = SnapshotSpan.from_tensor(path_of(25, 3, SIZE), LAYOUT)
+    turned = [*LAYOUT[2:], *LAYOUT[:2]]
+    two = SnapshotSpan.from_tensor(path_of(25, 3, SIZE), turned)
+    with pytest.raises(RunError, match=r"different layouts.*layer1.weight \[4, 5\].*against layer2.weight"):
+        SnapshotSpan.joined({"one": one, "two": two})
+    run.write_snapshot(0, {"0": weights(0, 6)}, layout=[{"name": "a", "shape": [6]}])
+    run.write_snapshot(1, {"0": weights(0, 6)}, layout=[{"name": "a", "shape": [2, 3]}])
+    with pytest.raises(RunError, match=r"from step 0 to step 1: a \[6\] against a \[2, 3\]"):
+        run.span()
 
 
 def test_a_selection_has_a_mean_and_a_basis_of_its_own(on_disk):

@@ -54,7 +54,7 @@ class _InMemory:
 
     def __init__(self, weights: Tensor) -> None:
         self._weights = weights
-        self.size = weights.shape[1]
+        self.rows, self.size = weights.shape
         self.dtype = weights.dtype
 
     def read(self, rows: np.ndarray, start: int, stop: int) -> Tensor:
@@ -67,6 +67,7 @@ class _OnDisk:
 
     def __init__(self, places: Sequence[tuple[Snapshot, str]]) -> None:
         self._places = [(snapshot.path, label) for snapshot, label in places]
+        self.rows = len(places)
         for snapshot, _ in places:
             stored.verify(snapshot.path, snapshot.sha256)
         kinds = {self._kind(path, label) for path, label in self._places}
@@ -95,13 +96,191 @@ class _OnDisk:
         return block
 
 
+class _Joined:
+    """Rows of several sources, one after another."""
+
+    def __init__(self, first: _Source, second: _Source) -> None:
+        self._first, self._second = first, second
+        self.rows: int = first.rows + second.rows
+        self.size: int = first.size
+        self.dtype: torch.dtype = torch.promote_types(first.dtype, second.dtype)
+
+    def read(self, rows: np.ndarray, start: int, stop: int) -> Tensor:
+        """Return columns of the given rows, shape (rows, stop - start), in the dtype that holds both."""
+        block = torch.empty((len(rows), stop - start), dtype=self.dtype)
+        later = rows >= self._first.rows
+        for source, chosen, shift in ((self._first, ~later, 0), (self._second, later, self._first.rows)):
+            if chosen.any():
+                block[torch.from_numpy(chosen)] = source.read(rows[chosen] - shift, start, stop).to(
+                    self.dtype
+                )
+        return block
+
+
+_Source = _InMemory | _OnDisk | _Joined
+
+
 @frozen
 class _Entry:
-    """A parameter and its columns."""
+    """A parameter, or the mean of several of the same shape, and its columns.
+
+    Attributes
+    ----------
+    name
+        Of the parameter; ``"mean(a, b)"`` for a mean.
+    starts
+        Where each of the parameters starts in a whole weight vector.
+    length
+        How many columns each of them has.
+    shape
+        Theirs.
+    """
 
     name: str
-    start: int
-    stop: int
+    starts: tuple[int, ...]
+    length: int
+    shape: tuple[int, ...]
+
+
+@frozen
+class _Columns:
+    """Columns `first` to `last` of the parameters that start at `starts`: their mean where there are several."""
+
+    starts: tuple[int, ...]
+    first: int
+    last: int
+
+    def of(self, read: Callable[[int, int], Tensor]) -> Tensor:
+        """Return them in float64, of what `read` returns for a start and a stop in a whole vector."""
+        blocks = (read(start + self.first, start + self.last) for start in self.starts)
+        total = next(blocks).to("cpu", torch.float64, copy=True)
+        for block in blocks:
+            total += block.to("cpu", torch.float64)
+        return total if len(self.starts) == 1 else total.div_(len(self.starts))
+
+
+class _Grams:
+    """Gram matrices of snapshots minus the first of them, shared by a span and its parts.
+
+    A matrix belongs to a group of entries, whose products it sums. What is asked for while anything is missing
+    comes from one pass over the files, together with every mean of layers that was announced before.
+    """
+
+    def __init__(self, source: _Source, taken: np.ndarray) -> None:
+        self.source, self.taken = source, taken
+        #: Of the first n snapshots each, n <= T: a span that grew has the matrices of before.
+        self._known: dict[tuple[_Entry, ...], np.ndarray] = {}
+        self._announced: dict[tuple[_Entry, ...], None] = {}
+
+    def announce(self, groups: Iterable[tuple[_Entry, ...]]) -> None:
+        """Have these computed in the next pass, whoever asks for it."""
+        self._announced.update(dict.fromkeys(groups))
+
+    def grown(self, source: _Source, taken: np.ndarray) -> _Grams:
+        """Return those of more snapshots, of which `taken` starts with these."""
+        more = _Grams(source, taken)
+        more._known, more._announced = dict(self._known), dict(self._announced)
+        return more
+
+    def of(self, groups: Sequence[tuple[_Entry, ...]]) -> list[np.ndarray]:
+        """Return the matrix of each group, shape (T, T), float64."""
+        if any(len(self._known.get(group, ())) < len(self.taken) for group in groups):
+            wanted = dict.fromkeys((*groups, *self._announced))
+            self._compute([g for g in wanted if len(self._known.get(g, ())) < len(self.taken)])
+        return [self._known[group] for group in groups]
+
+    def _compute(self, groups: list[tuple[_Entry, ...]]) -> None:
+        snapshots = len(self.taken)
+        old = min(len(self._known.get(group, ())) for group in groups)
+        products = [np.zeros((snapshots - old, snapshots)) for _ in groups]
+        for starts, length in _bundles(groups):
+            width = max(1, CHUNK_BYTES // (8 * snapshots * len(starts)))
+            for first in range(0, length, width):
+                last = min(first + width, length)
+                blocks = {}
+                for start in starts:
+                    raw = self.source.read(self.taken, start + first, start + last)
+                    block = raw.to("cpu", torch.float64, copy=True)
+                    # Differences to one snapshot: they are exact, or nearly so, and equal snapshots give zeros.
+                    block -= block[0].clone()
+                    blocks[start] = block.numpy()
+                for group, total in zip(groups, products, strict=True):
+                    for run in _runs_of(group):
+                        _add_products(total, old, blocks, run, starts, first, last)
+        for group, new in zip(groups, products, strict=True):
+            matrix = np.empty((snapshots, snapshots))
+            before = self._known.get(group)
+            if before is not None:
+                matrix[:old, :old] = before[:old, :old]
+            matrix[old:] = new
+            matrix[:old, old:] = new[:, :old].T
+            self._known[group] = matrix
+            self._announced.pop(group, None)
+
+
+def _add_products(
+    total: np.ndarray,
+    old: int,
+    blocks: Mapping[int, np.ndarray],
+    run: tuple[tuple[int, ...], int],
+    starts: Sequence[int],
+    first: int,
+    last: int,
+) -> None:
+    """Add to `total` the products of the columns of `run` that are in `blocks`."""
+    (begin, *others), length = run
+    for start in starts:
+        # Columns of the run that this block holds.
+        low, high = max(begin, start + first), min(begin + length, start + last)
+        if low >= high:
+            continue
+        parts = [blocks[start][:, low - start - first : high - start - first]]
+        for other in others:
+            # All layers of a mean are in one bundle, at the same distance from the starts of their blocks.
+            shift = other - begin
+            parts.append(blocks[start + shift][:, low - start - first : high - start - first])
+        block = parts[0] if len(parts) == 1 else np.mean(parts, axis=0)
+        # numpy computes a product with its own transpose by the symmetric routine, at half the cost.
+        total += block[old:] @ block.T if old else block @ block.T
+
+
+def _runs_of(entries: Sequence[_Entry]) -> list[tuple[tuple[int, ...], int]]:
+    """Return the entries as unbroken runs of columns: starts in a whole vector, and length."""
+    runs: list[tuple[tuple[int, ...], int]] = []
+    for entry in entries:
+        if runs and tuple(start + runs[-1][1] for start in runs[-1][0]) == entry.starts:
+            starts, length = runs.pop()
+            runs.append((starts, length + entry.length))
+        else:
+            runs.append((entry.starts, entry.length))
+    return runs
+
+
+def _bundles(groups: Sequence[Sequence[_Entry]]) -> list[tuple[tuple[int, ...], int]]:
+    """Return what to read together so that every column of the groups is read once: starts, and length."""
+    lengths: dict[int, int] = {}
+    together: dict[int, set[int]] = {}
+    for entry in (entry for group in groups for entry in group):
+        joined = set(entry.starts).union(*(together.get(start, {start}) for start in entry.starts))
+        for start in joined:
+            lengths[start] = entry.length
+            together[start] = joined
+    bundles: list[tuple[tuple[int, ...], int]] = []
+    for start in sorted(together):
+        if start != min(together[start]):
+            continue
+        single = len(together[start]) == 1
+        if (
+            bundles
+            and single
+            and len(bundles[-1][0]) == 1
+            and sum((bundles[-1][0][0], bundles[-1][1])) == start
+        ):
+            (before,), length = bundles.pop()
+            bundles.append(((before,), length + lengths[start]))
+        else:
+            bundles.append((tuple(sorted(together[start])), lengths[start]))
+    return bundles
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -123,21 +302,20 @@ class SnapshotSpan:
 
     def __init__(
         self,
-        source: _InMemory | _OnDisk,
+        source: _Source,
         rows: pd.DataFrame,
         layout: list[dict[str, Any]] | None,
         *,
         _taken: np.ndarray | None = None,
         _entries: tuple[_Entry, ...] | None = None,
-        _grams: dict[str, np.ndarray] | None = None,
+        _grams: _Grams | None = None,
     ) -> None:
         self._source = source
         self._layout = layout
         self.rows = rows
         self._taken = np.arange(len(rows)) if _taken is None else _taken
         self._entries = _entries_of(layout, source.size) if _entries is None else _entries
-        # Shared between a span and its parts: the Gram matrix of each parameter, by name.
-        self._grams: dict[str, np.ndarray] = {} if _grams is None else _grams
+        self._grams = _Grams(source, self._taken) if _grams is None else _grams
 
     # -- making one -------------------------------------------------------------------------------------
 
@@ -210,13 +388,7 @@ class SnapshotSpan:
         ]
         if not places:
             raise RunError("There are no snapshots to span a space; record some with the run.")
-        rows = pd.DataFrame(
-            {
-                "step": [snapshot.step for snapshot, _ in places],
-                "worker": [label for _, label in places],
-            }
-        )
-        return cls(_OnDisk(places), rows, places[0][0].layout)
+        return _span_of(places)
 
     def select(self, mask: Sequence[bool] | np.ndarray | pd.Series) -> SnapshotSpan:
         """Return the span of some of the snapshots, with a mean and a basis of its own.
@@ -261,20 +433,148 @@ class SnapshotSpan:
         landscape.errors.ConfigurationError
             If the snapshots have no layout, or a pattern matches nothing.
         """
+        chosen = set(self._names_matching(patterns))
+        return self._with(tuple(entry for entry in self._entries if entry.name in chosen))
+
+    def average(self, patterns: str | Sequence[str]) -> SnapshotSpan:
+        """Return the span of the same snapshots with some of their layers replaced by the layers' mean.
+
+        Parameters are averaged with those that have the same last name, weights with weights and biases with
+        biases; the mean stands where the first of them stood. What matches no pattern stays as it is, so
+        ``span.average("layer[2-4]")`` has the first layer, the mean of three hidden ones and the others, and
+        ``span.part("layer[2-4]").average("layer[2-4]")`` the mean alone.
+
+        A mean does not lead back to whole weight vectors; :meth:`restore` gives vectors as :meth:`columns` does.
+
+        Parameters
+        ----------
+        patterns
+            Names or patterns of names, as for :meth:`part`.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            If the snapshots have no layout, a pattern matches nothing, or layers to average differ in shape.
+        """
+        chosen = set(self._names_matching(patterns))
+        members: dict[str, list[_Entry]] = {}
+        for entry in self._entries:
+            if entry.name in chosen:
+                members.setdefault(entry.name.rpartition(".")[2], []).append(entry)
+        means: dict[str, _Entry | None] = {}
+        for last, entries in members.items():
+            shapes = dict.fromkeys(entry.shape for entry in entries)
+            if len(shapes) > 1 or any(len(entry.starts) > 1 for entry in entries):
+                raise ConfigurationError(
+                    f"The parameters named {last!r} cannot be averaged: "
+                    + ", ".join(f"{entry.name} has shape {entry.shape}" for entry in entries)
+                    + ". Name layers of one shape, none of them a mean already."
+                )
+            means.update({entry.name: None for entry in entries[1:]})
+            means[entries[0].name] = _Entry(
+                f"mean({', '.join(entry.name for entry in entries)})",
+                tuple(entry.starts[0] for entry in entries),
+                entries[0].length,
+                entries[0].shape,
+            )
+        replaced = (means.get(entry.name, entry) for entry in self._entries)
+        result = self._with(tuple(entry for entry in replaced if entry is not None))
+        self._grams.announce([*self._groups, *result._groups])
+        return result
+
+    def _names_matching(self, patterns: str | Sequence[str]) -> tuple[str, ...]:
         if self._layout is None:
             raise ConfigurationError(
                 "These snapshots were recorded without a layout, so their parts have no names."
             )
-        inside = {entry.name for entry in self._entries}
-        here = rich_layout([entry for entry in self._layout if entry["name"] in inside])
-        chosen = set(here.select(patterns))
+        aliases = {entry["name"]: entry.get("aliases", ()) for entry in self._layout}
+        here = [
+            {"name": entry.name, "shape": entry.shape, "aliases": aliases.get(entry.name, ())}
+            for entry in self._entries
+        ]
+        return rich_layout(here).select(patterns)
+
+    def _with(self, entries: tuple[_Entry, ...]) -> SnapshotSpan:
         return SnapshotSpan(
-            self._source,
-            self.rows,
+            self._source, self.rows, self._layout, _taken=self._taken, _entries=entries, _grams=self._grams
+        )
+
+    # -- more snapshots ---------------------------------------------------------------------------------
+
+    def updated(self, snapshots: Iterable[Snapshot]) -> SnapshotSpan:
+        """Return the span of these snapshots and of those that a run has written since.
+
+        Of the Gram matrices that are known already, only the products with the new snapshots are computed: T P
+        multiplications for each. The new rows come last; a snapshot that is here already is passed over.
+
+        Parameters
+        ----------
+        snapshots
+            What `RunDirectory.snapshots` returns now. Labels that this span does not have are left out.
+
+        Raises
+        ------
+        landscape.errors.RunError
+            If a file differs from its commit record, or a layout from that of this span.
+        """
+        here = set(zip(self.rows["step"], self.rows["worker"].astype(str), strict=True))
+        labels = list(dict.fromkeys(self.rows["worker"].astype(str)))
+        places = [
+            (snapshot, label)
+            for snapshot in snapshots
+            for label in snapshot.labels
+            if label in labels and (snapshot.step, label) not in here
+        ]
+        return self if not places else self._followed_by(_span_of(places))
+
+    @classmethod
+    def joined(cls, spans: Mapping[str, SnapshotSpan]) -> SnapshotSpan:
+        """Return one span of the snapshots of several, such as runs of the same model.
+
+        Parameters
+        ----------
+        spans
+            By name. The ``worker`` of a row becomes the name, followed by ``/`` and the worker where a span
+            has several.
+
+        Raises
+        ------
+        landscape.errors.RunError
+            If there are none, or they have different layouts.
+        """
+        result: SnapshotSpan | None = None
+        for name, span in spans.items():
+            workers = span.rows["worker"].astype(str)
+            several = workers.nunique() > 1
+            rows = span.rows.assign(worker=[f"{name}/{w}" if several else name for w in workers])
+            named = SnapshotSpan(
+                span._source,
+                rows,
+                span._layout,
+                _taken=span._taken,
+                _entries=span._entries,
+                _grams=span._grams,
+            )
+            if result is not None and result._entries != named._entries:
+                raise _different(result._entries, named._entries)
+            result = named if result is None else result._followed_by(named)
+        if result is None:
+            raise RunError("There are no spans to join; give at least one.")
+        return result
+
+    def _followed_by(self, other: SnapshotSpan) -> SnapshotSpan:
+        mine, theirs = (_entries_of(span._layout, span._source.size) for span in (self, other))
+        if mine != theirs:
+            raise _different(mine, theirs)
+        source = _Joined(self._source, other._source)
+        taken = np.concatenate([self._taken, other._taken + self._source.rows])
+        return SnapshotSpan(
+            source,
+            pd.concat([self.rows, other.rows], ignore_index=True),
             self._layout,
-            _taken=self._taken,
-            _entries=tuple(entry for entry in self._entries if entry.name in chosen),
-            _grams=self._grams,
+            _taken=taken,
+            _entries=self._entries,
+            _grams=self._grams.grown(source, taken),
         )
 
     # -- what it is -------------------------------------------------------------------------------------
@@ -288,7 +588,7 @@ class SnapshotSpan:
     @property
     def size(self) -> int:
         """How many weights this span looks at: P, or fewer for a part."""
-        return sum(entry.stop - entry.start for entry in self._entries)
+        return sum(entry.length for entry in self._entries)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -306,31 +606,26 @@ class SnapshotSpan:
             raise RunError(
                 f"The weights have {weights.shape[-1]} entries; a whole vector has {self._source.size}."
             )
-        return torch.cat([weights[..., entry.start : entry.stop] for entry in self._entries], dim=-1)
+        parts = []
+        for starts, length in _runs_of(self._entries):
+            blocks = [weights[..., start : start + length] for start in starts]
+            parts.append(blocks[0] if len(blocks) == 1 else torch.stack(blocks).mean(dim=0))
+        return torch.cat(parts, dim=-1)
 
     def weights(self, rows: Sequence[int] | None = None) -> Tensor:
         """Read snapshots, shape (len(rows), size), in their own dtype; all of them where `rows` is None."""
         taken = self._taken if rows is None else self._taken[np.asarray(rows, dtype=np.int64)]
-        parts = [self._source.read(taken, start, stop) for _, start, stop in self._runs]
-        return torch.cat(parts, dim=1)
+        parts = [
+            _Columns(starts, 0, length).of(lambda start, stop: self._source.read(taken, start, stop))
+            if len(starts) > 1
+            else self._source.read(taken, starts[0], starts[0] + length)
+            for starts, length in _runs_of(self._entries)
+        ]
+        return torch.cat([part.to(self.dtype) for part in parts], dim=1)
 
     # -- passes over the snapshots ----------------------------------------------------------------------
 
-    @cached_property
-    def _runs(self) -> list[tuple[int, int, int]]:
-        """Unbroken runs of columns: place in a vector of shape (size,), start and stop in a whole one."""
-        runs: list[tuple[int, int, int]] = []
-        offset = 0
-        for entry in self._entries:
-            if runs and runs[-1][2] == entry.start:
-                place, start, _ = runs.pop()
-                runs.append((place, start, entry.stop))
-            else:
-                runs.append((offset, entry.start, entry.stop))
-            offset += entry.stop - entry.start
-        return runs
-
-    def _chunks(self, further: int = 0) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
+    def _chunks(self, further: int = 0) -> Iterator[tuple[slice, _Columns, Tensor, Tensor]]:
         """Yield the centred snapshots slice by slice of columns.
 
         Parameters
@@ -343,42 +638,38 @@ class SnapshotSpan:
         place
             Where the columns stand in a vector of shape (size,).
         columns
-            Where they stand in a whole vector of shape (P,).
+            Where they come from in a whole vector of shape (P,).
         centred
             Snapshots minus their mean, shape (T, columns), float64.
         mean
             Shape (columns,), float64.
         """
         width = max(1, CHUNK_BYTES // (8 * (len(self) + further)))
-        for offset, first_column, last_column in self._runs:
-            for start in range(first_column, last_column, width):
-                stop = min(start + width, last_column)
-                place = offset + start - first_column
-                block = self._source.read(self._taken, start, stop).to("cpu", torch.float64, copy=True)
+        place = 0
+        for starts, length in _runs_of(self._entries):
+            for first in range(0, length, width):
+                columns = _Columns(starts, first, min(first + width, length))
+                block = columns.of(lambda start, stop: self._source.read(self._taken, start, stop))
                 # Differences to one snapshot first: they are exact, or nearly so, while the mean of the
                 # weights themselves would leave its rounding in every row. Equal snapshots give zeros.
                 origin = block[0].clone()
                 block -= origin
                 shift = block.mean(dim=0)
                 block -= shift
-                yield slice(place, place + stop - start), slice(start, stop), block, origin + shift
+                yield slice(place + first, place + columns.last), columns, block, origin + shift
+            place += length
+
+    @property
+    def _groups(self) -> list[tuple[_Entry, ...]]:
+        """The entries, each alone while their Gram matrices may be kept, else all in one."""
+        if 8 * len(self) ** 2 * len(self._entries) <= GRAM_BYTES:
+            return [(entry,) for entry in self._entries]
+        return [self._entries]
 
     def parameter_grams(self) -> dict[str, np.ndarray]:
         """Return the centred Gram matrix (T, T) of every parameter by name; :attr:`gram` is their sum."""
-        missing = [entry for entry in self._entries if entry.name not in self._grams]
-        if missing:
-            view = SnapshotSpan(
-                self._source, self.rows, self._layout, _taken=self._taken, _entries=tuple(missing)
-            )
-            grams = {entry.name: np.zeros((len(self), len(self))) for entry in missing}
-            for _, columns, centred, _ in view._chunks():
-                for entry in missing:
-                    start = max(entry.start, columns.start) - columns.start
-                    stop = min(entry.stop, columns.stop) - columns.start
-                    if start < stop:
-                        grams[entry.name] += _outer(centred[:, start:stop])
-            self._grams.update(grams)
-        return {entry.name: self._grams[entry.name] for entry in self._entries}
+        matrices = self._grams.of([(entry,) for entry in self._entries])
+        return {entry.name: _centred(one) for entry, one in zip(self._entries, matrices, strict=True)}
 
     @cached_property
     def gram(self) -> np.ndarray:
@@ -389,21 +680,20 @@ class SnapshotSpan:
         landscape.errors.RunError
             If a snapshot has weights that are not finite, naming the first such snapshot.
         """
-        if 8 * len(self) ** 2 * len(self._entries) <= GRAM_BYTES:
-            gram = np.asarray(sum(self.parameter_grams().values()))
-        else:
-            gram = np.zeros((len(self), len(self)))
-            for _, _, centred, _ in self._chunks():
-                gram += _outer(centred)
-        if not np.isfinite(gram).all():
+        total = np.zeros((len(self), len(self)))
+        for matrix in self._grams.of(self._groups):
+            total += matrix
+        if not np.isfinite(total).all():
             raise self._not_finite()
+        gram = _centred(total)
         gram.setflags(write=False)
         return gram
 
     def _not_finite(self) -> RunError:
         for row in range(len(self)):
-            for _, start, stop in self._runs:
-                if not torch.isfinite(self._source.read(self._taken[row : row + 1], start, stop)).all():
+            for starts, length in _runs_of(self._entries):
+                one = self._taken[row : row + 1]
+                if not all(torch.isfinite(self._source.read(one, at, at + length)).all() for at in starts):
                     step, worker = self.rows.loc[row, ["step", "worker"]]
                     return RunError(
                         f"The snapshot of worker {worker!r} at step {step} has weights that are not finite; "
@@ -507,7 +797,7 @@ class SnapshotSpan:
             squares += (read(place, columns) - mean - combinations @ centred).square().sum(dim=1)
         return np.asarray(squares.sqrt().numpy())
 
-    def _reader(self, weights: Tensor | SnapshotSpan) -> tuple[Callable[[slice, slice], Tensor], int]:
+    def _reader(self, weights: Tensor | SnapshotSpan) -> tuple[Callable[[slice, _Columns], Tensor], int]:
         """Return a function that gives columns of `weights` in float64, and the number of its rows."""
         if isinstance(weights, SnapshotSpan):
             other = weights
@@ -516,9 +806,7 @@ class SnapshotSpan:
                     f"The other span is of {other._source.size} weights, this one of {self._source.size}."
                 )
             return (
-                lambda place, columns: other._source.read(other._taken, columns.start, columns.stop).to(
-                    "cpu", torch.float64
-                )
+                lambda place, columns: columns.of(lambda a, b: other._source.read(other._taken, a, b))
             ), len(other)
         if weights.ndim != 2 or weights.shape[1] != self.size:
             raise RunError(
@@ -551,17 +839,45 @@ class SnapshotSpan:
         return result
 
 
-def _outer(block: Tensor) -> np.ndarray:
-    return np.asarray((block @ block.T).numpy())
+def _centred(matrix: np.ndarray) -> np.ndarray:
+    """Return the Gram matrix of rows minus their mean, of one of rows minus anything."""
+    rows = matrix.mean(axis=0)
+    return np.asarray(matrix - rows - rows[:, None] + rows.mean())
 
 
 def _entries_of(layout: list[dict[str, Any]] | None, size: int) -> tuple[_Entry, ...]:
     if layout is None:
-        return (_Entry("", 0, size),)
+        return (_Entry("", (0,), size, (size,)),)
     entries = []
     start = 0
     for entry in layout:
-        stop = start + math.prod(entry["shape"])
-        entries.append(_Entry(entry["name"], start, stop))
-        start = stop
+        length = math.prod(entry["shape"])
+        entries.append(_Entry(entry["name"], (start,), length, tuple(entry["shape"])))
+        start += length
     return tuple(entries)
+
+
+def _different(one: Sequence[_Entry], two: Sequence[_Entry], where: str = "") -> RunError:
+    def listed(entries: Sequence[_Entry]) -> str:
+        shown = ", ".join(f"{entry.name or 'weights'} {list(entry.shape)}" for entry in entries[:6])
+        return shown if len(entries) <= 6 else f"{shown} and {len(entries) - 6} more"
+
+    return RunError(
+        f"Snapshots of different layouts cannot lie in one space; they differ{where}: {listed(one)} against "
+        f"{listed(two)}. Span each by itself."
+    )
+
+
+def _span_of(places: Sequence[tuple[Snapshot, str]]) -> SnapshotSpan:
+    """Return the span of snapshots and labels; all must have the layout of the first."""
+    source = _OnDisk(places)
+    first = places[0][0]
+    expected = _entries_of(first.layout, source.size)
+    for snapshot, _ in places:
+        found = _entries_of(snapshot.layout, source.size)
+        if found != expected:
+            raise _different(expected, found, f" from step {first.step} to step {snapshot.step}")
+    rows = pd.DataFrame(
+        {"step": [snapshot.step for snapshot, _ in places], "worker": [label for _, label in places]}
+    )
+    return SnapshotSpan(source, rows, first.layout)
