@@ -40,6 +40,49 @@ def test_sets_match_in_any_order_and_only_one_to_one():
     assert not example().matches(example().select(np.array([0, 0, 1, 2])))
 
 
+def test_what_is_missing_on_either_side_is_returned():
+    ours, theirs = example().select(np.array([0, 1, 2])), example().select(np.array([3, 0, 0, 2]))
+    agreement = ours.matches(theirs)
+    assert agreement.common == 2
+    assert agreement.missing.tolist() == [[3, 1e-12j], [1, 2]]
+    assert agreement.surplus.tolist() == [[0, 1j]]
+    assert str(agreement) == "2 in common, 2 missing, 1 more"
+    assert str(ours.matches(ours)) == "the same 3 solutions"
+
+
+def test_nearly_equal_points_find_a_partner_each():
+    """The nearest neighbour of two points is the same one: the other must look again."""
+    ours = Solutions(np.array([[0j], [4e-7]]))
+    theirs = Solutions(np.array([[-3e-7 + 0j], [1e-7]]))
+    assert ours.matches(theirs)
+    assert ours.matches(theirs).largest_difference == pytest.approx(7e-7)
+    assert not ours.matches(theirs, tolerance=1e-7)
+
+
+def test_solutions_of_different_systems_cannot_be_compared():
+    with pytest.raises(PolynomialError, match="2 and 1 coordinates"):
+        example().matches(Solutions(np.zeros((1, 1))))
+
+
+def test_everything_survives_a_file(tmp_path):
+    example().save(tmp_path / "found.safetensors")
+    after = Solutions.load(tmp_path / "found.safetensors")
+    assert (after.points == example().points).all()
+    assert (after.parameters == example().parameters).all()
+    assert (after.completeness, after.evidence) == ("heuristic", "ten quiet loops")
+    assert after.statistics == example().statistics
+    assert [path.name for path in tmp_path.iterdir()] == ["found.safetensors"]
+
+
+def test_files_that_hold_no_solutions_are_refused(tmp_path):
+    (tmp_path / "empty").write_bytes(b"")
+    for name in ("empty", "nowhere"):
+        with pytest.raises(PolynomialError, match="does not hold solutions"):
+            Solutions.load(tmp_path / name)
+    with pytest.raises(PolynomialError, match="cannot be written"):
+        example().save(tmp_path / "no" / "folder")
+
+
 def test_match_names_the_nearest_within_the_tolerance():
     points = np.array([[0j], [1], [5]])
     assert match(points, np.array([[1 + 1e-9j], [0]])).tolist() == [1, 0, -1]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 from attrs import Factory, field, frozen
 from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError
 
 from landscape.errors import PolynomialError
 
-__all__ = ["Completeness", "Solutions", "match"]
+__all__ = ["Agreement", "Completeness", "Solutions", "match"]
 
 Completeness = Literal["proved", "trace test", "heuristic", "unknown"]
 _COMPLETENESS = ("proved", "trace test", "heuristic", "unknown")
@@ -42,6 +45,60 @@ def match(
         within = distances[np.arange(len(nearest)), nearest] <= tolerance
         result[first : first + rows] = np.where(within, nearest, -1)
     return result
+
+
+def _pairs(
+    points: NDArray[np.complex128], others: NDArray[np.complex128], tolerance: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pair points (n, N) with `others` (m, N) one to one; return the indices of the pairs on both sides."""
+    free, free_others = np.arange(len(points)), np.arange(len(others))
+    here: list[NDArray[np.int64]] = []
+    there: list[NDArray[np.int64]] = []
+    while free.size and free_others.size:
+        partners = match(points[free], others[free_others], tolerance)
+        # The nearest among the points that want the same partner gets it; the rest look again.
+        back = match(others[free_others], points[free], tolerance)
+        mutual = (partners >= 0) & (back[partners] == np.arange(len(free)))
+        if not mutual.any():
+            break
+        here.append(free[mutual])
+        there.append(free_others[partners[mutual]])
+        free_others = np.delete(free_others, partners[mutual])
+        free = free[~mutual]
+    none = [np.zeros(0, dtype=np.int64)]
+    return np.concatenate(here or none), np.concatenate(there or none)
+
+
+@frozen(eq=False)
+class Agreement:
+    """How far two lists of solutions agree: what :meth:`Solutions.matches` returns.
+
+    True when they hold the same points.
+
+    Attributes
+    ----------
+    common
+        Number of points that both have.
+    missing
+        Points that only the other list has, shape (k, N).
+    surplus
+        Points that only this list has, shape (l, N).
+    largest_difference
+        Between partners, relative to the size of the points.
+    """
+
+    common: int
+    missing: NDArray[np.complex128]
+    surplus: NDArray[np.complex128]
+    largest_difference: float
+
+    def __bool__(self) -> bool:
+        return len(self.missing) == 0 and len(self.surplus) == 0
+
+    def __str__(self) -> str:
+        if self:
+            return f"the same {self.common} solutions"
+        return f"{self.common} in common, {len(self.missing)} missing, {len(self.surplus)} more"
 
 
 def _points(value: ArrayLike) -> NDArray[np.complex128]:
@@ -165,12 +222,84 @@ class Solutions:
         """Return the solutions without zero coordinate (see :meth:`in_torus`)."""
         return self.select(self.in_torus(tolerance))
 
-    def matches(self, other: Solutions, tolerance: float = 1e-6) -> bool:
-        """Return whether both hold the same points, in whatever order."""
-        if len(self) != len(other):
-            return False
-        partners = match(self.points, other.points, tolerance)
-        return bool((partners >= 0).all()) and len(set(partners.tolist())) == len(self)
+    def matches(self, other: Solutions, tolerance: float = 1e-6) -> Agreement:
+        """Pair the points of both, in whatever order, and return what is missing on either side.
+
+        Parameters
+        ----------
+        other
+            Solutions of the same system, by another solver say.
+        tolerance
+            Points are the same when their largest coordinate difference, relative to their largest coordinate
+            where that exceeds one, is at most this. Every point has one partner; the nearest pairs come first.
+
+        Returns
+        -------
+        Agreement
+            True when nothing is missing: ``assert ours.matches(theirs)``.
+
+        Raises
+        ------
+        PolynomialError
+            When the points have different numbers of coordinates.
+        """
+        if self.points.shape[1] != other.points.shape[1]:
+            raise PolynomialError(
+                f"points with {self.points.shape[1]} and {other.points.shape[1]} coordinates cannot be compared; "
+                f"they are of different systems."
+            )
+        here, there = _pairs(self.points, other.points, tolerance)
+        largest = 0.0
+        for first in range(0, len(here), 1024):
+            chunk = slice(first, first + 1024)
+            distances = np.abs(self.points[here[chunk]] - other.points[there[chunk]]).max(axis=1, initial=0.0)
+            size = np.maximum(np.abs(other.points[there[chunk]]).max(axis=1, initial=0.0), 1.0)
+            largest = max(largest, float((distances / size).max(initial=0.0)))
+        only_here, only_there = np.ones(len(self), dtype=bool), np.ones(len(other), dtype=bool)
+        only_here[here] = only_there[there] = False
+        return Agreement(len(here), other.points[only_there], self.points[only_here], largest)
+
+    # -- files --------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to a safetensors file, which :meth:`load` reads.
+
+        Raises
+        ------
+        PolynomialError
+            When the file cannot be written.
+        """
+        from safetensors.numpy import save_file
+
+        arrays, metadata = self.to_arrays()
+        try:
+            # Written beside it first: a full disk leaves no half of a file under the name.
+            partial = f"{os.fspath(path)}.partial"
+            save_file(arrays, partial, {"solutions": json.dumps(metadata)})
+            os.replace(partial, path)
+        except (OSError, SafetensorError) as error:
+            raise PolynomialError(f"solutions cannot be written to {os.fspath(path)}: {error}") from error
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Solutions:
+        """Return what :meth:`save` wrote.
+
+        Raises
+        ------
+        PolynomialError
+            When the file cannot be read, or holds something else.
+        """
+        from safetensors import safe_open
+
+        try:
+            with safe_open(os.fspath(path), framework="np") as file:
+                metadata = json.loads((file.metadata() or {})["solutions"])
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise PolynomialError(
+                f"{os.fspath(path)} does not hold solutions that Solutions.save wrote: {error!r}"
+            ) from error
+        return cls.from_arrays(arrays, metadata)
 
     # -- for the store ------------------------------------------------------------------------------------
 

@@ -1,0 +1,219 @@
+"""Candidates of any origin made into regular solutions: Newton's method, and what does not survive it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import ArrayLike, NDArray
+
+from landscape.errors import PolynomialError
+from landscape.systems.polynomial import PolynomialSystem
+
+__all__ = ["Refined", "distinct", "refine"]
+
+#: Newton's corrections of a regular solution end at rounding level, about 1e-15 times its condition; a
+#: candidate whose correction stays above this, relative to the point, is not taken for a solution.
+_CORRECTION = 1e-8
+#: A candidate that Newton's method moves farther than this, relative to the point, led to a solution by
+#: chance: it is not what the candidate stands for.
+_MOVED = 1e-3
+#: From this far, relative to the point, one Newton step must come back to a regular solution tenfold nearer;
+#: to a double one it comes back half way.
+_DISPLACED = 1e-6
+#: A Jacobian worse conditioned than this, rows and columns scaled to one, is singular.
+_SINGULAR = 1e12
+#: A coordinate this much smaller than the largest is zero; the zeros of regular solutions are at rounding level.
+_ZERO = 1e-12
+#: Singular values below this, relative to the largest, do not count towards the rank at a singular solution.
+_RANK = 1e-8
+_ITERATIONS = 12
+
+
+@frozen(eq=False)
+class Refined:
+    """What became of candidates for solutions.
+
+    Attributes
+    ----------
+    points
+        Distinct regular solutions, shape (n, N), sorted by their coordinates (rounded, real parts before
+        imaginary ones). Coordinates at rounding level are exactly zero.
+    residuals
+        Size of the last Newton correction relative to the point, shape (n,).
+    counts
+        Where the candidates went: ``unreadable`` (NaN or infinite), ``rejected`` (Newton's method does not
+        stay there), ``singular`` (solutions where the Jacobian is singular), ``repeated``; the rest are `points`.
+    singular
+        The singular solutions as they were given, not polished and not told apart, shape (m, N).
+    """
+
+    points: NDArray[np.complex128]
+    residuals: NDArray[np.float64]
+    counts: Mapping[str, int]
+    singular: NDArray[np.complex128]
+
+
+def _sizes(z: NDArray[np.complex128]) -> NDArray[np.float64]:
+    """Return the largest modulus of each point where it exceeds one, else one: the unit of distances."""
+    return np.asarray(np.maximum(np.abs(z).max(axis=1, initial=0.0), 1.0))
+
+
+def _solve(matrices: NDArray[np.complex128], right: NDArray[np.complex128]) -> NDArray[np.complex128]:
+    """Solve (n, N, N) x = (n, N, k); NaN where a matrix is exactly singular."""
+    try:
+        return np.asarray(np.linalg.solve(matrices, right))
+    except np.linalg.LinAlgError:
+        result = np.full(right.shape, np.nan, dtype=np.complex128)
+        for k, (matrix, side) in enumerate(zip(matrices, right, strict=True)):
+            try:
+                result[k] = np.linalg.solve(matrix, side)
+            except np.linalg.LinAlgError:
+                continue
+        return result
+
+
+def _corrections(system: PolynomialSystem, z: NDArray[np.complex128]) -> NDArray[np.complex128]:
+    return _solve(system.jacobian(z), -system.value(z)[:, :, None])[:, :, 0]
+
+
+def _condition(matrices: NDArray[np.complex128]) -> NDArray[np.float64]:
+    """Return condition numbers in the maximum norm after scaling rows, then columns."""
+    tiny = np.finfo(float).tiny
+    scaled = matrices / np.maximum(np.abs(matrices).max(axis=2, keepdims=True, initial=0.0), tiny)
+    scaled = scaled / np.maximum(np.abs(scaled).max(axis=1, keepdims=True, initial=0.0), tiny)
+    identity = np.broadcast_to(np.eye(matrices.shape[1], dtype=np.complex128), matrices.shape)
+    inverses = _solve(scaled, identity)
+    norms = [np.abs(each).sum(axis=2).max(axis=1, initial=0.0) for each in (scaled, inverses)]
+    return np.asarray(norms[0] * norms[1])
+
+
+def distinct(points: NDArray[np.complex128], tolerance: float = 1e-8) -> NDArray[np.bool_]:
+    """Return a mask that keeps the first of points (n, N) nearer than `tolerance`, relative to their size.
+
+    Points are sorted along a fixed direction, so that only neighbours need comparing.
+    """
+    n, unknowns = points.shape
+    keep = np.ones(n, dtype=bool)
+    if n < 2:
+        return keep
+    direction = np.exp(1j * np.arange(1, unknowns + 1) ** 2) / max(unknowns, 1)
+    along = (points @ direction).real
+    size = _sizes(points)
+    order = np.argsort(along, kind="stable")
+    # Walks in the order of rank, so that the first of a pair is always the one that was given first.
+    for offset in range(1, n):
+        left, right = order[:-offset], order[offset:]
+        reach = tolerance * np.maximum(size[left], size[right])
+        near = along[right] - along[left] <= reach
+        if not near.any():
+            break
+        left, right, reach = left[near], right[near], reach[near]
+        same = np.abs(points[left] - points[right]).max(axis=1, initial=0.0) <= reach
+        keep[np.maximum(left, right)[same]] = False
+    return keep
+
+
+def refine(system: PolynomialSystem, candidates: ArrayLike) -> Refined:
+    """Polish candidates with Newton's method and keep the distinct regular solutions among them.
+
+    Parameters
+    ----------
+    system
+        The system.
+    candidates
+        Shape (n, N): the endpoints of another program, say. They may repeat, be wrong, NaN or infinite.
+
+    Returns
+    -------
+    Refined
+        The solutions, and what became of the other candidates.
+
+    Raises
+    ------
+    PolynomialError
+        When the candidates do not have N coordinates.
+
+    Examples
+    --------
+    >>> from landscape import PolynomialSystem
+    >>> refine(PolynomialSystem(["x^2 - 4"], ["x"]), [[2.0001], [1.9999], [37.0]]).points
+    array([[2.+0.j]])
+    """
+    z = np.array(candidates, dtype=np.complex128)
+    unknowns = len(system.unknowns)
+    if z.ndim != 2 or z.shape[1] != unknowns:
+        raise PolynomialError(f"candidates must have shape (n, {unknowns}), got {z.shape}.")
+    total = len(z)
+    z = z[np.isfinite(z).all(axis=1)]
+    unreadable = total - len(z)
+    given = z
+    with np.errstate(all="ignore"):
+        # A diverged endpoint may overflow; what becomes NaN then is not a solution.
+        residuals = np.full(len(z), np.inf)
+        for _ in range(_ITERATIONS):
+            step = _corrections(system, z)
+            correction = np.abs(step).max(axis=1, initial=0.0) / _sizes(z)
+            better = correction < residuals
+            if not better.any():
+                break
+            # Rounding ends the improvement; the point before the last, useless correction stays.
+            residuals = np.where(better, correction, residuals)
+            moved = z + step
+            z = np.where((better & np.isfinite(moved).all(axis=1))[:, None], moved, z)
+        moved_far = np.abs(z - given).max(axis=1, initial=0.0) > _MOVED * _sizes(given)
+        solves = (residuals <= _CORRECTION) & ~moved_far
+        regular = solves & _is_regular(system, z)
+        singular = ~regular & (solves | _stays(system, given))
+    kept = z[regular]
+    modulus = np.abs(kept)
+    kept = np.where(modulus > _ZERO * modulus.max(axis=1, keepdims=True, initial=0.0), kept, 0.0)
+    kept = np.where(modulus.max(axis=1, keepdims=True, initial=0.0) > _ZERO, kept, 0.0)
+    first = distinct(kept)
+    points, accuracy = kept[first], residuals[regular][first]
+    order = _sorted(points)
+    return Refined(
+        points[order],
+        accuracy[order],
+        {
+            "unreadable": unreadable,
+            "rejected": len(z) - int(regular.sum()) - int(singular.sum()),
+            "singular": int(singular.sum()),
+            "repeated": len(kept) - len(points),
+        },
+        given[singular],
+    )
+
+
+def _stays(system: PolynomialSystem, z: NDArray[np.complex128]) -> NDArray[np.bool_]:
+    """Return where the shortest correction is short: also on curves of solutions, where J is singular."""
+    values, jacobians = system.value(z), system.jacobian(z)
+    finite = np.isfinite(values).all(axis=1) & np.isfinite(jacobians).all(axis=(1, 2))
+    result = np.zeros(len(z), dtype=bool)
+    inverses = np.linalg.pinv(jacobians[finite], rcond=_RANK)
+    shortest = np.abs((inverses @ values[finite][:, :, None])[:, :, 0]).max(axis=1, initial=0.0)
+    result[finite] = shortest <= _DISPLACED * _sizes(z[finite])
+    return result
+
+
+def _is_regular(system: PolynomialSystem, z: NDArray[np.complex128]) -> NDArray[np.bool_]:
+    if z.shape[1] == 0 or len(z) == 0:
+        return np.ones(len(z), dtype=bool)
+    condition = _condition(system.jacobian(z))
+    distance = _DISPLACED * _sizes(z)
+    direction = np.exp(1j * np.arange(1, z.shape[1] + 1) ** 2)
+    displaced = z + distance[:, None] * direction
+    back = displaced + _corrections(system, displaced)
+    returned = np.abs(back - z).max(axis=1, initial=0.0)
+    # NaN compares as not less.
+    return np.asarray((condition < _SINGULAR) & (returned < 0.1 * distance))
+
+
+def _sorted(points: NDArray[np.complex128]) -> NDArray[np.int64]:
+    """Return the order by coordinates rounded to 1e-9, so that rounding errors change no order."""
+    if points.shape[1] == 0:
+        return np.arange(len(points))
+    rounded = np.round(points, 9) + 0.0
+    keys = [part for column in rounded.T[::-1] for part in (column.imag, column.real)]
+    return np.asarray(np.lexsort(keys))
