@@ -160,6 +160,9 @@ def test_a_part_that_is_in_pieces_is_put_together_in_order(on_disk):
     assert found.names == ["layer1.weight", "layer2.weight"]
     assert torch.equal(found.weights(), expected)
     assert torch.equal(found.weights([3, 1]), expected[[3, 1]])
+    assert torch.equal(found.weights(first=18, last=23), expected[:, 18:23])
+    assert found.weights([0], first=4, last=4).shape == (1, 0)
+    assert found.shapes == {"layer1.weight": (4, 5), "layer2.weight": (5, 3)}
     assert torch.equal(found.columns(weights), expected)
     np.testing.assert_allclose(found.mean().numpy(), expected.mean(0).numpy(), atol=1e-14)
     np.testing.assert_allclose(found.restore(found.coordinates).numpy(), expected.numpy(), atol=1e-9)

@@ -612,16 +612,41 @@ class SnapshotSpan:
             parts.append(blocks[0] if len(blocks) == 1 else torch.stack(blocks).mean(dim=0))
         return torch.cat(parts, dim=-1)
 
-    def weights(self, rows: Sequence[int] | None = None) -> Tensor:
-        """Read snapshots, shape (len(rows), size), in their own dtype; all of them where `rows` is None."""
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the parameters by name, in their order in a vector of shape (size,)."""
+        return {entry.name: entry.shape for entry in self._entries}
+
+    def weights(
+        self, rows: Sequence[int] | None = None, *, first: int = 0, last: int | None = None
+    ) -> Tensor:
+        """Read snapshots, in their own dtype.
+
+        Parameters
+        ----------
+        rows
+            Which; all of them where None.
+        first, last
+            The places of a vector of shape (size,) to read, `last` excluded; all of them by default.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape (len(rows), last - first).
+        """
         taken = self._taken if rows is None else self._taken[np.asarray(rows, dtype=np.int64)]
-        parts = [
-            _Columns(starts, 0, length).of(lambda start, stop: self._source.read(taken, start, stop))
-            if len(starts) > 1
-            else self._source.read(taken, starts[0], starts[0] + length)
-            for starts, length in _runs_of(self._entries)
-        ]
-        return torch.cat([part.to(self.dtype) for part in parts], dim=1)
+        last = self.size if last is None else last
+        parts = []
+        place = 0
+        for starts, length in _runs_of(self._entries):
+            low, high = max(0, first - place), min(length, last - place)
+            place += length
+            if low < high:
+                columns = _Columns(starts, low, high)
+                parts.append(
+                    columns.of(lambda start, stop: self._source.read(taken, start, stop)).to(self.dtype)
+                )
+        return torch.cat(parts, dim=1) if parts else torch.empty((len(taken), 0), dtype=self.dtype)
 
     # -- passes over the snapshots ----------------------------------------------------------------------
 
