@@ -116,3 +116,19 @@ def test_other_objects_and_non_polynomials_are_refused():
         to_text(sympy.sin(x))
     with pytest.raises(PolynomialError, match="text or a SymPy expression"):
         to_text([1, 2])
+
+
+@pytest.mark.parametrize("text", ["1e400*x", "1e200*1e200*x", "(10*x)^900", "1e-400*x", "1e308*x + 1e308*x"])
+def test_coefficients_outside_double_precision_are_refused(text):
+    with pytest.raises(PolynomialError, match="double precision"):
+        parse(text, ("x",))
+
+
+def test_zero_is_no_coefficient_that_is_too_small():
+    assert parse("0e-5*x + 0.0 + x", ("x",)) == {(1,): 1}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), complex(1, float("inf"))])
+def test_coefficients_that_are_not_finite_are_not_written(value):
+    with pytest.raises(PolynomialError, match="x\\^2 is"):
+        format_polynomial({(2,): value, (0,): 1}, ("x",))

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from landscape.errors import ConfigurationError, PolynomialError
 from landscape.systems import PolynomialFamily, PolynomialSystem
+from landscape.systems.polynomial import _solvable
 
 EQUATIONS = ("x^3*y - 2*y + I", "(x + y)^2 - 3")
 
@@ -194,3 +195,63 @@ def test_families_are_values():
     assert family() == family()
     assert hash(family()) == hash(family())
     assert family() != PolynomialFamily(["x - a"], ["x"], ["a"])
+
+
+def test_parameters_that_are_not_finite_are_refused_by_name():
+    family = PolynomialFamily(["x^2 + b*x + c"], ["x"], ["b", "c"])
+    with pytest.raises(PolynomialError, match="parameter c is"):
+        family.at([1, np.nan])
+    squared = PolynomialFamily(["x^2 + b^3"], ["x"], ["b"])
+    with pytest.raises(PolynomialError, match="finite"), np.errstate(over="ignore", invalid="ignore"):
+        squared.at([1e200])
+
+
+# -- whether start pairs lead to all solutions --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("equations", "unknowns", "parameters", "suffice"),
+    [
+        (["x^2 + b*x + c"], "x", "bc", True),
+        # Solved one after another: q from the second, then p from the first.
+        (["x + p*y + q", "x*y + q"], "xy", "pq", True),
+        # One parameter for two equations: a*x = b and a*y = b only meet where x = y.
+        (["a*x - 1", "a*y - 1"], "xy", "a", False),
+        # Its coefficient is no monomial: it vanishes on a curve.
+        (["(x + y)*a + 1", "x*y + b"], "xy", "ab", False),
+        (["x^2 + a^2"], "x", "a", False),
+        (["x^2 - 1"], "x", "", False),
+        # A pattern of zeros leaves an equation without a parameter of its own.
+        (["x*(x + a)", "y*(y + x*b - 1)"], "xy", "ab", False),
+        # The pattern z = 0 leaves three equations, two of them proportional.
+        (["x*y - p + t*z", "2*(x*y - p) + s*z", "x + y - q"], "xyz", "pqst", False),
+    ],
+)
+def test_whether_start_pairs_suffice(equations, unknowns, parameters, suffice):
+    family = PolynomialFamily(equations, list(unknowns), list(parameters))
+    assert family.start_pairs_suffice is suffice
+
+
+def test_a_start_pair_is_found_by_solving_one_equation_after_another():
+    # No two of these parameters occur linearly together.
+    family = PolynomialFamily(["x + p*q*y + 1", "x*y + q"], ["x", "y"], ["p", "q"])
+    assert family.start_pairs_suffice
+    z, p = family.start_pair(np.random.default_rng(0))
+    assert np.abs(family.value(z[None], p[None])).max() < 1e-13
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000), st.permutations(range(4)))
+def test_equations_are_solved_in_an_order_that_works(seed, order):
+    # Triangular: equation k contains parameters k to 3.
+    names = "abcd"
+    texts = [" + ".join([f"{names[j]}*x{j}" for j in range(k, 4)] + ["1"]) for k in range(4)]
+    family = PolynomialFamily([texts[k] for k in order], [f"x{k}" for k in range(4)], list(names))
+    found = _solvable([[e[4:] for e in f] for f in family.monomials])
+    assert sorted(equation for equation, _ in found) == [0, 1, 2, 3]
+    solved = set()
+    for equation, parameter in found:
+        used = {j for j in range(4) if any(e[4 + j] for e in family.monomials[equation])}
+        assert parameter in used
+        assert used - {parameter} <= solved
+        solved.add(parameter)

@@ -353,12 +353,6 @@ def test_parameters_of_the_wrong_shape_are_refused_before_any_work():
         Monodromy().solve_family(family, np.full((3, 4), np.nan), generator())
 
 
-def test_families_without_a_start_pair_are_refused_with_what_is_needed():
-    family = PolynomialFamily(["x^2 - a^2 - 1"], ["x"], ["a"])
-    with pytest.raises(PolynomialError, match="enters linearly"):
-        solve_family(family, family.sample(1, 0))
-
-
 def test_too_many_solutions_end_with_a_typed_error():
     family = PolynomialFamily(["x^9 + a*x + b"], ["x"], ["a", "b"])
     with pytest.raises(SolverError, match="raise most_solutions"):

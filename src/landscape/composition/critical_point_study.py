@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,15 +97,26 @@ class CriticalPointStudy:
             return run_on(backend, self, store)
         family = self.family()
         parameters = self.parameters(family)
+        # What the solver refuses leaves no run behind: solvers check before they return their iterator.
+        solved = self._solved(family, parameters)
         run = begin(self, "critical-points", store, run_id)
-        return self._carry_out(run, family, parameters)
+        return self._carry_out(run, family, parameters, solved)
+
+    def _solved(self, family: ParametricFamily, parameters: NDArray[Any]) -> Iterator[Solutions]:
+        return self.solver.solve_family(family, parameters, torch_generator(self.seed, "solver"))
 
     def resume(self, run: Run) -> Run:
         """Solve the samples that `run` is missing."""
         family = self.family()
         return self._carry_out(reopened(run, self), family, self.parameters(family))
 
-    def _carry_out(self, run: Run, family: ParametricFamily, parameters: NDArray[Any]) -> Run:
+    def _carry_out(
+        self,
+        run: Run,
+        family: ParametricFamily,
+        parameters: NDArray[Any],
+        solved: Iterator[Solutions] | None = None,
+    ) -> Run:
         import pandas as pd
 
         from landscape.composition.critical_points import real_points, sample_rows
@@ -115,7 +127,8 @@ class CriticalPointStudy:
             for arrays, metadata in directory.solutions()
         }
         missing = [index for index in range(len(parameters)) if index not in found]
-        generator = torch_generator(self.seed, "solver")
+        if solved is None:
+            solved = self._solved(family, parameters[np.array(missing, dtype=int)])
         with (
             conducted(run, lambda: f"{len(found)} of {len(parameters)} samples done"),
             preserved_random_state(derive_seed(self.seed, "solver", "global")),
@@ -123,7 +136,6 @@ class CriticalPointStudy:
         ):
             if missing:
                 progress.note("solving a generic member, then every sample from it")
-                solved = self.solver.solve_family(family, parameters[np.array(missing)], generator)
                 for index, solutions in zip(missing, solved, strict=True):
                     found[index] = solutions
                     arrays, metadata = solutions.to_arrays()

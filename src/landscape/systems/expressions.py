@@ -7,6 +7,7 @@ A polynomial is held as a mapping from exponents to complex coefficients: ``{(2,
 from __future__ import annotations
 
 import re
+from cmath import isfinite
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -177,7 +178,10 @@ class _Parser:
         token = self.peek()
         self.next += 1
         if token.kind == "number":
-            return self.constant(complex(token.text.lower()))
+            value = complex(token.text.lower())
+            if not isfinite(value) or (value == 0 and re.search(r"[1-9]", re.split("[eE]", token.text)[0])):
+                self.fail(f"the number {token.text} is outside the range of double precision", token.position)
+            return self.constant(value)
         if token.kind == "name":
             if token.text in self.names:
                 exponents = [0] * self.variables
@@ -206,7 +210,8 @@ def parse(text: str, variables: Sequence[str]) -> Monomials:
     Raises
     ------
     PolynomialError
-        For a name that is not among `variables`, and wherever the text is no polynomial.
+        For a name that is not among `variables`, wherever the text is no polynomial, and for coefficients outside
+        the range of double precision.
 
     Examples
     --------
@@ -216,11 +221,20 @@ def parse(text: str, variables: Sequence[str]) -> Monomials:
     if not text.strip():
         raise PolynomialError("cannot read a polynomial from an empty string; write 0 for zero.")
     try:
-        return _Parser(text, variables).parse()
+        polynomial = _Parser(text, variables).parse()
     except RecursionError:
         raise PolynomialError(
             f"cannot read {text[:60]!r}...: parentheses are nested too deeply; expand it first."
         ) from None
+    except OverflowError:
+        polynomial = {(): complex("inf")}
+    if not all(map(isfinite, polynomial.values())):
+        shown = text if len(text) <= 80 else text[:77] + "..."
+        raise PolynomialError(
+            f"a coefficient of {shown!r} is not finite: it leaves the range of double precision. Scale the "
+            f"unknowns or the equation."
+        )
+    return polynomial
 
 
 def derivative(polynomial: Monomials, variable: int) -> Monomials:
@@ -243,6 +257,11 @@ def _real(value: float) -> str:
     return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
 
 
+def _monomial(exponents: Sequence[int], variables: Sequence[str]) -> str:
+    powers = zip(variables, exponents, strict=True)
+    return "*".join(name if power == 1 else f"{name}^{power}" for name, power in powers if power) or "1"
+
+
 def format_polynomial(
     polynomial: Monomials,
     variables: Sequence[str],
@@ -250,9 +269,21 @@ def format_polynomial(
     imaginary: str = "I",
     number: Callable[[float], str] = _real,
 ) -> str:
-    """Write a polynomial that :func:`parse` reads back to the same coefficients, bit for bit."""
+    """Write a polynomial that :func:`parse` reads back to the same coefficients, bit for bit.
+
+    Raises
+    ------
+    PolynomialError
+        For a coefficient that is NaN or infinite.
+    """
     if not polynomial:
         return "0"
+    for exponents, coefficient in polynomial.items():
+        if not isfinite(coefficient):
+            raise PolynomialError(
+                f"the coefficient of {_monomial(exponents, variables)} is {coefficient}; coefficients must "
+                f"be finite."
+            )
     text = ""
     for exponents in sorted(polynomial, key=lambda e: (-sum(e), tuple(-k for k in e))):
         coefficient = complex(polynomial[exponents])

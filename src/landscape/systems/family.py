@@ -112,6 +112,23 @@ class ParametricFamily(ABC):
         )
 
     @property
+    def start_pairs_suffice(self) -> bool:
+        """Whether start pairs and loops of parameters lead to every regular solution of generic members.
+
+        True promises two things. First, :meth:`subfamilies` names every zero pattern that a regular solution
+        of a generic member has. Second, for each of them the pairs (z, p) without zero coordinates, over an
+        open dense set of parameters, form an irreducible variety of which :meth:`start_pair` draws a generic
+        point. Then either the Jacobian is regular at a generic start pair and loops of parameters carry its
+        z to every other solution (monodromy is transitive exactly on irreducible varieties), or it is
+        singular and generic members have no regular solution of that pattern.
+
+        Neither follows from a regular start pair alone: pairs on another component of the variety, over
+        which the equations for the parameters lose rank, are never drawn and never reached. The default
+        therefore is False; solvers then take another way, which costs more.
+        """
+        return False
+
+    @property
     def has_objective(self) -> bool:
         """Whether F is the gradient of a function of z, so that a solution has a value and an index."""
         return False

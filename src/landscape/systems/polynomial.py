@@ -361,7 +361,7 @@ class PolynomialFamily(ParametricFamily):
         Raises
         ------
         PolynomialError
-            When `p` has another length, or makes an equation vanish identically.
+            When `p` has another length, is not finite, or makes an equation vanish identically.
         """
         values = np.asarray(p, dtype=np.complex128).reshape(-1)
         n, m = len(self.unknowns), len(self.parameters)
@@ -369,6 +369,9 @@ class PolynomialFamily(ParametricFamily):
             raise PolynomialError(
                 f"there are {m} parameters ({', '.join(self.parameters)}), got {len(values)}."
             )
+        for name, value in zip(self.parameters, values, strict=True):
+            if not np.isfinite(value):
+                raise PolynomialError(f"the parameter {name} is {value}; parameters must be finite.")
         members = []
         for polynomial in self.monomials:
             member: Monomials = {}
@@ -376,7 +379,7 @@ class PolynomialFamily(ParametricFamily):
                 factor = complex(coefficient)
                 for value, power in zip(values, exponents[n:], strict=True):
                     if power:
-                        factor *= complex(value) ** power
+                        factor *= complex(np.power(value, power))
                 member[exponents[:n]] = member.get(exponents[:n], 0) + factor
             members.append({exponents: c for exponents, c in member.items() if c != 0})
         return PolynomialSystem.from_monomials(members, self.unknowns)
@@ -427,15 +430,24 @@ class PolynomialFamily(ParametricFamily):
         jacobian = self._parameter_jacobian(self._joined(z[None], p[None])).reshape(n, m)[:, linear]
         residual = self.value(z[None], p[None])[0]
         step = np.linalg.lstsq(jacobian, -residual, rcond=None)[0] if linear else np.zeros(0)
-        p[linear] += step
-        if np.abs(self.value(z[None], p[None])[0]).max() > 1e-8 * (1 + np.abs(residual).max()):
-            raise PolynomialError(
-                f"no start pair: for generic unknowns the {n} equations cannot be met by choosing the "
-                f"parameters they are linear in ({', '.join(self.parameters[k] for k in linear) or 'none'}). "
-                f"Give every equation a parameter of its own that enters linearly, such as a constant term; "
-                f"the homotopy then leads from it to the wanted values."
-            )
-        return z, p
+        corrected = p.copy()
+        corrected[linear] += step
+        if np.abs(self.value(z[None], corrected[None])[0]).max() <= 1e-8 * (1 + np.abs(residual).max()):
+            return z, corrected
+        order = _solvable([[e[n:] for e in f] for f in self.monomials])
+        if len(order) == n:
+            # One equation after the other: what is solved for does not occur in those before.
+            for equation, parameter in order:
+                derivative_ = self._parameter_jacobian(self._joined(z[None], p[None])).reshape(n, m)
+                value = self.value(z[None], p[None])[0, equation]
+                p[parameter] -= value / derivative_[equation, parameter]
+            return z, p
+        raise PolynomialError(
+            f"no start pair: for generic unknowns the {n} equations cannot be met by choosing the "
+            f"parameters they are linear in ({', '.join(self.parameters[k] for k in linear) or 'none'}). "
+            f"Give every equation a parameter of its own that enters linearly, such as a constant term; "
+            f"the homotopy then leads from it to the wanted values."
+        )
 
     def sign_group(self) -> SignGroup:
         """Return all sign changes under which every equation at most changes its sign."""
@@ -454,14 +466,33 @@ class PolynomialFamily(ParametricFamily):
         """Return the zero patterns that leave as many equations as unknowns, by trying all of them.
 
         A pattern that leaves more equations than unknowns has no solutions for generic parameters, unless
-        the equations depend on each other; one that leaves fewer has none that is isolated; one that leaves
-        an equation of a single monomial has none.
+        the equations depend on each other (:attr:`start_pairs_suffice` tells whether they may); one that
+        leaves fewer has none that is isolated; one that leaves an equation of a single monomial has none.
 
         Raises
         ------
         PolynomialError
             For more than 16 unknowns.
         """
+        return self._parts[0]
+
+    @property
+    def start_pairs_suffice(self) -> bool:
+        """Whether the equations of every zero pattern have parameters of their own, which makes this certain.
+
+        Take the equations that a pattern leaves, and set one aside after the other that contains a parameter
+        in a single term, linearly, which no equation still there contains. In the opposite order those set
+        aside can be solved for these parameters wherever no unknown of the pattern and no parameter is zero,
+        since what multiplies them is one monomial. If there are as many of them as unknowns, their solutions
+        form a graph over the other coordinates, which is irreducible and has the dimension of the parameter
+        space. That is the promise where no equation is left over. One that is left over does not contain the
+        parameters solved for, cuts the graph down, and generic parameters have no solution of the pattern.
+        """
+        return self._parts[1]
+
+    @cached_property
+    def _parts(self) -> tuple[tuple[Subfamily, ...], bool]:
+        """The subfamilies, and whether start pairs suffice."""
         n = len(self.unknowns)
         if n > _MAXIMAL_PATTERN_UNKNOWNS:
             raise PolynomialError(
@@ -469,33 +500,46 @@ class PolynomialFamily(ParametricFamily):
                 f"{_MAXIMAL_PATTERN_UNKNOWNS} unknowns); write a ParametricFamily whose subfamilies() names "
                 f"the patterns that occur."
             )
-        found = []
+        # Per equation and term: which unknowns occur, as bits.
+        occurring = [
+            [(sum(1 << v for v in range(n) if exponents[v]), exponents) for exponents in f]
+            for f in self.monomials
+        ]
+        found, suffice = [], True
         for size in range(n, -1, -1):
             for kept in combinations(range(n), size):
-                subfamily = self._restricted(kept)
-                if subfamily is not None:
-                    found.append(subfamily)
-        return tuple(found)
-
-    def _restricted(self, kept: tuple[int, ...]) -> Subfamily | None:
-        n = len(self.unknowns)
-        zero = [v for v in range(n) if v not in kept]
-        remaining: list[Monomials] = []
-        for polynomial in self.monomials:
-            restricted = {e: c for e, c in polynomial.items() if not any(e[v] for v in zero)}
-            if restricted:
-                remaining.append(restricted)
+                zero = (1 << n) - 1 - sum(1 << v for v in kept)
+                remaining = [
+                    (number, left)
+                    for number, terms in enumerate(occurring)
+                    if (left := [exponents for bits, exponents in terms if not bits & zero])
+                ]
                 # A single monomial, whatever its coefficient, is not zero where no unknown is.
-                if len(remaining) > len(kept) or len({e[:n] for e in restricted}) == 1:
-                    return None
-        if len(remaining) < len(kept):
-            return None
-        if not zero:
+                if len(remaining) < size or any(len({e[:n] for e in left}) == 1 for _, left in remaining):
+                    continue
+                if suffice:
+                    solvable = _solvable([[e[n:] for e in left] for _, left in remaining])
+                    suffice = len(solvable) >= size
+                if len(remaining) == size:
+                    found.append(self._restricted(kept, dict(remaining)))
+        return tuple(found), suffice
+
+    def _restricted(self, kept: tuple[int, ...], remaining: dict[int, list[tuple[int, ...]]]) -> Subfamily:
+        """Return the part in which only the unknowns `kept` are not zero; equations and terms are given."""
+        n = len(self.unknowns)
+        if len(kept) == n:
             return Subfamily(self, kept, tuple(range(len(self.parameters))))
-        parameters = [k for k in range(len(self.parameters)) if any(e[n + k] for f in remaining for e in f)]
+        parameters = [
+            k
+            for k in range(len(self.parameters))
+            if any(e[n + k] for left in remaining.values() for e in left)
+        ]
         columns = [*kept, *(n + k for k in parameters)]
         family = PolynomialFamily.from_monomials(
-            [{tuple(e[c] for c in columns): value for e, value in f.items()} for f in remaining],
+            [
+                {tuple(e[c] for c in columns): self.monomials[number][e] for e in left}
+                for number, left in remaining.items()
+            ],
             [self.unknowns[v] for v in kept],
             [self.parameters[k] for k in parameters],
         )
@@ -527,6 +571,46 @@ class PolynomialFamily(ParametricFamily):
         """Return the product of the degrees in the unknowns."""
         n = len(self.unknowns)
         return prod(max(sum(exponents[:n]) for exponents in f) for f in self.monomials)
+
+
+def _solvable(equations: Sequence[Sequence[tuple[int, ...]]]) -> list[tuple[int, int]]:
+    """Return equations and parameters for which they can be solved one after another, in that order.
+
+    Parameters
+    ----------
+    equations
+        Exponents of the parameters in every term of every equation.
+
+    Returns
+    -------
+    list of (equation, parameter)
+        Every parameter occurs in its equation in one term, linearly, and in no equation that stands before it
+        or is left out. As many equations as possible are listed.
+    """
+    count: dict[int, int] = {}
+    users: dict[int, set[int]] = {}
+    terms = [
+        [(k, power) for exponents in equation for k, power in enumerate(exponents) if power]
+        for equation in equations
+    ]
+    for number, powers in enumerate(terms):
+        for k, power in powers:
+            count[k] = count.get(k, 0) + power
+            users.setdefault(k, set()).add(number)
+    order: list[tuple[int, int]] = []
+    ready = [k for k, times in count.items() if times == 1]
+    while ready:
+        parameter = ready.pop()
+        if count[parameter] != 1:
+            continue
+        (equation,) = users[parameter]
+        order.append((equation, parameter))
+        for k, power in terms[equation]:
+            count[k] -= power
+            users[k].discard(equation)
+            if count[k] == 1:
+                ready.append(k)
+    return order[::-1]
 
 
 def _generic(generator: np.random.Generator, size: int) -> NDArray[np.complex128]:

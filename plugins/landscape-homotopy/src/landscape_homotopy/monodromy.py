@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from numpy.typing import NDArray
 
 from landscape.errors import PolynomialError, SolverError
@@ -65,6 +65,15 @@ class _Counts:
     singular: int = 0
 
 
+#: Families without suitable start pairs: a generic member is solved anew until two agree, at most this often.
+_MEMBERS = 4
+#: How far from its end a path that does not arrive is looked at. Where it runs to infinity z grows like
+#: (1 - t)^(-w): over the last two decades w = 1/6 gives a factor of 2.15. A path that has left the range of the
+#: tracker by then grew at least five-fold over the decade before.
+_REMAINING = (1e-2, 1e-3, 1e-5)
+_GROWTH, _FAST_GROWTH = 1.7, 5.0
+
+
 @frozen(eq=False)
 class _Start:
     """One representative per sign orbit of the torus solutions of a generic member.
@@ -82,6 +91,10 @@ class _Start:
         shows one of them has jumped.
     loops, seeds, paths
         Quiet loops at the end, independent start pairs that arrived, and paths tracked altogether.
+    evidence
+        How the points were found, where it was not from start pairs.
+    trusted
+        Whether nothing contradicts that these are all.
     """
 
     family: ParametricFamily
@@ -92,6 +105,18 @@ class _Start:
     loops: int
     seeds: int
     paths: int
+    evidence: str = ""
+    trusted: bool = True
+
+
+@define
+class _Tally:
+    """What became of the solutions of a member with free coefficients on the way to a generic member."""
+
+    total: int = 0
+    infinite: int = 0
+    singular: int = 0
+    undecided: int = 0
 
 
 def _distinct(groups: NDArray[np.int64], points: Complex, tolerance: float = _SAME) -> NDArray[np.bool_]:
@@ -142,6 +167,13 @@ class Monodromy(Solver):
     and so turns up more of them, until `quiet_loops` loops in a row bring nothing new. Only one solution per
     orbit of the family's sign changes is ever tracked. From the generic member, straight paths lead to all
     members that were asked for.
+
+    Start pairs lead to all solutions where the family says so
+    (:attr:`~landscape.systems.ParametricFamily.start_pairs_suffice`): where every equation has a parameter of
+    its own, roughly. Any other family is reached from one that has, that of all systems with the same
+    monomials: its solutions are followed to a generic member, to a second one as a check, and around loops
+    between members. That takes as many paths as systems with these monomials have solutions, which can be
+    far more than the members have, but any family will do, also one with fixed coefficients.
 
     What a path lost or two paths shared is looked for again: among complex conjugates of what was found, with
     short careful steps, and along other routes. When a member turns out to have more solutions than the
@@ -210,9 +242,10 @@ class Monodromy(Solver):
         Raises
         ------
         PolynomialError
-            When `parameters` have another shape, are not finite, or the family has no start pair.
+            At once when `parameters` have another shape or are not finite, or when the family has too many
+            unknowns for its zero patterns to be tried.
         SolverError
-            When a generic member has more solutions than `most_solutions`.
+            On the way, when a generic member has more solutions than `most_solutions`.
         """
         targets = np.asarray(parameters)
         m = len(family.parameter_names)
@@ -220,21 +253,32 @@ class Monodromy(Solver):
             raise PolynomialError(f"parameters must have shape (samples, {m}), got {targets.shape}.")
         if not np.isfinite(targets).all():
             raise PolynomialError("parameters must be finite; some are NaN or infinite.")
-        return self._solve_family(family, targets, numpy_generator(generator))
+        rng = numpy_generator(generator)
+        # What cannot be done is refused here, not when the first member is asked for.
+        if family.start_pairs_suffice:
+            parts = _parts(family)
+            for part in parts:
+                part.start_pair(np.random.default_rng(0))
+        else:
+            free, _ = _coefficient_family(family.system(_generic(np.random.default_rng(0), m)))
+            free.subfamilies()
+            everything = Subfamily(family, tuple(range(len(family.unknown_names))), tuple(range(m)))
+            parts = {family: [everything]}
+        return self._solve_family(family, targets, parts, rng)
 
     # -- the generic member -------------------------------------------------------------------------------
 
     def _solve_family(
-        self, family: ParametricFamily, targets: NDArray[np.generic], rng: np.random.Generator
+        self,
+        family: ParametricFamily,
+        targets: NDArray[np.generic],
+        parts: dict[ParametricFamily, list[Subfamily]],
+        rng: np.random.Generator,
     ) -> Iterator[Solutions]:
-        parts: dict[ParametricFamily, list[Subfamily]] = {}
-        for part in family.subfamilies():
-            parts.setdefault(part.family, []).append(part)
-        starts: dict[ParametricFamily, _Start] = {}
-        for part_family in parts:
-            found = self._generic_member(part_family, rng)
-            if found is not None:
-                starts[part_family] = found
+        if family.start_pairs_suffice:
+            starts = self._generic_parts(parts, rng)
+        else:
+            starts = {family: self._generic_whole(family, rng)}
         paths = sum(len(start.points) * len(parts[key]) for key, start in starts.items())
         entries = max(1, paths) * max(1, len(family.unknown_names)) ** 2
         chunk = max(1, _JACOBIAN_ENTRIES // entries)
@@ -251,6 +295,13 @@ class Monodromy(Solver):
                     "quiet_loops and solve them again",
                     first,
                 )
+
+    def _generic_parts(
+        self, parts: dict[ParametricFamily, list[Subfamily]], rng: np.random.Generator
+    ) -> dict[ParametricFamily, _Start]:
+        """Return the start sets of the parts that have isolated solutions."""
+        found = {part: self._generic_member(part, rng) for part in parts}
+        return {part: start for part, start in found.items() if start is not None}
 
     def _generic_member(self, family: ParametricFamily, rng: np.random.Generator) -> _Start | None:
         """Find all torus solutions of one generic member; None when there are no isolated ones."""
@@ -277,8 +328,101 @@ class Monodromy(Solver):
             arrived += int(good.sum())
             paths += len(z) - 1
             points, _ = self._merge(family, group, forbidden, points, ends.points[good], base)
-        quiet = 0
-        while quiet < self.quiet_loops:
+        points, quiet, more = self._until_quiet(family, group, forbidden, points, base, rng)
+        return _Start(family, group, base, points, forbidden, quiet, arrived, paths + more)
+
+    def _generic_whole(self, family: ParametricFamily, rng: np.random.Generator) -> _Start:
+        """Find the regular solutions of one generic member by way of members with free coefficients.
+
+        Every regular solution of a member is the end of a path from a generic system with the same monomials
+        (Morgan and Sommese 1989). Each round solves a member of its own in this way, from a generic system
+        of its own, and carries the solutions to the first member; then come loops. The rounds end when one
+        finds exactly what was known.
+        """
+        n, m = len(family.unknown_names), len(family.parameter_names)
+        group, forbidden = SignGroup([], n), np.zeros((0, n), dtype=bool)
+        base = _generic(rng, m)
+        points = np.zeros((0, n), dtype=np.complex128)
+        tally, agree, quiet, paths, rounds = _Tally(), False, 0, 0, 0
+        while not agree and rounds < _MEMBERS:
+            member = _generic(rng, m) if rounds else base
+            tally = _Tally()
+            found = self._by_coefficients(family, member, tally, rng)
+            carried = _carried(family, found, member, base)
+            known = len(points)
+            points, new = self._merge(family, group, forbidden, points, carried, base)
+            agree = rounds > 0 and new == 0 and len(carried) == known
+            # The tracked paths of rounds that found less do not count as evidence.
+            paths += tally.total + len(found)
+            if rounds and m:
+                before = len(points)
+                points, quiet, more = self._until_quiet(family, group, forbidden, points, base, rng)
+                paths += more
+                agree = agree and len(points) == before
+            rounds += 1
+            _log.info("generic member: %d regular solutions after %d rounds", len(points), rounds)
+        text = (
+            f"Start pairs need not lead to all solutions of this family. Of the {tally.total} solutions of a "
+            f"system with the same monomials and free coefficients, {len(points)} arrived at a generic member"
+        )
+        gone = tally.total - len(points)
+        if gone:
+            text += (
+                f"; {tally.infinite} went to infinity, {tally.singular} ended where the Jacobian is singular, "
+                f"of {gone - tally.infinite - tally.singular} it is unknown"
+            )
+        text += "."
+        if not agree:
+            text += f" {rounds} members, solved independently, did not agree."
+        elif m:
+            text += " A second one, solved independently, has as many, and paths between the two match them."
+        else:
+            text += " The same came out twice, independently."
+        if quiet:
+            text += f" {quiet} loops in a row brought nothing new."
+        trusted = agree and tally.infinite == gone
+        return _Start(family, group, base, points, forbidden, quiet, rounds, paths, text, trusted)
+
+    def _by_coefficients(
+        self, family: ParametricFamily, member: Complex, tally: _Tally, rng: np.random.Generator
+    ) -> Complex:
+        """Return the regular solutions of one generic member, found from one with free coefficients."""
+        n = len(family.unknown_names)
+        free, coefficients = _coefficient_family(family.system(member))
+        parts = _parts(free)
+        found = [np.zeros((0, n), dtype=np.complex128)]
+        for part, start in self._generic_parts(parts, rng).items():
+            for placed in parts[part]:
+                target = coefficients[list(placed.parameters)].astype(np.complex128)
+                orbits = start.group.order
+                tally.total += len(start.points) * orbits
+                ends, arrived = _followed(part, start, target)
+                whole = np.zeros((len(ends), n), dtype=np.complex128)
+                whole[:, list(placed.unknowns)] = ends
+                regular = _regular(family, whole[arrived], member)
+                tally.singular += int((~regular).sum()) * orbits
+                infinite, finite = _whereabouts(part, start.points[~arrived], start.parameters, target)
+                tally.infinite += infinite * orbits
+                tally.singular += finite * orbits
+                images = start.group.orbits(ends[arrived][regular])
+                whole = np.zeros((len(images) * orbits, n), dtype=np.complex128)
+                whole[:, list(placed.unknowns)] = images.reshape(len(whole), len(placed.unknowns))
+                found.append(whole)
+        points = np.concatenate(found)
+        return points[_distinct(np.zeros(len(points), dtype=np.int64), points)]
+
+    def _until_quiet(
+        self,
+        family: ParametricFamily,
+        group: SignGroup,
+        forbidden: NDArray[np.bool_],
+        points: Complex,
+        base: Complex,
+        rng: np.random.Generator,
+    ) -> tuple[Complex, int, int]:
+        """Go around loops until they bring nothing new; return the points, quiet loops and paths tracked."""
+        quiet = paths = 0
+        while len(points) and quiet < self.quiet_loops:
             # All in one round: the cost of a small batch hardly depends on its size.
             ends_points, complete = self._loops(family, points, base, self.quiet_loops, rng)
             paths += 3 * self.quiet_loops * len(points)
@@ -292,9 +436,12 @@ class Monodromy(Solver):
                     f"signs; raise most_solutions, or take a smaller family."
                 )
             _log.info(
-                "monodromy: %d solutions up to signs of %d unknowns, %d quiet loops", len(points), n, quiet
+                "monodromy: %d solutions up to signs of %d unknowns, %d quiet loops",
+                len(points),
+                points.shape[1],
+                quiet,
             )
-        return _Start(family, group, base, points, forbidden, quiet, arrived, paths)
+        return points, quiet, paths
 
     def _loops(
         self, family: ParametricFamily, points: Complex, base: Complex, loops: int, rng: np.random.Generator
@@ -302,7 +449,7 @@ class Monodromy(Solver):
         """Carry all points around triangles of parameters; return the ends and how many loops were complete."""
         k, m = len(points), len(base)
         home = base[None].repeat(loops, axis=0)
-        away = [np.array([family.start_pair(rng)[1] for _ in range(loops)]) for _ in range(2)]
+        away = [np.array([_corner(family, rng) for _ in range(loops)]) for _ in range(2)]
         loop = np.repeat(np.arange(loops), k)
         z = np.tile(points, (loops, 1))
         for here, there in pairwise([home, *away, home]):
@@ -363,6 +510,7 @@ class Monodromy(Solver):
                     points[row].append(whole)
                     residuals[row].append(np.repeat(accuracy[index][regular], order))
         evidence = self._evidence(starts, parts)
+        trusted = all(start.trusted for start in starts.values())
         solved = []
         for row in range(samples):
             together = np.concatenate([np.zeros((0, n), dtype=np.complex128), *points[row]])
@@ -386,7 +534,7 @@ class Monodromy(Solver):
                     together[keep],
                     accuracy_row[keep],
                     # Nothing is known of a set that nothing was found of, or that something is missing from.
-                    completeness="heuristic" if len(together) and not count.lost else "unknown",
+                    completeness="heuristic" if len(together) and not count.lost and trusted else "unknown",
                     evidence=evidence + missing,
                     parameters=targets[row],
                     statistics={
@@ -404,6 +552,9 @@ class Monodromy(Solver):
     def _evidence(
         self, starts: dict[ParametricFamily, _Start], parts: dict[ParametricFamily, list[Subfamily]]
     ) -> str:
+        said = " ".join(start.evidence for start in starts.values() if start.evidence)
+        if said:
+            return said
         tried = [start for start in starts.values() if start.points.shape[1]]
         loops = min((start.loops for start in tried), default=0)
         seeds = min((start.seeds for start in tried), default=0)
@@ -447,7 +598,7 @@ class Monodromy(Solver):
             origin, points = start.parameters, start.points
             if rung > 1:
                 # Another route: over a corner of its own.
-                corner = start.family.start_pair(np.random.default_rng([routes, rung]))[1]
+                corner = _corner(start.family, np.random.default_rng([routes, rung]))
                 moved = track(
                     start.family, points, np.tile(origin, (k, 1)), np.tile(corner, (k, 1)), _CAREFUL
                 )
@@ -484,16 +635,7 @@ class Monodromy(Solver):
             ends.points[ends.outcome == REGULAR],
             start.parameters,
         )
-        return _Start(
-            start.family,
-            start.group,
-            start.parameters,
-            merged,
-            start.forbidden,
-            start.loops,
-            start.seeds,
-            start.paths + len(points),
-        )
+        return evolve(start, points=merged, paths=start.paths + len(points))
 
 
 class _Ends:
@@ -594,6 +736,74 @@ def _regular(family: ParametricFamily, z: Complex, p: NDArray[np.generic]) -> ND
         condition = np.abs(matrices).sum(axis=2).max(axis=1) * np.abs(inverses).sum(axis=2).max(axis=1)
     # NaN, for an exactly singular matrix, compares as not less.
     return np.asarray(condition < _SINGULAR)
+
+
+def _parts(family: ParametricFamily) -> dict[ParametricFamily, list[Subfamily]]:
+    """Return the parts of a family, equal ones together."""
+    parts: dict[ParametricFamily, list[Subfamily]] = {}
+    for part in family.subfamilies():
+        parts.setdefault(part.family, []).append(part)
+    return parts
+
+
+def _generic(rng: np.random.Generator, size: int) -> Complex:
+    """Return complex parameters with moduli in [0.5, 1.5] and uniform phases: none is near zero."""
+    return np.asarray(rng.uniform(0.5, 1.5, size) * np.exp(2j * np.pi * rng.random(size)))
+
+
+def _corner(family: ParametricFamily, rng: np.random.Generator) -> Complex:
+    """Return generic complex parameters for a detour."""
+    if family.start_pairs_suffice:
+        return family.start_pair(rng)[1]
+    return _generic(rng, len(family.parameter_names))
+
+
+def _followed(part: ParametricFamily, start: _Start, target: Complex) -> tuple[Complex, NDArray[np.bool_]]:
+    """Follow a start set to one member; return the ends and which arrived.
+
+    Paths that do not arrive, or end where another one does, are followed again with short steps.
+    """
+    k = len(start.points)
+    here, there = np.tile(start.parameters, (k, 1)), np.tile(target, (k, 1))
+    ends = track(part, start.points, here, there, Settings())
+    points, arrived = ends.points, ends.outcome == REGULAR
+    again = ~arrived
+    which = np.flatnonzero(arrived)
+    invariants = start.group.invariants(points[which])
+    together = np.zeros(len(which), dtype=np.int64)
+    again[which] = ~(_distinct(together, invariants) & _distinct(together, invariants[::-1])[::-1])
+    which = np.flatnonzero(again)
+    ends = track(part, start.points[which], here[which], there[which], _CAREFUL)
+    points[which], arrived[which] = ends.points, ends.outcome == REGULAR
+    return points, arrived
+
+
+def _whereabouts(
+    part: ParametricFamily, points: Complex, origin: Complex, target: Complex
+) -> tuple[int, int]:
+    """Return how many of the paths that do not arrive grow without bound, and how many stay finite."""
+    k = len(points)
+    if k == 0:
+        return 0, 0
+    moduli, reached = [], []
+    for rest in _REMAINING:
+        there = target + rest * (origin - target)
+        ends = track(part, points, np.tile(origin, (k, 1)), np.tile(there, (k, 1)), _CAREFUL)
+        moduli.append(np.abs(ends.points).max(axis=1))
+        reached.append(ends.outcome == REGULAR)
+    growing = reached[1] & reached[2] & (moduli[2] > _GROWTH * moduli[1])
+    gone = reached[0] & reached[1] & ~reached[2] & (moduli[1] > _FAST_GROWTH * moduli[0])
+    finite = reached[1] & reached[2] & ~growing
+    return int((growing | gone).sum()), int(finite.sum())
+
+
+def _carried(family: ParametricFamily, points: Complex, origin: Complex, target: Complex) -> Complex:
+    """Return where the solutions of one generic member lead at another; distinct, those that arrived."""
+    n = points.shape[1]
+    start = _Start(family, SignGroup([], n), origin, points, np.zeros((0, n), dtype=bool), 0, 0, 0)
+    ends, arrived = _followed(family, start, target)
+    found = ends[arrived]
+    return found[_distinct(np.zeros(len(found), dtype=np.int64), found)]
 
 
 def _patterns(family: ParametricFamily) -> NDArray[np.bool_]:

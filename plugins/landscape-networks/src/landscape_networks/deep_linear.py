@@ -445,6 +445,19 @@ class DeepLinearFamily(ParametricFamily):
         found.append(Subfamily(DeepLinearFamily(widths=cut, examples=self.examples), (), ()))
         return tuple(found)
 
+    @property
+    def start_pairs_suffice(self) -> bool:
+        """True: every equation has its own lambda.
+
+        Where the weights of a zero pattern are not zero, their equations give lambda as a function of W, X and
+        Y, so that the pairs form a graph, which is irreducible and of the dimension of the parameters. The
+        equation of a weight that is zero does not contain its lambda: where it does not vanish for all W, X
+        and Y of the pattern, it cuts the graph down, and generic parameters have no such solution. It
+        vanishes where one end of the weight has no path to the inputs or to the outputs, and then isolated
+        solutions belong to a sub-network.
+        """
+        return True
+
     def bezout_number(self) -> int:
         """Return (2H + 1)^N: every equation has degree 2H + 1."""
         return (2 * len(self._shapes) - 1) ** self._sizes[0] if self._shapes else 1
