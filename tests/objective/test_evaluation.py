@@ -278,3 +278,44 @@ def test_frozen_parameters_are_constants(values):
     torch.testing.assert_close(
         landscape.gradient(landscape.initial()), torch.cat([s.reshape(-1) for s in slopes])
     )
+
+
+@pytest.mark.parametrize("options", [{"kernel_size": 2}, {"kernel_size": 3, "stride": 2, "padding": 1}])
+def test_maxima_are_taken_by_another_kernel_to_the_bit_where_nothing_is_differentiated(options, snapshot):
+    seen = []
+    pooling = nn.MaxPool2d(**options)
+    pooling.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0].clone(), output)))
+    net = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), pooling, nn.Flatten(), nn.Linear(128, 3)
+    ).double()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(5, 1, 8, 8, generator=generator, dtype=torch.float64)
+    y = torch.randint(3, (5,), generator=generator)
+    landscape = Landscape(net, "cross_entropy", (x, y))
+    before = snapshot(net)
+    value = landscape.value(landscape.initial())
+    assert snapshot(net) == before
+    assert "forward" not in pooling.__dict__
+    (images, pooled) = seen.pop()
+    assert torch.equal(pooled, F.max_pool2d(images, **options))
+    assert pooled.is_contiguous()
+    assert value == landscape.value_and_gradient(landscape.initial())[0]
+    assert value == landscape.value_and_score(landscape.initial()[None])[0][0]
+    assert value == F.cross_entropy(net(x), y)
+
+
+def test_a_pooling_that_also_returns_places_is_left_alone(classes):
+    class Unpooling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones((), dtype=torch.float64))
+            self.pooling = nn.MaxPool2d(2, return_indices=True)
+
+        def forward(self, x):
+            images = (self.scale * x)[:, :1, None, None].expand(-1, 8, 4, 4).contiguous()
+            found, places = self.pooling(images)
+            return F.max_unpool2d(found, places, 2).flatten(1)[:, :3]
+
+    landscape = Landscape(Unpooling(), "cross_entropy", classes)
+    theta = landscape.initial()
+    assert landscape.value(theta) == landscape.value_and_gradient(theta)[0]

@@ -434,6 +434,60 @@ def test_value_and_score_are_those_of_the_two_calls_from_one_forward_pass(net, c
     assert score is None if form == "without" else torch.equal(score, truth[1])
 
 
+def test_values_and_scores_of_many_points_are_those_of_each_and_read_the_data_once(net, classes):
+    reads = []
+
+    class Counted(torch.utils.data.Dataset):
+        def __len__(self):
+            return len(classes[0])
+
+        def __getitem__(self, index):
+            reads.append(index)
+            return classes[0][index], classes[1][index]
+
+    landscape = Landscape(net, "cross_entropy", as_data(Counted(), batch_size=7), penalty=torch.norm)
+    thetas = points(landscape)
+    apart = [landscape.value_and_score(theta) for theta in thetas]
+    assert landscape.has_score
+    reads.clear()
+    values, scores = landscape.value_and_score(thetas)
+    assert reads == list(range(len(classes[0])))
+    torch.testing.assert_close(values, torch.stack([value for value, _ in apart]), rtol=1e-14, atol=0)
+    assert torch.equal(scores, torch.stack([score for _, score in apart]))
+    none = landscape.value_and_score(thetas[:0])
+    assert none[0].shape == none[1].shape == (0,)
+    without = Landscape(net, F.nll_loss, classes).value_and_score(thetas)
+    assert without[0].shape == (3,)
+    assert without[1] is None
+
+
+@pytest.mark.parametrize("kept", ["attribute", "deleted", "nothing"])
+def test_what_a_module_keeps_from_call_to_call_does_not_reach_other_points(classes, kept):
+    class Caching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3, 3, dtype=torch.float64))
+            self.unused = self.cache = None
+
+        def forward(self, x):
+            if kept == "attribute":
+                if self.cache is None:
+                    self.cache = torch.linalg.qr(self.weight)[0]
+                return x @ self.cache
+            if kept == "deleted" and hasattr(self, "unused"):
+                del self.unused
+                return x @ self.weight
+            return x @ (self.weight if kept == "nothing" else 2 * self.weight)
+
+    net = Caching()
+    landscape = Landscape(net, "cross_entropy", classes)
+    thetas = points(landscape)
+    apart = torch.stack([landscape.value_and_score(theta)[0] for theta in thetas])
+    torch.testing.assert_close(landscape.value_and_score(thetas)[0], apart, rtol=1e-14, atol=0)
+    assert net.cache is None
+    assert net.unused is None
+
+
 def test_score_is_accuracy_for_class_targets_else_what_was_given(net, classes, values):
     landscape = Landscape(net, "cross_entropy", as_data(classes, batch_size=7))
     theta = points(landscape)

@@ -165,6 +165,33 @@ def test_a_classifier_has_scores_along_the_path_and_no_gradient_unless_asked(cla
         assert score == float(landscape.score(theta))
 
 
+@pytest.mark.parametrize("spherical", [False, True])
+def test_ends_are_evaluated_once_and_paths_in_turns_of_any_length(classifier, monkeypatch, spherical):
+    import landscape_walkers.interpolation as module
+
+    landscape = classifier(torch.float64)
+    noise = torch.randn(3, landscape.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    positions = landscape.initial() + noise
+    options = {"resolution": 3, "spherical": spherical, "splits": ["train"]}
+    whole = _population(landscape, positions).measure(Interpolation(**options))
+    evaluated = []
+    real = ls.Landscape.value_and_score
+    monkeypatch.setattr(
+        ls.Landscape,
+        "value_and_score",
+        lambda self, theta: (evaluated.append(len(theta)), real(self, theta))[1],
+    )
+    monkeypatch.setattr(module, "_MEMORY", 3 * landscape.size * landscape.dtype.itemsize)
+    in_turns = _population(landscape, positions).measure(Interpolation(**options))
+    name = "spherical_loss_train" if spherical else "loss_train"
+    there = np.isfinite(whole.arrays[name])
+    # Three ends, and three paths of ten points less two, of which some may not exist.
+    assert sum(evaluated) == 3 + there.sum() - 6
+    assert max(evaluated) <= 3
+    for key, array in whole.arrays.items():
+        np.testing.assert_allclose(in_turns.arrays[key], array, rtol=1e-14)
+
+
 def test_one_point_has_no_paths_and_a_path_without_numbers_has_no_barrier(bowl):
     landscape = bowl(HESSIAN, X)
     found = _population(landscape, np.ones((1, 3))).measure(Interpolation())

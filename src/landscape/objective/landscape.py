@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial, reduce
 from typing import Any, final
@@ -571,30 +571,40 @@ class Landscape:
     def value_and_score(self, theta: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return L(theta) and the score (None without one) from one forward pass, where both are of its output.
 
+        Many points at once, (K, P), cost less than one by one: the module is prepared, the data is read, and its
+        batches are weighed once for all of them.
+
         Parameters
         ----------
         theta
-            Weights, shape (P,).
+            Weights, shape (P,) or (K, P).
 
         Returns
         -------
         value, score
-            Each the same as from :meth:`value` and :meth:`score`, shape ().
+            Each the same as from :meth:`value` and :meth:`score`: shape (), or (K,).
+
+        Raises
+        ------
+        ConfigurationError
+            See :meth:`value`.
+        DataError
+            See :meth:`value`.
         """
-        theta = self._one_row(theta)
-        if self._score is None or not self.has_score:
-            return self._value(theta, None), None
-        first, second = sharing_output(self._criterion, self._score)
-        values, scores = _Sums(self, first, self.reduction), _Sums(self, second, "mean")
-        with torch.no_grad(), self._session() as session:
-            parts = self._all_parts(self.layout.parts(theta))
-            for one in self._batches(None):
-                values.add(one, session.evaluate(first, parts, one))
-                scores.add(one, session.evaluate(second, parts, one))
-            value = values.result()[0]
+        theta = self._converted(theta)
+        criteria: tuple[tuple[Criterion, Reduction], ...] = ((self._criterion, self.reduction),)
+        if self._score is not None and self.has_score:
+            first, second = sharing_output(self._criterion, self._score)
+            criteria = (first, self.reduction), (second, "mean")
+        if theta.ndim == 2 and not len(theta):
+            return self._accumulator(0), self._accumulator(0) if len(criteria) > 1 else None
+        with torch.no_grad():
+            value, *scores = self._means(criteria, theta, None)
             if self.penalty is not None:
-                value = value + self._penalty(theta).to(value)
-        return value, scores.result()[0]
+                rows = theta.view(-1, theta.shape[-1])
+                extra = torch.stack([self._penalty(row) for row in rows])
+                value = value + extra.view_as(value).to(value)
+        return value, scores[0] if scores else None
 
     # -- data ---------------------------------------------------------------------------------------------
 
@@ -650,12 +660,33 @@ class Landscape:
             return self._mean(self._score, "mean", theta, batch)
 
     def _mean(self, criterion: Criterion, reduction: Reduction, theta: Tensor, batch: Batch | None) -> Tensor:
-        sums = _Sums(self, criterion, reduction)
-        with self._session() as session:
-            parts = self._all_parts(self.layout.parts(theta))
+        return self._means([(criterion, reduction)], theta, batch)[0]
+
+    def _means(
+        self, criteria: Sequence[tuple[Criterion, Reduction]], theta: Tensor, batch: Batch | None
+    ) -> list[Tensor]:
+        """Return each criterion at `theta`, (P,) or (K, P), without gradients: shape () or (K,)."""
+        parts = self.layout.parts(theta)
+        one_row = theta.ndim == 1
+        rows = [parts] if one_row else [list(row) for row in zip(*map(torch.unbind, parts), strict=True)]
+        sums = [_Sums(self, criterion, reduction) for criterion, reduction in criteria]
+        with self._session(underived=True) as session:
+            rows = [self._all_parts(row) for row in rows]
             for one in self._batches(batch):
-                sums.add(one, session.evaluate(criterion, parts, one))
-        return sums.result()[0]
+                found = []
+                for row in rows:
+                    found.append([session.evaluate(criterion, row, one) for criterion, _ in criteria])
+                    if len(found) < len(rows) and not session.untouched():
+                        break
+                if len(found) < len(rows):
+                    break
+                for total, column in zip(sums, zip(*found, strict=True), strict=True):
+                    total.add(one, column[0] if one_row else torch.stack(column))
+            else:
+                return [total.result()[0] for total in sums]
+        # What the module keeps from call to call may belong to the weights it was computed with.
+        apart = [self._means(criteria, row, batch) for row in theta]
+        return [torch.stack(column) for column in zip(*apart, strict=True)]
 
     def _value_and_gradient(
         self, theta: Tensor, batch: Batch | None, out: Tensor | None = None
@@ -731,8 +762,8 @@ class Landscape:
 
     # -- pieces -------------------------------------------------------------------------------------------
 
-    def _session(self, *, differentiate: bool = False) -> Session:
-        return self._evaluator.session(self._override, differentiate=differentiate)
+    def _session(self, *, differentiate: bool = False, underived: bool = False) -> Session:
+        return self._evaluator.session(self._override, differentiate=differentiate, underived=underived)
 
     def _loss(
         self, session: Session, parts: list[Tensor], batch: Batch, rest: Tensor | None = None

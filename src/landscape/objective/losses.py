@@ -241,7 +241,9 @@ def accuracy(output: Tensor, target: Tensor, ignore_index: int = IGNORED_TARGET)
     if target.is_floating_point():
         target, ignore_index = target.argmax(dim), IGNORED_TARGET
     counted = target != ignore_index
-    correct = (output.argmax(dim) == target) & counted
+    correct = output.argmax(dim) == target
+    if ignore_index >= 0:  # else it is the number of no class
+        correct &= counted
     # Counts are exact in float64, so that 0.8 is not 0.800000012; Apple's GPUs have no float64.
     exact = torch.float32 if output.device.type == "mps" else torch.float64
     return correct.sum().to(exact) / counted.sum()

@@ -23,6 +23,7 @@ from attrs import field, frozen
 from torch import Tensor
 
 from landscape.objective.batch import Batch, PerRow, leaves, map_leaves
+from landscape.objective.evaluation import SIDE_BY_SIDE
 from landscape.objective.memory import keep_freed_memory
 from landscape.randomness import imported
 
@@ -513,10 +514,6 @@ def _turn_softmax(graph: Any, node: Any) -> None:
     graph.erase_node(node)
 
 
-#: Channels from which on pooling is faster where channels lie side by side.
-_CHANNELS = 8
-
-
 def _turn_pooling(graph: Any, node: Any) -> None:
     """Let maxima be taken where the channels of a pixel lie side by side, and put the results back; to the bit.
 
@@ -527,7 +524,7 @@ def _turn_pooling(graph: Any, node: Any) -> None:
     if (
         value.device.type != "cpu"
         or value.ndim != 4
-        or value.shape[1] < _CHANNELS
+        or value.shape[1] < SIDE_BY_SIDE
         or not value.is_contiguous()
     ):
         return
