@@ -53,15 +53,16 @@ def spectrum_at_start(dtype, **options):
 @pytest.mark.parametrize("tolerance", [1e-2, 1e-3, 1e-6])
 def test_both_ends_are_within_their_bounds_of_the_dense_hessian(truth, dtype, tolerance):
     found = spectrum_at_start(dtype, k=5, bottom=5, tolerance=tolerance)
-    # The lower edge is so flat that the search may confess that it could not look far enough.
-    assert all("not enough to exclude" in line for line in found.warnings)
+    assert not found.warnings
     for suffix, expected in (("", truth[::-1]), ("_bottom", truth)):
         for i, value in enumerate(found.arrays[f"hessian_eigenvalues{suffix}"]):
             name = f"hessian_eigenvalue{suffix}_{i + 1}"
             assert found.scalars[name] == value
             assert found.errors[name].kind == "bound"
             assert abs(value - expected[i]) <= found.errors[name].value
-            assert found.errors[name].value <= 1.1 * tolerance * np.abs(truth).max() + 1e-5
+            # The lower edge is so flat that the search does not always come down to the tolerance.
+            limit = max(2 * tolerance, 0.0 if suffix == "" else 1e-2)
+            assert found.errors[name].value <= limit * np.abs(truth).max() + 1e-5
 
 
 def test_the_largest_five_are_complete_and_known_far_better_than_the_tolerance(truth):
@@ -69,7 +70,7 @@ def test_the_largest_five_are_complete_and_known_far_better_than_the_tolerance(t
     assert not found.warnings
     for i, value in enumerate(found.arrays["hessian_eigenvalues"]):
         bound = found.errors[f"hessian_eigenvalue_{i + 1}"].value
-        assert abs(value - truth[::-1][i]) <= bound < 1e-4 * truth[-1]
+        assert abs(value - truth[::-1][i]) <= bound < 2e-4 * truth[-1]
 
 
 def test_eigenvectors_are_those_of_the_dense_hessian():
@@ -125,23 +126,57 @@ def test_the_next_measurement_on_a_path_starts_from_the_last_one():
 def test_what_did_not_converge_is_nan_with_a_warning():
     found = spectrum_at_start(torch.float64, k=5, max_products=6)
     assert all(math.isnan(found.scalars[f"hessian_eigenvalue_{i}"]) for i in range(2, 6))
-    assert any("did not converge" in line for line in found.warnings)
+    assert any("did not all converge" in line for line in found.warnings)
     assert not {f"hessian_eigenvalue_{i}" for i in range(2, 6)} & set(found.errors)
     assert found.scalars["hessian_products"] == 6
 
 
-def test_products_too_few_for_the_search_are_confessed():
-    enough = spectrum_at_start(torch.float64, k=5, risk=None).scalars["hessian_products"]
-    found = spectrum_at_start(torch.float64, k=5, max_products=int(enough))
-    assert any("not enough to exclude" in line for line in found.warnings)
-    assert not np.isnan(found.arrays["hessian_eigenvalues"]).any()
+def test_products_too_few_for_the_search_are_confessed_and_more_of_them_help():
+    enough = int(spectrum_at_start(torch.float64, k=5, risk=None).scalars["hessian_products"])
+    # Each configuration draws its own start, so that the number of products differs a little.
+    found = [spectrum_at_start(torch.float64, k=5, max_products=enough + i) for i in range(-3, 6)]
+    assert any(
+        "Allow more max_products" in line and not np.isnan(one.arrays["hessian_eigenvalues"]).any()
+        for one in found
+        for line in one.warnings
+    )
+    assert not spectrum_at_start(torch.float64, k=5, max_products=2 * enough).warnings
 
 
-def test_more_eigenvalues_than_weights_are_nan_with_a_warning():
+def test_the_bottom_of_a_network_is_decided_without_a_warning_and_within_its_bounds(truth):
+    found = spectrum_at_start(torch.float64, k=0, bottom=5)
+    assert not found.warnings
+    for i, value in enumerate(found.arrays["hessian_eigenvalues_bottom"]):
+        bound = found.errors[f"hessian_eigenvalue_bottom_{i + 1}"].value
+        assert abs(value - truth[i]) <= bound <= 1e-2 * np.abs(truth).max()
+
+
+def test_as_many_eigenvalues_as_weights_are_the_full_spectrum(truth):
+    found = spectrum_at_start(torch.float64, k=len(truth))
+    assert not found.warnings
+    np.testing.assert_allclose(found.arrays["hessian_eigenvalues"], truth[::-1], atol=1e-13)
+    assert found.scalars["hessian_products"] == len(truth)
+    assert sum(name.startswith("hessian_eigenvalue") for name in found.scalars) == 100
+
+
+def test_more_eigenvalues_than_weights_are_nan_with_a_warning_and_many_more_are_refused():
     landscape = ls.Landscape(nn.Linear(1, 1), "mse", (torch.randn(5, 1), torch.randn(5, 1)))
-    found = ls.Point(landscape, landscape.initial()).measure("HessianSpectrum", k=4)
+    point = ls.Point(landscape, landscape.initial())
+    found = point.measure("HessianSpectrum", k=4)
     assert np.isnan(found.arrays["hessian_eigenvalues"]).tolist() == [False, False, True, True]
-    assert any("2 weights" in line for line in found.warnings)
+    assert found.warnings == (
+        "The landscape has 2 weights, and its Hessian no more eigenvalues; the rest is NaN.",
+    )
+    with pytest.raises(ConfigurationError, match=r"k=101.* 2 weights.*k=2 or less"):
+        point.measure("HessianSpectrum", k=101)
+    with pytest.raises(ConfigurationError, match="bottom=1000000"):
+        point.measure("HessianSpectrum", k=1, bottom=10**6)
+
+
+def test_a_matrix_too_large_for_the_memory_is_refused_with_its_size():
+    wide = ls.Landscape(nn.Linear(40_000, 1), "mse", (torch.randn(3, 40_000), torch.randn(3, 1)))
+    with pytest.raises(ConfigurationError, match="38 GB"):
+        ls.Point(wide, wide.initial()).measure("HessianSpectrum", k=40_000)
 
 
 def test_examples_takes_one_subset_for_the_whole_run():

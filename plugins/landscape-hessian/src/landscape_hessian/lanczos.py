@@ -20,7 +20,8 @@ product. If :math:`H y = \theta y`, then :math:`|A V y - \theta V y| = |B y|` ex
   Ritz values t_1 .. t_i and subdiagonals beta_1 .. beta_i, an eigenvalue x of the complement beyond all t,
   with unit eigenvector z, obeys :math:`|z \cdot u| \le \prod_l \beta_l / |x - t_l|`, which is improbable for
   random u (van Dorsselaer, Hochstenbach & van der Vorst 2000, sec. 3). So either something large shows, and
-  joins the basis, or the complement's spectrum lies below some x but for the stated risk.
+  joins the basis, or the complement's spectrum lies below some x but for the stated risk. This x is there from
+  the first step on and falls with every further one; how far it falls is a question of patience.
 - Bounds: with the complement below x, the number of eigenvalues above y > x is at most the number of
   positive eigenvalues of the Schur complement :math:`H - y + B^T B / (y - x)`. The i-th Ritz value is never
   above the i-th eigenvalue, and the smallest y with fewer than i positive ones is never below it (Lehmann's
@@ -58,14 +59,24 @@ Floats = NDArray[np.float64]
 
 #: Columns handled at a time when the basis is rotated in place: bounds the scratch memory of a restart.
 _CHUNK = 1 << 16
-#: Rounding of a product and of the orthogonalisation, in units of eps times the spectral radius. Measured on
-#: float32 Hessians of three networks on digits, at four stages of training each, against float64: eigenvalues
-#: off by at most 1.1, residuals by at most 7.3; 16 leaves room.
-_ULPS = 16
-#: Further pairs that must converge after a search that failed. Of 0, 1, 2 and 4, 2 led to the most complete
-#: searches near the initialisation of a fully connected and a convolutional network on digits, where the
-#: upper edge of the spectrum is flat; trained networks need none.
-_GUARD = 2
+#: Columns multiplied at a time where the matrix is formed.
+_COLUMNS = 64
+#: Bytes that three matrices of (P, P) in float64 may take: 16 GiB is enough for P = 26,000.
+DENSE_MEMORY = 16 * 1024**3
+#: Products after which to give up by default: ten times what the hardest of 24 places along walks took.
+MAX_PRODUCTS = 1000
+#: Rounding of a product, of the orthogonalisation and of restarts, in units of eps times the spectral radius.
+#: Measured on float32 Hessians of three networks on digits, at four stages of training each, against float64:
+#: eigenvalues off by at most 1.1, residuals by at most 7.3; in float64, on 150 random matrices of up to 120
+#: rows with several restarts each, eigenvalues off by at most 29, of which LAPACK's own rounding may be 23.
+_ULPS = 32
+#: Iterating on and searching together may use as many products as there had been when the wanted pairs converged.
+#: At twelve places (three networks on digits, both ends, two generators each) this resolved the edge of the
+#: spectrum to 5e-3 of the radius or better; half as many left it open by up to a tenth at flat edges.
+_SEARCHING = 1.0
+#: Residual that wanted pairs must have before a second search, in units of the tolerance: with 0.5, searches
+#: found what hid behind the residuals and had to be repeated; with 0.3, one was enough.
+_STRICT = 0.3
 
 
 @frozen(eq=False)
@@ -114,8 +125,12 @@ class ExtremePairs:
     rounding
         The part of the bounds that is rounding.
     complete
-        Whether eigenvalues beyond the reported ones are excluded, up to the tolerance, with the risk asked
-        for. False also when that was not asked for.
+        Whether a search has bounded what was missed: then the bounds hold but for the risk. False also when no
+        search was asked for.
+    resolved
+        Whether that search came down to the tolerance. Where it did not, since the spectrum's edge is too flat
+        for as many products, an eigenvalue that was missed may lie beyond the reported ones, and the bounds are
+        as large as to allow for it.
     """
 
     top: Eigenpairs
@@ -124,6 +139,7 @@ class ExtremePairs:
     radius: float
     rounding: float
     complete: bool
+    resolved: bool
 
 
 def extreme_eigenpairs(
@@ -132,8 +148,9 @@ def extreme_eigenpairs(
     *,
     top: int,
     bottom: int = 0,
+    matmat: Callable[[Tensor], Tensor] | None = None,
     tolerance: float = 1e-3,
-    max_products: int = 1000,
+    max_products: int | None = None,
     basis: int | None = None,
     risk: float | None = 1e-3,
     start: Tensor | None = None,
@@ -150,21 +167,24 @@ def extreme_eigenpairs(
     size
         P.
     top, bottom
-        How many of the largest and of the smallest are wanted. More than P in all gives every pair of the
-        dense matrix once at each end it was asked for.
+        How many of the largest and of the smallest are wanted, each at most P. From half of P on in all, P
+        products form the matrix, and it is solved densely in float64: 3 matrices of (P, P).
+    matmat
+        The product with the columns of a matrix, (P, n) to (P, n), where that is cheaper than n products.
     tolerance
         A pair has converged when its residual is at most this times the spectral radius. The error of the
         eigenvalue is smaller by a further factor residual/gap, see `Eigenpairs.bounds`. A tolerance below
         the rounding of the dtype is taken to be that rounding.
     max_products
-        Give up after this many products; what has not converged by then is marked so.
+        Give up after this many products; what has not converged by then is marked so. None is 1,000, or P where
+        the matrix is formed.
     basis
         Vectors held before a restart, at least 2 (top + bottom) + 4, by default 2 (top + bottom) + 30. Memory is
         this times P.
     risk
-        Accepted probability that an eigenvalue beyond the reported ones (by more than the tolerance) was
-        missed, as copies of a multiple eigenvalue would be. None does not look for them. Unless something is
-        found, the search at most doubles the products.
+        Accepted probability that an eigenvalue was missed (as copies of a multiple eigenvalue would be) by
+        more than the bounds allow for. None does not look for any. Looking at most doubles the products,
+        unless something is found, and may need twice as many vectors as the larger of `basis` and its default.
     start
         Approximate eigenvectors as rows, shape (s, P), to start from.
     generator
@@ -182,12 +202,13 @@ def extreme_eigenpairs(
     """
     _check(size, top, bottom, tolerance, max_products, basis, risk)
     wanted = top + bottom
-    if size <= max(2 * wanted, 16) and size <= max_products:
-        return _dense(matvec, size, top, bottom, dtype, torch.device(device))
+    if size <= max(2 * wanted, 16) and (max_products is None or size <= max_products):
+        return _dense(matmat or _column_by_column(matvec), size, top, bottom, dtype, torch.device(device))
     capacity = min(basis if basis is not None else 2 * wanted + 30, size)
-    krylov = _Krylov(matvec, size, capacity, generator, dtype, torch.device(device))
+    room = min(2 * max(capacity, 2 * wanted + 30), size)
+    krylov = _Krylov(matvec, size, capacity, generator, dtype, torch.device(device), room)
     krylov.begin(start)
-    return _iterate(krylov, top, bottom, tolerance, max_products, risk)
+    return _iterate(krylov, top, bottom, tolerance, max_products or MAX_PRODUCTS, risk)
 
 
 def _check(
@@ -195,7 +216,7 @@ def _check(
     top: int,
     bottom: int,
     tolerance: float,
-    max_products: int,
+    max_products: int | None,
     basis: int | None,
     risk: float | None,
 ) -> None:
@@ -206,9 +227,13 @@ def _check(
         raise ConfigurationError(
             f"At least one eigenpair must be asked for, and no negative number; got top={top}, bottom={bottom}."
         )
+    if max(top, bottom) > size:
+        raise ConfigurationError(
+            f"{max(top, bottom)} eigenpairs of an operator of {size} dimensions; there are {size}."
+        )
     if not tolerance > 0:
         raise ConfigurationError(f"The tolerance must be positive; got {tolerance}.")
-    if max_products < 1:
+    if max_products is not None and max_products < 1:
         raise ConfigurationError(f"At least one product must be allowed; got max_products={max_products}.")
     if basis is not None and basis < 2 * wanted + 4:
         raise ConfigurationError(
@@ -219,17 +244,32 @@ def _check(
         raise ConfigurationError(f"The risk is a probability between 0 and 1, or None; got {risk}.")
 
 
+def _column_by_column(matvec: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda columns: torch.stack([matvec(column) for column in columns.T], dim=1)
+
+
 def _dense(
-    matvec: Callable[[Tensor], Tensor],
+    matmat: Callable[[Tensor], Tensor],
     size: int,
     top: int,
     bottom: int,
     dtype: torch.dtype,
     device: torch.device,
 ) -> ExtremePairs:
-    """Solve a problem so small that the matrix is cheaper than a Krylov space."""
-    identity = torch.eye(size, dtype=dtype, device=device)
-    matrix = np.stack([_host(_finite(matvec(row))) for row in identity], axis=1)
+    """Solve a problem so small, or of which so much is wanted, that the matrix is cheaper than a Krylov space."""
+    needed = 24 * size**2
+    if needed > DENSE_MEMORY:
+        raise ConfigurationError(
+            f"{top + bottom} eigenpairs of an operator of {size:,} dimensions need its matrix, and that takes "
+            f"{needed / 1e9:,.0f} GB; {DENSE_MEMORY / 1e9:.0f} GB is the limit. Ask for fewer pairs, or restrict "
+            "the landscape to some of its weights."
+        )
+    matrix = np.empty((size, size))
+    for low in range(0, size, _COLUMNS):
+        high = min(low + _COLUMNS, size)
+        columns = torch.zeros(size, high - low, dtype=dtype, device=device)
+        columns[low:high].fill_diagonal_(1)
+        matrix[:, low:high] = _host(_finite(matmat(columns)))
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
     radius = float(np.abs(values).max())
     eps = torch.finfo(dtype).eps
@@ -257,6 +297,7 @@ def _dense(
         radius=radius,
         rounding=rounding,
         complete=True,
+        resolved=True,
     )
 
 
@@ -290,8 +331,10 @@ class _Krylov:
         generator: torch.Generator,
         dtype: torch.dtype,
         device: torch.device,
+        room: int | None = None,
     ) -> None:
         self.matvec, self.size, self.capacity, self.generator = matvec, size, capacity, generator
+        self.room = capacity if room is None else room
         # One row more than the basis: the vector that a step appends before it is known to be wanted.
         self.rows = torch.empty(capacity + 1, size, dtype=dtype, device=device)
         self.eps = torch.finfo(dtype).eps
@@ -308,6 +351,15 @@ class _Krylov:
     @property
     def full(self) -> bool:
         return self.j + self.q >= self.capacity
+
+    def grow(self) -> bool:
+        """Make room for a few more vectors; False where the caller has allowed no more."""
+        more = min(self.room - self.capacity, 16)
+        if more < 1:
+            return False
+        self.rows = torch.cat([self.rows, self.rows.new_empty(more, self.size)])
+        self.capacity += more
+        return True
 
     @property
     def rounding(self) -> float:
@@ -502,12 +554,9 @@ def _iterate(
     krylov: _Krylov, top: int, bottom: int, tolerance: float, max_products: int, risk: float | None
 ) -> ExtremePairs:
     wanted = top + bottom
-    search = _Search()
-    # Pairs next to the wanted ones that must converge too: none at first. Deflating them lowers the
-    # complement's spectrum, which is what a search needs after one that failed.
-    guard = 0
+    searches: list[_Search] = []
     settled: Floats | None = None
-    limit = max_products
+    limit = patience = max_products
     while True:
         values, vectors = krylov.ritz()
         residuals = np.linalg.norm(krylov.B @ vectors, axis=0)
@@ -519,22 +568,25 @@ def _iterate(
                 break
             theta = values[indices]
             if settled is None or float(np.abs(theta - settled).max()) > threshold:
-                # Converged for the first time, or to other values since something missed came in: from here
-                # on, searching may use as many products as iterating has.
-                limit = min(max(2 * krylov.products, krylov.products + 10), max_products)
+                # Converged for the first time, or to other values since something missed came in.
+                limit = min(krylov.products + max(int(_SEARCHING * krylov.products), 10), max_products)
                 settled = theta
             if krylov.products >= limit:
                 break
-            near = _wanted(krylov.j, top + (guard if top else 0), bottom + (guard if bottom else 0))
-            late = near[residuals[near] > threshold]
+            if searches and krylov.products < patience:
+                late = indices[residuals[indices] > _STRICT * threshold]
             if not len(late):
-                if krylov.capacity - krylov.j - krylov.q < 0.6 * (krylov.capacity - wanted):
+                if searches:
+                    _keep_decoupled(krylov, values, vectors, top, bottom, threshold)
+                elif krylov.capacity - krylov.j - krylov.q < 0.6 * (krylov.capacity - wanted):
                     _thick_restart(krylov, values, vectors, top, bottom, searching=True)
-                before = krylov.products
-                search = _search(krylov, top, bottom, threshold, limit - before, risk)
-                if search.complete or krylov.products == before:
+                # However many searches there are, their risks add up to no more than the one accepted.
+                share = risk / 2 ** (len(searches) + 1)
+                searches.append(_search(krylov, top, bottom, threshold, limit - krylov.products, share))
+                if not searches[-1].found:
                     break
-                guard = min(guard + _GUARD, (krylov.capacity - wanted) // 4)
+                # What is left for the next search is half of what is left.
+                patience = krylov.products + (limit - krylov.products) // 2
                 continue
         if krylov.products >= max_products:
             break
@@ -546,7 +598,7 @@ def _iterate(
         if krylov.q > 1 and len(late):
             krylov.focus(vectors[:, late])
         krylov.expand()
-    return _conclude(krylov, top, bottom, tolerance, search)
+    return _conclude(krylov, top, bottom, tolerance, searches)
 
 
 def _thick_restart(
@@ -561,9 +613,35 @@ def _thick_restart(
     extra = max(0, int(0.4 * (krylov.capacity - krylov.q - wanted)))
     if wanted + extra + krylov.q > krylov.capacity - (8 if searching else 2):
         extra = 0
-    upper = min(top + extra * top // wanted, krylov.j)
-    lower = min(bottom + extra * bottom // wanted, krylov.j - upper)
+    # What sticks out at the end that is not wanted is kept as well, or it would come up again and again.
+    other = extra // 3 if min(top, bottom) == 0 else 0
+    share = extra - other
+    upper = min(top + share * top // wanted + (other if not top else 0), krylov.j)
+    lower = min(bottom + share * bottom // wanted + (other if not bottom else 0), krylov.j - upper)
     kept = np.concatenate([np.arange(lower), np.arange(krylov.j - upper, krylov.j)])
+    krylov.restart(values[kept], vectors[:, kept])
+    krylov.compress()
+
+
+def _keep_decoupled(
+    krylov: _Krylov, values: Floats, vectors: Floats, top: int, bottom: int, threshold: float
+) -> None:
+    """Keep the wanted Ritz vectors, and of the others those whose residuals cannot lift the edge of the rest.
+
+    A Ritz vector with value t and residual r in the basis lowers what the rest may reach below a level x by
+    r^2 / (x - t). Near the edge that can be more than the tolerance, and a search would find again and again
+    what is no more than an unconverged pair.
+    """
+    wanted = _wanted(krylov.j, top, bottom)
+    squares = np.sum((krylov.B @ vectors) ** 2, axis=0)
+    reach = np.zeros(krylov.j)
+    if top:
+        reach = np.maximum(reach, squares / np.abs(values[wanted[top - 1]] + threshold - values))
+    if bottom:
+        reach = np.maximum(reach, squares / np.abs(values - values[wanted[-1]] + threshold))
+    keep = reach <= threshold / 16
+    keep[wanted] = True
+    kept = np.flatnonzero(keep)
     krylov.restart(values[kept], vectors[:, kept])
     krylov.compress()
 
@@ -572,11 +650,14 @@ def _thick_restart(
 class _Search:
     """What is known of the spectrum in the complement of the basis.
 
-    `complete`: eigenvalues beyond the wanted ones are excluded but for the risk, up to the tolerance; then
-    `upper` bounds the largest, and one more, from above, and `lower` the smallest from below.
+    `found`: something there lies beyond what the wanted pairs and the tolerance allow; it is in the basis now.
+    `resolved`: nothing does, up to the tolerance, but for the risk.
+    `upper` bounds the largest wanted eigenvalues, and one more, from above, and `lower` the smallest from below,
+    but for the risk; empty when nothing could be tried.
     """
 
-    complete: bool = False
+    found: bool = False
+    resolved: bool = False
     upper: Floats = field(factory=lambda: np.zeros(0))
     lower: Floats = field(factory=lambda: np.zeros(0))
 
@@ -600,8 +681,8 @@ def _search(krylov: _Krylov, top: int, bottom: int, threshold: float, budget: in
     log_beta, found, complete = 0.0, False, False
     parked = 0 if krylov.parked is None else len(krylov.parked[0])
     alive = krylov.inject()
-    while alive and not found and not complete:
-        if krylov.products - before >= budget or krylov.j + krylov.q + parked >= krylov.capacity:
+    while alive and not found and not complete and krylov.products - before < budget:
+        if krylov.j + krylov.q + parked >= krylov.capacity and not krylov.grow():
             break
         beta = krylov.expand()
         alive = beta > 0
@@ -613,16 +694,17 @@ def _search(krylov: _Krylov, top: int, bottom: int, threshold: float, budget: in
         )
     queue = krylov.parked
     krylov.unpark()
-    if found or not complete or queue is None:
+    if not len(chain) or queue is None:
         return _Search()
     # The larger basis has better Ritz pairs. Only where others have come between, with larger residuals, are
     # those that had converged the ones to report; the bounds are good for both.
     _, vectors = krylov.ritz()
     residuals = np.linalg.norm(krylov.B @ vectors[:, _wanted(krylov.j, top, bottom)], axis=0)
-    if (residuals > threshold).any():
+    if not found and (residuals > threshold).any():
         krylov.rewind(quotient, queue)
     return _Search(
-        complete=True,
+        found=found,
+        resolved=complete and not found,
         upper=_upper_bounds(theta, couplings, top + 1, _edge(chain, log_beta, log_needed, margin)),
         lower=-_upper_bounds(
             -theta[::-1], couplings[:, ::-1], bottom + 1, _edge(-chain, log_beta, log_needed, margin)
@@ -711,7 +793,9 @@ def _symmetric(asymmetry: float, radius: float, tolerance: float, eps: float) ->
     return asymmetry <= max(tolerance, _ASYMMETRY * eps) * radius
 
 
-def _conclude(krylov: _Krylov, top: int, bottom: int, tolerance: float, search: _Search) -> ExtremePairs:
+def _conclude(
+    krylov: _Krylov, top: int, bottom: int, tolerance: float, searches: list[_Search]
+) -> ExtremePairs:
     values, vectors = krylov.ritz()
     rounding = krylov.rounding
     threshold = max(tolerance * krylov.radius, rounding)
@@ -721,9 +805,12 @@ def _conclude(krylov: _Krylov, top: int, bottom: int, tolerance: float, search: 
     residuals = np.linalg.norm(couplings, axis=0)
     everything = krylov.j == krylov.size
     cut = min(top, krylov.j)
-    if search.complete:
-        bounds = np.concatenate([search.upper[:cut] - theta[:cut], theta[cut:] - search.lower[:-1]])
-        edges = (float(search.upper[cut]), float(search.lower[-1]))
+    tried = [search for search in searches if len(search.upper)]
+    if tried:
+        upper = np.min([search.upper for search in tried], axis=0)
+        lower = np.max([search.lower for search in tried], axis=0)
+        bounds = np.concatenate([upper[:cut] - theta[:cut], theta[cut:] - lower[:-1]])
+        edges = (float(upper[cut]), float(lower[-1]))
     else:
         # As many eigenvalues as Ritz values lie within the norm of all the residuals (Parlett 1998,
         # theorem 11.5.1).
@@ -747,5 +834,6 @@ def _conclude(krylov: _Krylov, top: int, bottom: int, tolerance: float, search: 
         products=krylov.products,
         radius=krylov.radius,
         rounding=rounding,
-        complete=everything or search.complete,
+        complete=everything or bool(tried),
+        resolved=everything or (bool(tried) and tried[-1].resolved),
     )

@@ -48,7 +48,7 @@ class GradientHessianOverlap(Probe):
 
     k: int = field(default=5, validator=at_least(1))
     tolerance: float = field(default=1e-3, validator=number(above=0))
-    max_products: int = field(default=1000, validator=at_least(1))
+    max_products: int | None = field(default=None, validator=optional(at_least(1)))
     basis: int | None = field(default=None, validator=optional(at_least(1)))
     risk: float | None = field(default=1e-3, validator=optional(between(0, 1)))
     examples: int | None = field(default=None, validator=optional(at_least(1)))
