@@ -12,6 +12,7 @@ from landscape.errors import ConfigurationError, PolynomialError, SolverError
 from landscape.systems import PolynomialFamily, PolynomialSystem, match
 from landscape_homotopy import monodromy
 from landscape_homotopy.monodromy import Monodromy
+from landscape_homotopy.points import distinct
 
 
 def deep_linear(widths, examples=1):
@@ -336,7 +337,7 @@ def test_members_are_there_before_all_are_solved(monkeypatch):
 def test_equal_points_are_told_apart_by_group_and_tolerance():
     points = np.array([[1 + 0j, 2], [1, 2 + 1e-12], [1, 2], [1, 2.001], [2, 1]])
     groups = np.array([0, 0, 1, 0, 0])
-    assert monodromy._distinct(groups, points).tolist() == [True, False, True, True, True]
+    assert distinct(groups, points).tolist() == [True, False, True, True, True]
 
 
 @pytest.mark.parametrize("field", ["quiet_loops", "starts", "most_solutions", "retries"])

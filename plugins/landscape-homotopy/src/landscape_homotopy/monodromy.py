@@ -16,14 +16,15 @@ from landscape.interfaces import Solver
 from landscape.randomness import numpy_generator
 from landscape.systems import (
     ParametricFamily,
-    PolynomialFamily,
     PolynomialSystem,
     SignGroup,
     Solutions,
     Subfamily,
 )
 from landscape.validators import at_least
-from landscape_homotopy.tracker import REGULAR, Settings, polish, solve_batched, track
+from landscape_homotopy.free_coefficients import coefficient_family
+from landscape_homotopy.points import SAME, SINGULAR, distinct, equilibrated, generic, is_nonzero, is_regular
+from landscape_homotopy.tracker import REGULAR, Settings, polish, track
 
 if TYPE_CHECKING:
     import torch
@@ -34,15 +35,6 @@ _log = logging.getLogger("landscape")
 
 Complex = NDArray[np.complex128]
 
-#: Two points are one solution when they differ by less than this, relative to their largest coordinate.
-#: Regular solutions are polished to about 1e-14.
-_SAME = 1e-8
-#: A coordinate is taken for zero when it is this much smaller than the largest; after Newton's method the
-#: zeros of a regular solution are at rounding level.
-_ZERO = 1e-12
-#: A start pair whose Jacobian is worse conditioned than this is singular. Generic ones of the families tried
-#: stay below 1e6, singular ones come out at 1e15 and above.
-_SINGULAR = 1e12
 #: Systems (of N unknowns) tracked at once have at most this many Jacobian entries: 3.2 MB. What is solved at
 #: once is all there or all lost when somebody interrupts: 4 s for 17 members with widths (2, 2, 2, 2), of
 #: which the monodromy took 22. A quarter of it takes half as long again per member.
@@ -119,39 +111,9 @@ class _Tally:
     undecided: int = 0
 
 
-def _distinct(groups: NDArray[np.int64], points: Complex, tolerance: float = _SAME) -> NDArray[np.bool_]:
-    """Return a mask that keeps the first of points that coincide within their group.
-
-    Points are sorted along a fixed direction, so that only neighbours need comparing.
-    """
-    n, unknowns = points.shape
-    keep = np.ones(n, dtype=bool)
-    if n < 2:
-        return keep
-    direction = np.exp(1j * np.arange(1, unknowns + 1) ** 2) / max(unknowns, 1)
-    along = (points @ direction).real
-    size = np.maximum(np.abs(points).max(axis=1, initial=0.0), 1.0)
-    order = np.lexsort((along, groups))
-    for offset in range(1, n):
-        left, right = order[:-offset], order[offset:]
-        reach = tolerance * np.maximum(size[left], size[right])
-        near = (groups[left] == groups[right]) & (along[right] - along[left] <= reach)
-        if not near.any():
-            break
-        left, right, reach = left[near], right[near], reach[near]
-        same = np.abs(points[left] - points[right]).max(axis=1, initial=0.0) <= reach
-        keep[np.maximum(left, right)[same]] = False
-    return keep
-
-
-def _nonzero(z: Complex) -> NDArray[np.bool_]:
-    moduli = np.abs(z)
-    return np.asarray(moduli > _ZERO * moduli.max(axis=1, keepdims=True, initial=0.0))
-
-
 def _allowed(z: Complex, forbidden: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return which points do not show a zero pattern that belongs to another part of the family."""
-    nonzero = _nonzero(z)
+    nonzero = is_nonzero(z)
     hit = (nonzero[:, None, :] == forbidden[None]).all(axis=2).any(axis=1)
     return np.asarray(~hit)
 
@@ -227,7 +189,7 @@ class Monodromy(Solver):
         SolverError
             When a generic member of that family has more solutions than `most_solutions`.
         """
-        family, parameters = _coefficient_family(system)
+        family, parameters = coefficient_family(system)
         (solutions,) = self.solve_family(family, parameters[None], generator)
         return solutions
 
@@ -260,7 +222,7 @@ class Monodromy(Solver):
             for part in parts:
                 part.start_pair(np.random.default_rng(0))
         else:
-            free, _ = _coefficient_family(family.system(_generic(np.random.default_rng(0), m)))
+            free, _ = coefficient_family(family.system(generic(np.random.default_rng(0), m)))
             free.subfamilies()
             everything = Subfamily(family, tuple(range(len(family.unknown_names))), tuple(range(m)))
             parts = {family: [everything]}
@@ -313,7 +275,7 @@ class Monodromy(Solver):
             return _Start(family, group, np.zeros(0, dtype=np.complex128), empty, none, 0, 0, 0)
         pairs = [family.start_pair(rng) for _ in range(self.starts)]
         z, p = np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs])
-        regular = np.linalg.cond(_equilibrated(family.jacobian(z, p))) < _SINGULAR
+        regular = np.linalg.cond(equilibrated(family.jacobian(z, p))) < SINGULAR
         if not regular.any():
             return None
         z, p = z[regular], p[regular]
@@ -341,11 +303,11 @@ class Monodromy(Solver):
         """
         n, m = len(family.unknown_names), len(family.parameter_names)
         group, forbidden = SignGroup([], n), np.zeros((0, n), dtype=bool)
-        base = _generic(rng, m)
+        base = generic(rng, m)
         points = np.zeros((0, n), dtype=np.complex128)
         tally, agree, quiet, paths, rounds = _Tally(), False, 0, 0, 0
         while not agree and rounds < _MEMBERS:
-            member = _generic(rng, m) if rounds else base
+            member = generic(rng, m) if rounds else base
             tally = _Tally()
             found = self._by_coefficients(family, member, tally, rng)
             carried = _carried(family, found, member, base)
@@ -388,7 +350,7 @@ class Monodromy(Solver):
     ) -> Complex:
         """Return the regular solutions of one generic member, found from one with free coefficients."""
         n = len(family.unknown_names)
-        free, coefficients = _coefficient_family(family.system(member))
+        free, coefficients = coefficient_family(family.system(member))
         parts = _parts(free)
         found = [np.zeros((0, n), dtype=np.complex128)]
         for part, start in self._generic_parts(parts, rng).items():
@@ -399,7 +361,7 @@ class Monodromy(Solver):
                 ends, arrived = _followed(part, start, target)
                 whole = np.zeros((len(ends), n), dtype=np.complex128)
                 whole[:, list(placed.unknowns)] = ends
-                regular = _regular(family, whole[arrived], member)
+                regular = is_regular(family, whole[arrived], member)
                 tally.singular += int((~regular).sum()) * orbits
                 infinite, finite = _whereabouts(part, start.points[~arrived], start.parameters, target)
                 tally.infinite += infinite * orbits
@@ -409,7 +371,7 @@ class Monodromy(Solver):
                 whole[:, list(placed.unknowns)] = images.reshape(len(whole), len(placed.unknowns))
                 found.append(whole)
         points = np.concatenate(found)
-        return points[_distinct(np.zeros(len(points), dtype=np.int64), points)]
+        return points[distinct(np.zeros(len(points), dtype=np.int64), points)]
 
     def _until_quiet(
         self,
@@ -471,7 +433,7 @@ class Monodromy(Solver):
         """Return the known points and the new ones among the candidates, one per orbit; how many are new."""
         candidates = candidates[_allowed(candidates, forbidden)]
         merged = np.concatenate([known, candidates])
-        keep = _distinct(np.zeros(len(merged), dtype=np.int64), group.invariants(merged))
+        keep = distinct(np.zeros(len(merged), dtype=np.int64), group.invariants(merged))
         keep[: len(known)] = True
         return merged[keep], int(keep.sum()) - len(known)
 
@@ -502,7 +464,7 @@ class Monodromy(Solver):
                     whole = np.zeros((len(found[index]), n), dtype=np.complex128)
                     whole[:, kept] = found[index]
                     # Regular among solutions of this zero pattern may still be part of a curve of all.
-                    regular = _regular(family, whole, targets[row])
+                    regular = is_regular(family, whole, targets[row])
                     counts[row].singular += int((~regular).sum()) * order
                     orbits = starts[key].group.orbits(found[index][regular])
                     whole = np.zeros((len(orbits) * order, n), dtype=np.complex128)
@@ -516,7 +478,7 @@ class Monodromy(Solver):
             together = np.concatenate([np.zeros((0, n), dtype=np.complex128), *points[row]])
             accuracy_row = np.concatenate([np.zeros(0), *residuals[row]])
             # Two parts can only share a solution where parameters are special; then it counts once.
-            keep = _distinct(np.zeros(len(together), dtype=np.int64), together)
+            keep = distinct(np.zeros(len(together), dtype=np.int64), together)
             count = counts[row]
             missing = (
                 f" Of the solutions of a generic member {count.lost} did not arrive: they are missing, or, for "
@@ -679,7 +641,7 @@ class _Ends:
         good = ends.outcome == REGULAR
         regular, residuals, member = ends.points[good], ends.residuals[good], member[good]
         allowed = _allowed(regular, self.start.forbidden)
-        alone = allowed & _distinct(member, self.start.group.invariants(regular))
+        alone = allowed & distinct(member, self.start.group.invariants(regular))
         self._merge(member[alone], regular[alone], residuals[alone])
         return np.asarray(member[~alone])
 
@@ -688,8 +650,8 @@ class _Ends:
         real = ~np.any(self.targets.imag, axis=1) & np.isin(np.arange(len(self.targets)), which)
         z, member = self.points[real[self.target]].conj(), self.target[real[self.target]]
         invariants = self.start.group.invariants
-        new = _distinct(
-            np.concatenate([self.target, member]), invariants(np.concatenate([self.points, z])), 10 * _SAME
+        new = distinct(
+            np.concatenate([self.target, member]), invariants(np.concatenate([self.points, z])), 10 * SAME
         )[len(self.target) :]
         z, member = z[new], member[new]
         if z.size == 0:
@@ -707,35 +669,15 @@ class _Ends:
         target = np.concatenate([self.target, member])
         together = np.concatenate([self.points, points])
         accuracy = np.concatenate([self.residuals, residuals])
-        keep = _distinct(target, self.start.group.invariants(together))
+        keep = distinct(target, self.start.group.invariants(together))
         self.target, self.points, self.residuals = target[keep], together[keep], accuracy[keep]
 
     def result(self) -> tuple[list[Complex], list[NDArray[np.float64]]]:
         """Return points and residuals of every member; coordinates at rounding level are exactly zero."""
-        z = np.where(_nonzero(self.points), self.points, 0.0)
+        z = np.where(is_nonzero(self.points), self.points, 0.0)
         order = np.argsort(self.target, kind="stable")
         ends = np.cumsum(self.found())[:-1]
         return np.split(z[order], ends), np.split(self.residuals[order], ends)
-
-
-def _equilibrated(matrices: Complex) -> Complex:
-    """Scale rows, then columns, to largest entries of one: conditioning apart from units."""
-    tiny = np.finfo(float).tiny
-    scaled = matrices / np.maximum(np.abs(matrices).max(axis=2, keepdims=True), tiny)
-    return np.asarray(scaled / np.maximum(np.abs(scaled).max(axis=1, keepdims=True), tiny))
-
-
-def _regular(family: ParametricFamily, z: Complex, p: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Return at which of the points (n, N) the Jacobian of the member `p` is regular."""
-    n = z.shape[1]
-    if len(z) == 0 or n == 0:
-        return np.ones(len(z), dtype=bool)
-    matrices = _equilibrated(family.jacobian(z, np.tile(p.astype(np.complex128), (len(z), 1))))
-    inverses = solve_batched(matrices, np.broadcast_to(np.eye(n, dtype=np.complex128), matrices.shape))
-    with np.errstate(over="ignore", invalid="ignore"):
-        condition = np.abs(matrices).sum(axis=2).max(axis=1) * np.abs(inverses).sum(axis=2).max(axis=1)
-    # NaN, for an exactly singular matrix, compares as not less.
-    return np.asarray(condition < _SINGULAR)
 
 
 def _parts(family: ParametricFamily) -> dict[ParametricFamily, list[Subfamily]]:
@@ -746,16 +688,11 @@ def _parts(family: ParametricFamily) -> dict[ParametricFamily, list[Subfamily]]:
     return parts
 
 
-def _generic(rng: np.random.Generator, size: int) -> Complex:
-    """Return complex parameters with moduli in [0.5, 1.5] and uniform phases: none is near zero."""
-    return np.asarray(rng.uniform(0.5, 1.5, size) * np.exp(2j * np.pi * rng.random(size)))
-
-
 def _corner(family: ParametricFamily, rng: np.random.Generator) -> Complex:
     """Return generic complex parameters for a detour."""
     if family.start_pairs_suffice:
         return family.start_pair(rng)[1]
-    return _generic(rng, len(family.parameter_names))
+    return generic(rng, len(family.parameter_names))
 
 
 def _followed(part: ParametricFamily, start: _Start, target: Complex) -> tuple[Complex, NDArray[np.bool_]]:
@@ -771,7 +708,7 @@ def _followed(part: ParametricFamily, start: _Start, target: Complex) -> tuple[C
     which = np.flatnonzero(arrived)
     invariants = start.group.invariants(points[which])
     together = np.zeros(len(which), dtype=np.int64)
-    again[which] = ~(_distinct(together, invariants) & _distinct(together, invariants[::-1])[::-1])
+    again[which] = ~(distinct(together, invariants) & distinct(together, invariants[::-1])[::-1])
     which = np.flatnonzero(again)
     ends = track(part, start.points[which], here[which], there[which], _CAREFUL)
     points[which], arrived[which] = ends.points, ends.outcome == REGULAR
@@ -803,7 +740,7 @@ def _carried(family: ParametricFamily, points: Complex, origin: Complex, target:
     start = _Start(family, SignGroup([], n), origin, points, np.zeros((0, n), dtype=bool), 0, 0, 0)
     ends, arrived = _followed(family, start, target)
     found = ends[arrived]
-    return found[_distinct(np.zeros(len(found), dtype=np.int64), found)]
+    return found[distinct(np.zeros(len(found), dtype=np.int64), found)]
 
 
 def _patterns(family: ParametricFamily) -> NDArray[np.bool_]:
@@ -816,26 +753,3 @@ def _patterns(family: ParametricFamily) -> NDArray[np.bool_]:
             mask[list(part.unknowns)] = True
             masks.append(mask)
     return np.array(masks, dtype=bool).reshape(-1, n)
-
-
-def _coefficient_family(system: PolynomialSystem) -> tuple[PolynomialFamily, Complex]:
-    """Return the family of all systems with the monomials of `system`, and the coefficients of `system`."""
-    prefix = "c"
-    while any(name.startswith(prefix) for name in system.unknowns):
-        prefix += "_c"
-    total = sum(map(len, system.monomials))
-    monomials: list[dict[tuple[int, ...], complex]] = []
-    coefficients: list[complex] = []
-    names: list[str] = []
-    for number, polynomial in enumerate(system.monomials, 1):
-        lifted = {}
-        for term, (exponents, coefficient) in enumerate(polynomial.items(), 1):
-            own = [0] * total
-            own[len(names)] = 1
-            lifted[(*exponents, *own)] = 1.0 + 0j
-            names.append(f"{prefix}{number}_{term}")
-            coefficients.append(complex(coefficient))
-        monomials.append(lifted)
-    family = PolynomialFamily.from_monomials(monomials, system.unknowns, names)
-    target = np.array(coefficients)
-    return family, target if target.imag.any() else target.real
