@@ -189,3 +189,64 @@ def test_nothing_touches_the_global_state_of_matplotlib(drawn, rows):
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.split()[0] == "False"
+
+
+def test_what_belongs_together_shares_a_panel(drawn):
+    steps = [0, 1, 2]
+    records = table(
+        steps,
+        distance_mean=[0.0, 2.0, 3.0],
+        distance_min=[0.0, 1.0, 2.0],
+        distance_max=[0.0, 3.0, 5.0],
+        ratio=[0.5, 0.6, 0.7],
+        ratio_low=[0.4, 0.5, np.nan],
+        ratio_high=[0.6, 0.7, 0.8],
+        height_mean=[1.0, 2.0, 1.0],
+        height_max=[2.0, 2.5, 2.0],
+        height_mean_test=[1.5, 2.5, 1.0],
+        height_max_test=[2.5, 3.5, 2.0],
+        odd_test=[1.0, 2.0, 3.0],
+        max=[3.0, 2.0, 1.0],
+    )
+    figure = drawn(records)["further-1"]
+    titles = [axes.get_title(loc="left") for axes in panels(figure)]
+    assert titles == ["Distance between points, mean", "Ratio", "Height mean", "Odd (test)", "Max"]
+    distance, ratio, height, *_ = panels(figure)
+    (band,) = [item for item in distance.collections if isinstance(item, PolyCollection)]
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices}
+    assert {(0, 0), (1, 1), (1, 3), (2, 2), (2, 5)} <= corners
+    (band,) = [item for item in ratio.collections if isinstance(item, PolyCollection)]
+    assert band.get_paths()[0].vertices[:, 0].max() == 1  # where both ends are known
+    assert [line.get_linestyle() for line in height.lines] == ["-", "--"]
+    assert len(height.collections) == 2
+    assert "Ratio with a band of its interval" not in figure.caption
+    assert "ratio with a band of its interval" in figure.caption
+    assert "Solid: training data; dashed: test data." in figure.caption
+
+
+def test_what_never_changed_is_said_and_not_drawn(drawn):
+    figures = drawn(table([0, 1], a=[1.0, 2.0], b=[3.0, 3.0], b_test=[3.0, 3.0], c_mean=[0.0, 0.0]))
+    (axes,) = panels(figures["further-1"])
+    assert axes.get_title(loc="left") == "A"
+    assert "Not drawn, as they never changed: B (3.000), C mean (0)." in figures["further-1"].caption
+    assert drawn(table([0, 1], b=[3.0, 3.0])) == {}
+
+
+def test_legends_name_only_who_is_drawn(drawn):
+    records = {
+        "step": [0, 1] * 3,
+        "worker": ["0", "0", "1", "1", "population", "population"],
+        "loss": [3.0, 2.0, 3.0, 1.0, np.nan, np.nan],
+        "distance_mean": [np.nan] * 4 + [0.0, 1.0],
+    }
+    figures = drawn(records)
+    (legend,) = figures["training"].figure.legends
+    assert [text.get_text() for text in legend.texts] == ["worker 0", "worker 1"]
+    assert "population" not in figures["training"].caption
+    assert figures["further-1"].figure.legends == []
+
+
+def test_members_of_a_sweep_have_an_order_and_colours_of_it():
+    ramp = style.worker_styles([str(index) for index in range(9)], ramp=True)
+    assert len({line.color for line in ramp.values()}) == 9
+    assert style.worker_styles(["0", "1"], ramp=True) == style.worker_styles(["0", "1"])

@@ -13,7 +13,7 @@ from landscape.errors import RunError
 from landscape.interfaces import Figure
 from landscape.plugins import PluginWarning
 from landscape.report import Page, Raw, Section, Table, render, sections_of, style, write, write_study
-from landscape.report.content import phrase
+from landscape.report.content import _member_names, phrase
 from landscape.report.numbers import number
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -312,6 +312,24 @@ def test_the_page_of_a_sweep_compares_its_members(make_run, rows):
         "Loss and score",
         "Gradient, weights and distance",
     ]
+
+
+def test_members_are_called_by_all_that_varies_and_say_why_they_stopped(make_run, rows):
+    ends = [{"status": "stopped", "reason": "loss reached 1"}, {}]
+    members = {
+        f"member-{index:04d}": make_run(rows(("0",), every=1000, seed=index, spectra=False), **end)
+        for index, end in enumerate(ends)
+    }
+    vary = {"start.experiment.seed": [3, 4], "seed": [5, 6]}
+    table = pd.DataFrame({"member": list(members), **vary, "status": "complete"})
+    run = make_run((), {"members": table}, "sweep", {"sweep": {"base": {}, "vary": vary}}, stages=members)
+    assert _member_names(run, table) == {
+        "0": "seed = 5, experiment seed = 3",
+        "1": "seed = 6, experiment seed = 4",
+    }
+    page = read(write(run))
+    assert "member-0000 3 5 complete loss reached 1" in page.text
+    assert "member-0001 4 6 complete –" in page.text
 
 
 def test_a_sweep_whose_members_are_not_there_has_a_page(make_run):

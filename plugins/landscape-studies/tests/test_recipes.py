@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 
 import numpy as np
 import pytest
@@ -158,7 +159,8 @@ def test_points_of_zero_gradient_are_found_and_set_against_their_loss():
         for member in stage.stages.values():
             last = member.metrics.iloc[-1]
             assert last[["loss", "gradient_norm", "minimum_ratio", "positive_eigenvalue_share"]].notna().all()
-            assert last["gradient_norm"] < 0.005 or last["step"] == 30
+            assert last["gradient_norm"] < 0.002 or last["step"] == 30
+            assert (member.status == "stopped") == (last["gradient_norm"] < 0.002)
         assert (
             stage.stages["member-0000"].metrics["loss"].iloc[0]
             > stage.stages["member-0002"].metrics["loss"].iloc[0]
@@ -167,4 +169,5 @@ def test_points_of_zero_gradient_are_found_and_set_against_their_loss():
     assert all(list(member.metrics["step"]) == list(range(16)) for member in curves.stages.values())
     page = run.report().read_text(encoding="utf-8")
     assert page.count("Minimum ratio against loss") >= 2
+    assert re.search(r"\d of 3 points reached the gradient norm at which they were to stop; member-0", page)
     assert (run.path / "figures/minimum-ratio.png").is_file()

@@ -22,6 +22,10 @@ _RESULTS = ("summary", "members", "stages")
 _QUANTITIES = 40
 #: Letters of a member's name in a legend.
 _NAME = 60
+#: Members of a sweep that a legend names one by one.
+_NAMED = 12
+#: Column of why members ended before their last step; empty for those that did not.
+_ENDED = "stopped early as"
 #: Quantities of a sweep's member that stand beside what was varied.
 _OUTCOMES = 8
 
@@ -282,6 +286,9 @@ def _members(run: Any, table: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.Dat
     for index, (name, member) in enumerate(run.stages.items()):
         metrics = member.metrics
         row: dict[str, Any] = {"member": name}
+        state = member.directory.state
+        if state["status"] == "stopped":
+            row[_ENDED] = state["reason"]
         if len(metrics):
             workers = sorted(metrics["worker"].unique(), key=style.order_of)
             main = "centre" if "centre" in workers else workers[0]
@@ -289,9 +296,8 @@ def _members(run: Any, table: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.Dat
             joined.append(own.assign(worker=str(index)))
             row |= {name: own[name].dropna().iloc[-1] for name in curves.quantities(own)[:_OUTCOMES]}
         rows.append(row)
-    outcome = pd.DataFrame(
-        rows, columns=list(dict.fromkeys(["member", *(key for row in rows for key in row)]))
-    )
+    first = ["member", *([_ENDED] if any(_ENDED in row for row in rows) else [])]
+    outcome = pd.DataFrame(rows, columns=list(dict.fromkeys([*first, *(key for row in rows for key in row)])))
     if table is not None:
         settings = table.drop(columns=[name for name in ("run",) if name in table])
         further = [name for name in outcome if name == "member" or name not in settings]
@@ -300,20 +306,32 @@ def _members(run: Any, table: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.Dat
 
 
 def _member_names(run: Any, members: pd.DataFrame) -> dict[str, str]:
-    """Return what to call the members in legends, by their numbers: what they vary, where that is one field.
+    """Return what to call the members in legends, by their numbers: what they vary.
 
     Empty where a legend could not hold the names.
     """
     vary = _recipe(run.configuration).get("vary")
-    if not isinstance(vary, Mapping) or len(vary) != 1:
+    if not isinstance(vary, Mapping) or not set(vary) <= set(members) or len(members) > _NAMED:
         return {}
-    (path,) = vary
-    if path not in members:
-        return {}
-    values: list[Any] = list(members[path])
-    field = path.rpartition(".")[2].replace("_", " ")
-    names = [value if isinstance(value, str) else f"{field} = {value}" for value in values]
+    words = {path: _field(path, vary) for path in vary}
+    names = []
+    for row in members[list(vary)].to_dict("records"):
+        values = [
+            value if isinstance(value, str) and len(vary) == 1 else f"{words[path]} = {value}"
+            for path, value in row.items()
+        ]
+        names.append(", ".join(values))
     return {str(i): name for i, name in enumerate(names)} if max(map(len, names)) <= _NAME else {}
+
+
+def _field(path: str, paths: Iterable[str]) -> str:
+    """Return the last word of a path, and as many before it as tell it from the other paths."""
+    parts = path.split(".")
+    others = [other.split(".") for other in paths if other != path]
+    lengths = range(1, len(parts) + 1)
+    # One path may be the end of another: then it is what it is.
+    count = next((n for n in lengths if all(other[-n:] != parts[-n:] for other in others)), len(parts))
+    return " ".join(parts[-count:]).replace("_", " ")
 
 
 def _warnings(metrics: pd.DataFrame) -> list[str]:

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from landscape.interfaces import Figure
 from landscape.report import style
-from landscape.report.numbers import name_of, subscript
+from landscape.report.numbers import name_of, number, subscript
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,11 +35,17 @@ class _Panel:
         Its title and the label of its vertical axis.
     columns
         The columns it draws: the first solid, the second dashed.
+    bands
+        For each of them the columns between which a band is drawn, or None.
+    caption
+        What the caption says of it.
     """
 
     title: str
     y: str
     columns: tuple[str, ...]
+    bands: tuple[tuple[str, str] | None, ...] = ()
+    caption: str = ""
 
 
 _TRAINING = (
@@ -47,10 +53,25 @@ _TRAINING = (
     _Panel("Score", "score", ("score", "score_test")),
 )
 _PATH = (
-    _Panel("Gradient norm", "‖∇L‖", ("gradient_norm",)),
-    _Panel("Weight norm", "‖θ‖", ("weight_norm",)),
-    _Panel("Distance from the start", "‖θ − θ₀‖", ("distance_from_start",)),
-    _Panel("Cosine with the start", "⟨θ, θ₀⟩ / ‖θ‖‖θ₀‖", ("cosine_with_start",)),
+    _Panel(
+        "Gradient norm",
+        "‖∇L‖",
+        ("gradient_norm", "gradient_norm_test"),
+        caption="Euclidean norm of the gradient of the loss",
+    ),
+    _Panel("Weight norm", "‖θ‖", ("weight_norm",), caption="Euclidean norm of the weights"),
+    _Panel(
+        "Distance from the start",
+        "‖θ − θ₀‖",
+        ("distance_from_start",),
+        caption="distance of the weights from where they started",
+    ),
+    _Panel(
+        "Cosine with the start",
+        "⟨θ, θ₀⟩ / ‖θ‖‖θ₀‖",
+        ("cosine_with_start",),
+        caption="cosine of the angle between the weights and those at the start",
+    ),
 )
 
 
@@ -165,8 +186,7 @@ def figures(
             path,
             name="path",
             title="Gradient, weights and distance",
-            caption="Euclidean norms of the gradient of the training loss and of the weights, and how far the "
-            "weights are from where they started.",
+            caption=_sentence([panel.caption for panel in path]),
             noun=noun,
             called=called,
         )
@@ -175,18 +195,71 @@ def figures(
         if members:
             taken.update(members)
             yield _spectrum(metrics, family, members, noun, called)
-    further = [name for name in names if name not in taken]
-    for start in range(0, len(further), 8):
-        panels = [_Panel(name_of(name), "", (name,)) for name in further[start : start + 8]]
+    panels, constant = _further(metrics, [name for name in names if name not in taken])
+    for start in range(0, len(panels), 8):
+        some, last = panels[start : start + 8], start + 8 >= len(panels)
         yield _curves(
             metrics,
-            panels,
+            some,
             name=f"further-{start // 8 + 1}",
             title="Further quantities" if start == 0 else "Further quantities, continued",
-            caption="Everything else that the probes measured, by its name.",
+            caption=" ".join(
+                [
+                    "What else was measured, by its name.",
+                    _sentence([panel.caption for panel in some if panel.caption]),
+                    f"Not drawn, as they never changed: {constant}." if constant and last else "",
+                ]
+            ),
             noun=noun,
             called=called,
         )
+
+
+#: What stands behind the name of a quantity's lower and upper end, and of its smallest and largest value.
+_ENDS = (("", "_low", "_high"), ("_mean", "_min", "_max"), ("_mean", "_mean", "_max"))
+
+
+def _further(metrics: pd.DataFrame, names: Sequence[str]) -> tuple[list[_Panel], str]:
+    """Return panels for quantities of which nothing is known but their names, and a list of the constant ones.
+
+    What belongs together shares a panel: ``x`` and ``x_test``; ``x_low``, ``x`` and ``x_high``; ``x_min``,
+    ``x_mean`` and ``x_max``.
+    """
+    bands = {name: _band(name, names) for name in names}
+    hidden = {end for name, band in bands.items() if band for end in band if end != name}
+    hidden |= {f"{name}_test" for name in names}
+    panels: list[_Panel] = []
+    constant: list[str] = []
+    for name in (name for name in names if name not in hidden):
+        lines = [line for line in (name, f"{name}_test") if line in names]
+        known = [bands[line] for line in lines]
+        drawn = metrics[[*lines, *(end for band in known if band for end in band)]].to_numpy(np.float64)
+        values = np.unique(drawn[~np.isnan(drawn)])
+        if len(values) == 1:
+            constant.append(f"{name_of(name)} ({number(float(values[0]))})")
+            continue
+        extent = "from the smallest to the largest" if name.endswith("_mean") else "of its interval"
+        told = f"{name_of(name).lower()} with a band {extent}" if known[0] else ""
+        panels.append(_Panel(name_of(name), "", tuple(lines), tuple(known), told))
+    return panels, ", ".join(constant)
+
+
+def _band(name: str, names: Sequence[str]) -> tuple[str, str] | None:
+    """Return the columns of a quantity's lower and upper end, if it has both."""
+    suffix = "_test" if name.endswith("_test") else ""
+    stem = name.removesuffix(suffix)
+    for own, low, high in _ENDS:
+        if stem.endswith(own):
+            root = stem.removesuffix(own)
+            ends = f"{root}{low}{suffix}", f"{root}{high}{suffix}"
+            if all(end in names for end in ends):
+                return ends
+    return None
+
+
+def _sentence(parts: Sequence[str]) -> str:
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def _members(names: Sequence[str], stem: str) -> list[str]:
@@ -202,21 +275,27 @@ def _series(metrics: pd.DataFrame, worker: str, column: str) -> tuple[np.ndarray
     return rows["step"].to_numpy(np.float64), rows[column].to_numpy(np.float64), errors
 
 
-def _draw(axes: Axes, metrics: pd.DataFrame, worker: str, column: str, **keywords: Any) -> np.ndarray:
+def _draw(
+    axes: Axes,
+    metrics: pd.DataFrame,
+    worker: str,
+    column: str,
+    band: tuple[str, str] | None = None,
+    **keywords: Any,
+) -> np.ndarray:
     steps, values, errors = _series(metrics, worker, column)
     if 0 < len(steps) <= MARKED:
         keywords |= {"marker": "o", "markersize": 2.5 * keywords.get("linewidth", 1.0) ** 0.5}
     if len(steps):
         axes.plot(steps, values, **keywords)
-    known = np.isfinite(errors)
+    low, high = values - errors, values + errors
+    if band is not None:
+        rows = metrics[(metrics["worker"] == worker) & metrics[column].notna()]
+        low, high = (rows[end].to_numpy(np.float64) for end in band)
+    known = np.isfinite(low) & np.isfinite(high)
     if known.any():
         axes.fill_between(
-            steps[known],
-            (values - errors)[known],
-            (values + errors)[known],
-            color=keywords["color"],
-            alpha=0.2,
-            linewidth=0,
+            steps[known], low[known], high[known], color=keywords["color"], alpha=0.2, linewidth=0
         )
     return values
 
@@ -233,11 +312,12 @@ def _curves(
 ) -> Figure:
     from matplotlib.lines import Line2D
 
-    styles = style.worker_styles(list(metrics["worker"].unique()))
+    styles = style.worker_styles(list(metrics["worker"].unique()), ramp=bool(called))
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
     canvas, grid = style.figure(rows, columns, height=(3.0 if columns == 1 else 2.2) * rows + 0.5)
     dashed = False
+    shown: set[str] = set()
     logarithmic = []
     banded = False
     for axes, panel in zip(grid.flat, panels, strict=False):
@@ -246,17 +326,21 @@ def _curves(
         for index, column in enumerate(panel.columns):
             if column not in metrics:
                 continue
+            band = panel.bands[index] if panel.bands else None
             for worker, line in styles.items():
                 keywords = line.keywords() | {"linestyle": "-" if index == 0 else (0, (3, 1.5))}
-                values = _draw(axes, metrics, worker, column, **keywords)
-                dashed |= index > 0 and len(values) > 0
+                values = _draw(axes, metrics, worker, column, band, **keywords)
+                if len(values):
+                    shown.add(worker)
+                    dashed |= index > 0
                 drawn += values.tolist()
-            banded |= f"{column}_error" in metrics
+            banded |= band is None and f"{column}_error" in metrics
         if style.scale(axes, drawn) == "log":
             logarithmic.append(panel.title)
         _whole_steps(axes)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
+    styles = {worker: line for worker, line in styles.items() if worker in shown}
     handles, labels = _worker_handles(styles, noun, called)
     if dashed:
         grey = "#555555"
@@ -264,7 +348,7 @@ def _curves(
         labels += ["training data", "test data"]
     if len(handles) > 1:
         style.legend_below(canvas, handles, labels)
-    sentences = [caption]
+    sentences = [caption.strip()]
     if dashed:
         sentences.append("Solid: training data; dashed: test data.")
     sentences += _remarks(styles, logarithmic, len(panels), banded)

@@ -23,6 +23,11 @@ _NAMES = {
     "weight_norm": "Weight norm ‖θ‖",
     "cosine_with_start": "Cosine with the start",
     "distance_from_start": "Distance from the start",
+    "distance_mean": "Distance between points, mean",
+    "distance_to_centre_mean": "Distance to the centre, mean",
+    "covariance_trace": "Trace of the gradient covariance",
+    "hessian_products": "Hessian-vector products",
+    "positive_eigenvalue_share": "Share of positive Hessian eigenvalues",
 }
 _FAMILIES = {
     "hessian_eigenvalue": "Hessian eigenvalue λ",
@@ -44,6 +49,8 @@ def name_of(column: str) -> str:
     if found and found[1] in _FAMILIES:
         family = _FAMILIES[found[1]]
         return family + (found[2] if family.endswith(" ") else subscript(found[2]))
+    if column.endswith("_test"):
+        return f"{name_of(column.removesuffix('_test'))} (test)"
     text = column.replace("_", " ")
     return text[:1].upper() + text[1:]
 

@@ -149,18 +149,21 @@ def order_of(worker: str) -> tuple[int, int, str]:
     return (0, int(worker), "") if worker.isdecimal() else (1, 0, worker)
 
 
-def worker_styles(workers: Sequence[str]) -> dict[str, LineStyle]:
+def worker_styles(workers: Sequence[str], *, ramp: bool = False) -> dict[str, LineStyle]:
     """Return a style per worker, in the order of :func:`order_of`.
 
     Numbered workers have thin lines in colours of their own; more than seven of them share one colour, since
-    nobody tells so many apart. The other points, a centre or an average, are drawn black and thick above
-    them: they are what the run is about.
+    nobody tells so many apart, or with `ramp` have the colours of :func:`sequence`, since they have an order.
+    The other points, a centre or an average, are drawn black and thick above them: they are what the run is
+    about.
     """
     ordered = sorted(workers, key=order_of)
     numbered = [worker for worker in ordered if worker.isdecimal()]
     others = [worker for worker in ordered if not worker.isdecimal()]
     colours = [colour for colour in PALETTE if colour != "#000000"]
     many = len(numbered) > len(colours)
+    if many and ramp:
+        many, colours = False, sequence(len(numbered))
     styles = {
         worker: LineStyle(
             color="#7A9CC6" if many else colours[index],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from attrs import field, frozen
@@ -115,11 +115,28 @@ class LBFGS(Independent):
     def _update(self, team: Team) -> None:
         for worker in team:
             worker.memory["evaluations"] += worker.recalled() is None
-        for worker, (value, gradient) in zip(team, team.evaluated(), strict=True):
-            self._move(team.landscape, worker, value, gradient)
+        team.evaluated()  # of all workers at once
+        for worker in team:
+            self.descend(worker, team.landscape.value_and_gradient)
 
-    def _move(self, landscape: Landscape, worker: Worker, value: float, gradient: Tensor) -> None:
+    def descend(self, worker: Worker, evaluate: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
+        """Move `worker` by one step down a function.
+
+        Parameters
+        ----------
+        worker
+            Remembers value and gradient of the function from one step to the next.
+        evaluate
+            Returns the function's value, shape (), and its gradient, shape (P,), at a point of shape (P,).
+        """
         memory = worker.memory
+        known = worker.recalled()
+        if known is None:
+            memory["evaluations"] += 1
+            found, slopes = evaluate(worker.position)
+            known = float(found), slopes
+            worker.remember(*known)
+        value, gradient = known
         direction = _two_loops(memory, gradient)
         slope = _dot(direction, gradient)
         if not slope < 0:
@@ -133,7 +150,7 @@ class LBFGS(Independent):
 
         def at(length: float) -> Trial:
             memory["evaluations"] += 1
-            found, slopes = landscape.value_and_gradient(worker.position.add(direction, alpha=length))
+            found, slopes = evaluate(worker.position.add(direction, alpha=length))
             return Trial(length, float(found), _dot(slopes, direction), slopes)
 
         trial: Trial | None

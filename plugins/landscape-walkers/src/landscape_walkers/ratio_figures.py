@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from matplotlib.lines import Line2D
 
 from landscape.interfaces import Figure
 from landscape.report import style
+from landscape_walkers.stops import Target
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,16 +33,34 @@ _COLUMNS = (
 def points_of(run: Run) -> pd.DataFrame:
     """Return the last measured minimum ratio of every worker of every member, with loss and gradient norm there.
 
-    Columns: ``member``, ``step``, ``worker``, and those of the probes; NaN where something was not measured.
+    Columns: ``member``, ``step``, ``worker``, and those of the probes, NaN where something was not measured;
+    and ``goal``, the largest gradient norm at which the member was to stop, NaN where it was not to.
     """
     frames = []
     for name, member in run.stages.items():
         metrics = member.metrics
         if _RATIO in metrics:
             last = metrics[metrics[_RATIO].notna()].groupby("worker", sort=False).tail(1)
-            frames.append(last.reindex(columns=["step", "worker", *_COLUMNS]).assign(member=name))
-    columns = ["member", "step", "worker", *_COLUMNS]
+            known = last.reindex(columns=["step", "worker", *_COLUMNS])
+            frames.append(known.assign(member=name, goal=_goal(member)))
+    columns = ["member", "step", "worker", *_COLUMNS, "goal"]
     return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+
+
+def _goal(member: Run) -> float:
+    """Return the gradient norm at which a member was to stop, NaN where it was not to."""
+    rules = member.configuration.get("experiment", {}).get("stop", ())
+    goals = [
+        float(rule["value"])
+        for rule in rules
+        if rule.get("component") == Target.__name__ and rule.get("metric") == "gradient_norm"
+    ]
+    return max(goals, default=math.nan)
+
+
+def missed(points: pd.DataFrame) -> pd.Series[bool]:
+    """Return of each point whether it was to reach a gradient norm and did not."""
+    return points["gradient_norm"] > points["goal"]
 
 
 def draw_minimum_ratios(points: pd.DataFrame) -> Canvas:
@@ -79,7 +99,11 @@ def draw_minimum_ratios(points: pd.DataFrame) -> Canvas:
         bar.ax.tick_params(which="both", labelsize=style.TEXT - 0.5, colors=style.INK, color="#888888")
         bar.outline.set_visible(False)
     handles = [Line2D([], [], color="#888888", linewidth=1)]
-    style.legend_below(canvas, handles, ["interval, or what is certain"])
+    labels = ["interval, or what is certain"]
+    if missed(points).any():
+        handles += [Line2D([], [], color="#555555", linestyle="", marker=marker) for marker in "oX"]
+        labels += ["gradient norm below its goal", "not reached"]
+    style.legend_below(canvas, handles, labels)
     return canvas
 
 
@@ -87,7 +111,20 @@ def _scatter(axes: Axes, points: pd.DataFrame, name: str, colours: list[Any]) ->
     loss, share = (points[column].to_numpy(np.float64) for column in ("loss", name))
     low, high = (points[f"{name}{end}"].to_numpy(np.float64) for end in ("_low", "_high"))
     axes.vlines(loss, low, high, color="#BBBBBB", linewidth=0.9, zorder=2)
-    axes.scatter(loss, share, c=colours, s=22, linewidths=0.4, edgecolors="white", zorder=3)
+    crosses = missed(points).to_numpy()
+    for marker, here in (("o", ~crosses), ("X", crosses)):
+        if here.any():
+            shades = [colour for colour, drawn in zip(colours, here, strict=True) if drawn]
+            axes.scatter(
+                loss[here],
+                share[here],
+                c=shades,
+                s=26,
+                marker=marker,
+                linewidths=0.4,
+                edgecolors="white",
+                zorder=3,
+            )
     finite = loss[np.isfinite(loss)]
     if finite.size and finite.min() > 0 and finite.max() / finite.min() > 100:
         axes.set_xscale("log")
@@ -112,6 +149,13 @@ def figures(run: Run) -> Iterator[Figure]:
         )
     if points["gradient_norm"].notna().any():
         caption += " The darker a point, the larger the norm of its gradient."
+    goal = points["goal"].dropna()
+    if len(goal):
+        late = points[missed(points)]
+        caption += (
+            f" {len(goal) - len(late)} of {len(goal)} points reached the gradient norm at which they were to stop"
+            + (f"; {', '.join(dict.fromkeys(late['member']))} did not." if len(late) else ".")
+        )
     yield Figure(
         "minimum-ratio", "Minimum ratio against loss", caption, draw_minimum_ratios(points), order=18
     )
