@@ -30,6 +30,13 @@ assert_type(ls.probes.HessianSpectrum(k=5), HessianSpectrum)
 ls.probes.HessianSpectrum(kk=5)  # type: ignore[call-arg]
 ls.walkers.SGD(lr="fast")  # type: ignore[arg-type]
 
+# A group is written as pairs, as walkers, or by the name of its field.
+sgd, gd = ls.walkers.SGD(lr=0.1, batch_size=64), ls.walkers.GD(lr=0.1)
+ls.walkers.EASGD(ls.walkers.Group((sgd, 5), (gd, 1)))
+ls.walkers.Group(sgd, (gd, 2))
+ls.walkers.Group(members=((sgd, 5), (gd, 1)))
+ls.walkers.Group((sgd, "5"))  # type: ignore[arg-type]
+
 # Other people's are looked up when the program runs.
 assert_type(ls.probes.HessianTrace(samples=4), Any)
 assert_type(ls.probes["landscape-trace:HessianTrace"], Any)

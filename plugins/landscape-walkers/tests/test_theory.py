@@ -1,6 +1,6 @@
-"""What theory says of paths on quadratics and of ReLU networks, and nobody has to measure.
+"""What theory says of paths on quadratics and of networks, and nobody has to measure.
 
-Each landscape of these tests is one quadratic in many copies that do not know of each other, so that the mean
+Most landscapes of these tests are one quadratic in many copies that do not know of each other, so that the mean
 over the coordinates of one walk is a mean over thousands of walks. With mini-batches of one example and fewer
 steps than examples, the noise of the gradients is independent from step to step: the examples are.
 """
@@ -96,6 +96,57 @@ def test_sgld_has_the_variance_of_its_step_size_and_the_learning_coefficient_of_
     coefficient = nbeta * float(landscape.value(state.positions[0])) / COPIES
     expected = nbeta * h / 2 * (variance + mean**2)
     assert coefficient == pytest.approx(expected, rel=4 * ERROR + 4 * mean / variance**0.5 * ERROR)
+
+
+# -- the edge of stability ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tanh_fit():
+    """A network of 32 tanh units that fits sixty digits, centred, by least squares: fixed as the edge needs it."""
+    digits = ls.datasets.Digits(centre=True).load(torch.Generator().manual_seed(0))["train"]
+    x, y = (part[:60] for part in digits.everything())
+    x, y = x.flatten(1).double(), torch.nn.functional.one_hot(y, 10).double()
+    module = ls.models.MLP(hidden=(32,)).build((x, y), torch.Generator().manual_seed(0))
+    return ls.Landscape(module.double(), "mse", (x, y), dtype=torch.float64)
+
+
+def sharpness(landscape, theta, along=None):
+    """Return the largest eigenvalue of the Hessian and its eigenvector, by power iteration from `along`."""
+    hessian = landscape.hessian(theta)
+    vector = torch.ones(landscape.size, dtype=torch.float64) if along is None else along
+    for _ in range(40):
+        vector = hessian.matvec(vector)
+        vector = vector / vector.norm()
+    return float(vector @ hessian.matvec(vector)), vector
+
+
+@pytest.mark.parametrize(("lr", "arrival"), [(2.0, 1400), (3.0, 600)])
+def test_full_batch_descent_drives_the_sharpness_to_two_over_the_step_size_and_keeps_it_there(
+    tanh_fit, lr, arrival
+):
+    # Cohen et al. 2021: the curvature rises until steps are barely stable, and then hovers about 2 / lr.
+    walk = ls.Walk(tanh_fit, GD(lr))
+    largest, vector = sharpness(tanh_fit, walk.positions[0])
+    assert largest * lr / 2 < 0.6
+    before = float(tanh_fit.value(walk.positions[0]))
+    shares, losses = [], []
+    for population in walk.steps(arrival + 1000):
+        if population.step >= arrival and population.step % 100 == 0:
+            largest, vector = sharpness(tanh_fit, walk.positions[0], vector)
+            shares.append(largest * lr / 2)
+            losses.append(float(tanh_fit.value(walk.positions[0])))
+    assert float(np.median(shares)) == pytest.approx(1, abs=0.04)
+    assert 0.85 < min(shares) <= max(shares) < 1.2
+    # Unstable as the steps are, the loss goes on falling.
+    assert losses[-1] < losses[0] < 0.05 * before
+
+
+def test_with_small_steps_descent_stays_far_from_the_edge(tanh_fit):
+    walk = ls.Walk(tanh_fit, GD(0.3))
+    for _ in range(600):
+        walk.advance()
+    assert sharpness(tanh_fit, walk.positions[0])[0] * 0.3 / 2 < 0.2
 
 
 # -- symmetries of ReLU networks ----------------------------------------------------------------------------

@@ -85,7 +85,12 @@ class GroupState:
     members: tuple[Any, ...]
 
 
-@frozen
+# What can stand for a share of a population.
+_Member = Share | Walker[Any] | tuple[Walker[Any], int]
+
+
+# With init=False attrs calls its own __attrs_init__, and type checkers know the __init__ below.
+@frozen(init=False)
 class Group(Walker[GroupState]):
     """A population in which not all walk alike: ``Group((SGD(lr=0.1, batch_size=64), 5), (GD(lr=0.1), 1))``.
 
@@ -125,9 +130,9 @@ class Group(Walker[GroupState]):
 
     members: tuple[Share, ...] = field(converter=_shares)
 
-    def __init__(self, *shares: Any, members: Iterable[Any] = ()) -> None:
+    def __init__(self, *shares: _Member, members: Iterable[_Member] = ()) -> None:
         # Configurations and attrs.evolve give the field by its name.
-        self.__attrs_init__(shares or members)  # type: ignore[attr-defined]
+        self.__attrs_init__(shares or members)
 
     def __attrs_post_init__(self) -> None:
         if not self.members:
