@@ -77,6 +77,41 @@ def test_a_long_inner_walk_makes_the_outer_step_of_the_local_entropy(bowl, gener
     np.testing.assert_allclose(after, 1 - outer_lr * h / (h + 1 / gamma), rtol=1e-12)
 
 
+def test_noise_gives_the_end_of_the_inner_walk_the_variance_of_a_langevin_walk_on_a_spring(many, generator):
+    copies, h, gamma, lr, noise = 20_000, 2.0, 0.5, 0.1, 0.7
+    walker = Parle(
+        GD(lr=lr), 2, inner_steps=60, averaging=1.0, gamma=gamma, outer_lr=1.0, outer_momentum=0.0, rho=1e12,
+        smallest_gamma=gamma, noise=noise, scoping=0.0,
+    )  # fmt: skip
+    landscape = many(copies, h)
+    start = walker.start(landscape, torch.ones(2, copies), generator())
+    ends = walker.positions(walker.step(landscape, start))
+    k = h + 1 / gamma
+    variance = lr * noise**2 / (1 - (1 - lr * k) ** 2)
+    for end in ends:
+        assert float(end.mean()) == pytest.approx(1 / gamma / k, abs=4 * (variance / copies) ** 0.5)
+        assert float(end.var()) == pytest.approx(variance, rel=4 * (2 / copies) ** 0.5)
+    # Replicas have noises of their own.
+    assert abs(float(torch.corrcoef(ends)[0, 1])) < 4 / copies**0.5
+
+
+def test_a_replica_alone_walks_as_entropy_sgd_does(bowl, generator):
+    landscape = bowl(HESSIAN, np.random.default_rng(1).normal(size=(20, 3)))
+    lr, stiffness, averaging, inner, outer = 0.1, 0.4, 0.3, 7, 0.8
+    parle = Parle(
+        SGD(lr=lr, batch_size=5), 1, inner_steps=inner, averaging=averaging, gamma=1 / stiffness, outer_lr=outer,
+        outer_momentum=0.0, smallest_gamma=1e-9, scoping=0.0,
+    )  # fmt: skip
+    entropy = EntropySGD(
+        outer, 5, inner_steps=inner, inner_lr=lr, gamma=stiffness, scoping=0.0, noise=0.0, averaging=averaging
+    )
+    ends = []
+    for walker in (parle, entropy):
+        state = walker.start(landscape, torch.ones(1, 3), generator())
+        ends.append(walker.positions(_walk(walker, landscape, state, 5)))
+    torch.testing.assert_close(*ends, rtol=1e-12, atol=1e-13)
+
+
 @given(
     workers=st.integers(1, 5),
     rho=st.floats(0.01, 10),
@@ -144,7 +179,7 @@ def test_resting_replicas_keep_everything_and_the_others_walk_as_before(bowl, ge
 
 def test_a_state_that_went_through_the_store_continues_bit_for_bit(classifier, generator):
     landscape = classifier()
-    walker = Parle(SGD(lr=0.1, batch_size=16, momentum=0.9, nesterov=True), 3, inner_steps=3)
+    walker = Parle(SGD(lr=0.1, batch_size=16, momentum=0.9, nesterov=True), 3, inner_steps=3, noise=0.01)
     begin = landscape.initial().expand(3, -1)
     middle = _walk(walker, landscape, walker.start(landscape, begin, generator()), 3)
     middle = walker.adjust(middle, outer_lr=0.2, rho=0.5, lr=(0.1, 0.2, 0.3))
@@ -179,6 +214,7 @@ def test_base_walkers_that_do_not_fit_are_refused(bowl, generator, base, message
         ({"averaging": 0}, "averaging=0.0"),
         ({"scoping": 1}, "scoping=1.0"),
         ({"inner_steps": 0}, "inner_steps=0"),
+        ({"noise": -1}, "noise=-1.0"),
     ],
 )
 def test_impossible_fields_are_refused_by_value(fields, message):

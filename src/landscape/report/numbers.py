@@ -26,6 +26,8 @@ _NAMES = {
     "distance_mean": "Distance between points, mean",
     "distance_to_centre_mean": "Distance to the centre, mean",
     "covariance_trace": "Trace of the gradient covariance",
+    "spherical_barrier_mean": "Norm-corrected barrier, mean",
+    "spherical_barrier_max": "Norm-corrected barrier, max",
     "hessian_products": "Hessian-vector products",
     "positive_eigenvalue_share": "Share of positive Hessian eigenvalues",
 }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
@@ -10,6 +11,7 @@ from attrs import field, frozen
 from attrs.converters import optional
 
 from landscape.errors import ConfigurationError
+from landscape.randomness import torch_generator
 from landscape_walkers._values import (
     FRACTION,
     NON_NEGATIVE,
@@ -52,10 +54,13 @@ class ParleState(CoupledState):
         Of the replicas, shape (K, P); zero where they have no momentum.
     shrinking
         By which share gamma and rho shrink per step.
+    seed
+        From which the noise derives.
     """
 
     velocity: Tensor
     shrinking: float
+    seed: int
 
 
 @frozen
@@ -68,7 +73,8 @@ class Parle(Coupling[ParleState]):
     .. math::
 
         y^a = z^a = x^a; \quad L\times:\;
-        & y^a \leftarrow y^a - \eta'\,g_a(y^a) - \frac{\eta'}{\gamma}\,(y^a - x^a), \qquad
+        & y^a \leftarrow y^a - \eta'\,g_a(y^a) - \frac{\eta'}{\gamma}\,(y^a - x^a)
+          + \sqrt{\eta'}\,\epsilon\,N(0, 1), \qquad
           z^a \leftarrow (1-a)\,z^a + a\,y^a \\
         & d^a = (x^a - z^a) + \frac1\rho\,(x^a - c), \qquad v^a \leftarrow \mu\,v^a + d^a, \qquad
           x^a \leftarrow x^a - \eta\,(d^a + \mu\,v^a) \\
@@ -83,7 +89,10 @@ class Parle(Coupling[ParleState]):
     :math:`\eta'/\gamma` and :math:`\eta/\rho` are limited to 1.
 
     On a quadratic with curvature h, a long inner walk with its mean at its end makes an outer step of
-    :math:`\eta\,h/(h + 1/\gamma)`.
+    :math:`\eta\,h/(h + 1/\gamma)`, and with noise the end has the variance
+    :math:`\eta'\epsilon^2/(1 - (1 - \eta'(h + 1/\gamma))^2)` about it. Each replica alone
+    (:math:`\rho \to \infty`) walks as under :class:`~landscape_walkers.entropy_sgd.EntropySGD`, whose inner
+    walk this is; the replicas' base walker is therefore a plain one such as SGD.
 
     Costs L steps of the base walker per step. Keeps one P-vector per worker beside the base walker's state,
     and two more during a step. The replicas' mean is measured and stored as ``"centre"``. Records
@@ -108,6 +117,9 @@ class Parle(Coupling[ParleState]):
         Where the two start.
     smallest_gamma, smallest_rho
         Where they stop.
+    noise
+        :math:`\epsilon`, the size of the Langevin noise of the inner walk; 0, as in the paper and its program,
+        which leave the noise to the mini-batches.
     scoping
         s; None takes 1/(2B), with B from the batch size of the base walker. 0 turns scoping off.
 
@@ -137,6 +149,7 @@ class Parle(Coupling[ParleState]):
     rho: float = field(default=1.0, converter=given, validator=_SCALE, kw_only=True)
     smallest_gamma: float = field(default=1.0, converter=given, validator=single(POSITIVE), kw_only=True)
     smallest_rho: float = field(default=0.1, converter=given, validator=single(POSITIVE), kw_only=True)
+    noise: float = field(default=0.0, converter=given, validator=_STRENGTH, kw_only=True)
     scoping: float | None = field(default=None, converter=optional(given), kw_only=True)
 
     def _check(self) -> None:
@@ -156,6 +169,7 @@ class Parle(Coupling[ParleState]):
             values=state.values,
             velocity=torch.zeros_like(positions),
             shrinking=shrinking,
+            seed=int(torch.randint(2**62, (), generator=generator, device=generator.device)),
         )
 
     def _shrinking(self, landscape: Landscape) -> float:
@@ -174,7 +188,7 @@ class Parle(Coupling[ParleState]):
         rows = moving_rows("Parle", active, len(outer))
         if not rows:
             return state
-        base, means = self._inner_walk(landscape, state, active)
+        base, means = self._inner_walk(landscape, state, active, rows)
         values = dict(state.values)
         lr, momentum = values["outer_lr"], values["outer_momentum"]
         # lr / rho, limited to 1, over lr.
@@ -195,20 +209,25 @@ class Parle(Coupling[ParleState]):
         )
 
     def _inner_walk(
-        self, landscape: Landscape, state: ParleState, active: Tensor | None
+        self, landscape: Landscape, state: ParleState, active: Tensor | None, rows: Sequence[int]
     ) -> tuple[Any, Tensor]:
         """Return the base walker's state at the end of the inner walk, and the walk's means, shape (K, P)."""
         base = state.base
         outer = self.base.positions(base)
         means = outer.clone()
-        pulls = outer.new_tensor(
-            [min(rate / state.values["gamma"], 1.0) for rate in self._step_sizes(base, len(outer))]
-        )[:, None]
-        for _ in range(self.inner_steps):
+        rates = self._step_sizes(base, len(outer))
+        pulls = outer.new_tensor([min(rate / state.values["gamma"], 1.0) for rate in rates])[:, None]
+        for number in range(self.inner_steps):
             before = self.base.positions(base)
             base = self.base.step(landscape, base, active=active)
             # Rows that rest stand at their outer place, where the spring is slack.
-            base = self.base.relocate(base, self.base.positions(base) - pulls * (before - outer))
+            places = self.base.positions(base) - pulls * (before - outer)
+            if state.values["noise"] != 0:
+                for row in rows:
+                    places[row] += (
+                        math.sqrt(rates[row]) * state.values["noise"] * _noise(state, row, number, places)
+                    )
+            base = self.base.relocate(base, places)
             means = means.lerp(self.base.positions(base), self.averaging)
         return base, means
 
@@ -223,3 +242,11 @@ class Parle(Coupling[ParleState]):
             "gamma": (state.values["gamma"],) * len(positions),
             "rho": (state.values["rho"],) * len(positions),
         }
+
+
+def _noise(state: ParleState, row: int, number: int, like: Tensor) -> Tensor:
+    """Return standard normal numbers, shape (P,): a function of seed, replica, step and inner step."""
+    import torch
+
+    generator = torch_generator(state.seed, "noise", row, state.updates, number, device=str(like.device))
+    return torch.randn(like.shape[1:], generator=generator, dtype=like.dtype, device=like.device)
