@@ -335,7 +335,7 @@ def _list(options: argparse.Namespace) -> None:
     from landscape.store import RunStore
 
     root = default_store(options.store)
-    if root.exists() and not root.is_dir():
+    if os.path.exists(root) and not root.is_dir():
         raise ConfigurationError(f"{root} is not a directory of runs.")
     frame = RunStore(root).list()
     if len(frame):

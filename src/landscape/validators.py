@@ -22,7 +22,18 @@ from typing import Any, TypeGuard
 
 from landscape.errors import ConfigurationError, nearest
 
-__all__ = ["at_least", "between", "is_whole", "number", "of_type", "one_of", "optional", "refuse", "whole"]
+__all__ = [
+    "at_least",
+    "between",
+    "is_number",
+    "is_whole",
+    "number",
+    "of_type",
+    "one_of",
+    "optional",
+    "refuse",
+    "whole",
+]
 
 Validator = Callable[[Any, Any, Any], None]
 
@@ -35,6 +46,11 @@ def _is_number(value: Any, kind: type) -> bool:
 def is_whole(value: Any) -> TypeGuard[int]:
     """Whether `value` is a whole number, Python's or numpy's; True and False are none."""
     return _is_number(value, Integral)
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is a real number, Python's or numpy's; True and False are none."""
+    return _is_number(value, Real)
 
 
 def refuse(instance: Any, attribute: Any, value: Any, cure: str) -> None:
@@ -67,7 +83,7 @@ def number(*, above: float = -math.inf, at_least: float = -math.inf) -> Validato
         bounds.append(f"larger than {above:g}")
 
     def check(instance: Any, attribute: Any, value: Any) -> None:
-        if not (_is_number(value, Real) and math.isfinite(value) and value > above and value >= at_least):
+        if not (is_number(value) and math.isfinite(value) and value > above and value >= at_least):
             refuse(
                 instance,
                 attribute,
@@ -82,7 +98,7 @@ def between(low: float, high: float) -> Validator:
     """Return a validator for numbers strictly between `low` and `high`."""
 
     def check(instance: Any, attribute: Any, value: Any) -> None:
-        if not (_is_number(value, Real) and low < value < high):
+        if not (is_number(value) and low < value < high):
             refuse(instance, attribute, value, f"give a number between {low:g} and {high:g}.")
 
     return check

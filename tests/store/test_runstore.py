@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_a_run_that_exists_is_not_touched(store):
     assert store.ids() == ["same"]
 
 
-@pytest.mark.parametrize("name", ["", ".hidden", "..", "a/b", "-x", "a b"])
+@pytest.mark.parametrize("name", ["", ".hidden", "..", "a/b", "-x", "a b", 3])
 def test_a_name_that_is_no_file_name_is_refused(store, name):
     with pytest.raises(RunError, match="cannot name a run"):
         store.create({}, {}, kind="k", run_id=name)
@@ -54,8 +55,28 @@ def test_a_name_that_is_no_file_name_is_refused(store, name):
 
 def test_a_store_that_cannot_be_written_is_an_error_that_names_it(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(RunError, match=r"Cannot create .*file/runs"):
-        RunStore(tmp_path / "file" / "runs").create({}, {}, kind="k")
+    for place in (tmp_path / "file" / "runs", tmp_path / "file"):
+        with pytest.raises(RunError, match=r"cannot be a store: .*file is no folder"):
+            RunStore(place).create({}, {}, kind="k")
+    with pytest.raises(RunError, match="File name too long"):
+        RunStore(tmp_path / ("x" * 300)).create({}, {}, kind="k")
+    with pytest.raises(RunError, match="File name too long"):
+        RunStore(tmp_path).create({}, {}, kind="k", run_id="x" * 300)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that keeps nothing")
+def test_a_store_where_nothing_is_kept_is_refused():
+    with pytest.raises(RunError, match="/proc belongs to a file system that keeps nothing"):
+        RunStore("/proc/runs").require_folder()
+    with pytest.raises(RunError, match="/dev/null is no folder"):
+        RunStore("/dev/null/runs").require_folder()
+
+
+@pytest.mark.parametrize("place", [3, None, b"runs", ["runs"], "", "a\0b"])
+def test_a_store_is_a_path(place):
+    with pytest.raises(RunError, match=r"store=.* is no path; give one, such as 'runs'"):
+        RunStore(place)
 
 
 def test_runs_are_opened_by_the_beginning_of_their_name(store):

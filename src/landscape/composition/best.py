@@ -46,6 +46,8 @@ class Best:
         landscape.errors.ConfigurationError
             For a mode that is neither ``min`` nor ``max``.
         """
+        if text is not None and not isinstance(text, str):
+            raise ConfigurationError(f"best={text!r}: write a metric, as in 'score_test:max'.")
         metric, _, mode = (text or "").partition(":")
         if mode not in ("", "min", "max"):
             raise ConfigurationError(

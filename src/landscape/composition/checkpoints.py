@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,8 @@ def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
     """
     import torch
 
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; give the files of weights in it.")
     if not path.is_file():
         raise DataError(f"{path}: there is no such file.")
     try:
@@ -47,9 +50,9 @@ def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise DataError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error}). Save the weights alone, "
+            f"{path} cannot be read as a checkpoint: {_why(error)}. Save the weights alone, "
             "with torch.save(module.state_dict(), path) or safetensors."
-        ) from error
+        ) from None
     if isinstance(content, Mapping) and isinstance(content.get("0"), torch.Tensor) and content["0"].ndim == 1:
         labels = ", ".join(str(name) for name in content if "/" not in str(name))
         raise DataError(
@@ -63,6 +66,19 @@ def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
             "Save the weights alone, with torch.save(module.state_dict(), path)."
         )
     return found
+
+
+def _why(error: Exception) -> str:
+    """Return why a checkpoint was not read, without torch's advice to unpickle it."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    refused = re.search(r"GLOBAL (\S+)", str(error))
+    if refused:
+        return (
+            f"it holds an object of {refused[1].rstrip('.')}, and objects are not unpickled, because a file can run "
+            "any code in that way"
+        )
+    return "it is damaged, or was not written by torch.save or safetensors"
 
 
 def _state_dict(content: Any) -> Mapping[str, Tensor] | None:

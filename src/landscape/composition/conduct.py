@@ -15,13 +15,20 @@ from landscape.composition.run import Run
 from landscape.errors import RunError
 from landscape.plugins import RunHooks
 from landscape.store import RunStore
+from landscape.store.files import path_of
 
 __all__ = ["begin", "conducted", "default_store", "torch_threads"]
 
 
 def default_store(store: str | os.PathLike[str] | None) -> Path:
-    """Return the directory of runs: the one given, else ``LANDSCAPE_STORE``, else ``runs``."""
-    return Path(store if store is not None else os.environ.get("LANDSCAPE_STORE") or "runs")
+    """Return the directory of runs: the one given, else ``LANDSCAPE_STORE``, else ``runs``.
+
+    Raises
+    ------
+    landscape.errors.RunError
+        For what is no path.
+    """
+    return path_of(store if store is not None else os.environ.get("LANDSCAPE_STORE") or "runs", "store")
 
 
 @contextmanager

@@ -63,8 +63,12 @@ def from_tree(tree: Mapping[str, Any], *, trust: bool = False) -> Any:
     values: list[tuple[str, Any]] = []
     for key, entry in tree.items():
         entries = entry if isinstance(entry, list) else [entry]
+        if not entries:
+            raise ConfigurationError(f"{key}: an empty list; give at least one table.")
         for index, single in enumerate(entries):
             path = key if not isinstance(entry, list) else f"{key}[{index}]"
+            if not isinstance(single, Mapping):
+                raise ConfigurationError(f"{path}: expected a table, got {str(single)[:40]!r}.")
             values.append((path, structure(single, known[key], path=path, trust=trust)))
     if len(values) == 1:
         return values[0][1]
@@ -128,7 +132,7 @@ def loads(text: str, format: str = "json", *, trust: bool = False) -> Any:
             tree = tomllib.loads(text)
         else:
             raise ConfigurationError(f"format={format!r}: known formats are 'json' and 'toml'.")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if isinstance(error, ConfigurationError):
             raise
         raise ConfigurationError(f"This is not {format.upper()}: {error}.") from error

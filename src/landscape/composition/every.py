@@ -11,7 +11,7 @@ from landscape import plugins
 from landscape.errors import ConfigurationError
 from landscape.interfaces import PopulationProbe, Probe
 from landscape.plugins.entry import flaw
-from landscape.validators import at_least, optional
+from landscape.validators import at_least, of_type, optional
 
 __all__ = ["Every", "schedule_probes"]
 
@@ -46,8 +46,8 @@ class Every:
 
     every: int | None = field(validator=optional(at_least(1)))
     probe: Probe | PopulationProbe = field(converter=_probe)
-    on: str = "all"
-    label: str | None = None
+    on: str = field(default="all", validator=of_type(str, "'all', 'workers' or the label of a point"))
+    label: str | None = field(default=None, validator=optional(of_type(str, "a text")))
 
     def due(self, step: int, default: int) -> bool:
         """Whether the probe measures at `step`."""
@@ -74,7 +74,7 @@ def schedule_probes(probes: Iterable[Any]) -> tuple[Every, ...]:
     landscape.errors.ConfigurationError
         For anything else, naming it.
     """
-    if isinstance(probes, str | Probe | PopulationProbe | Every):
+    if isinstance(probes, str | type | Probe | PopulationProbe | Every) or not isinstance(probes, Iterable):
         probes = (probes,)
     scheduled = []
     for probe in probes:

@@ -24,7 +24,7 @@ from landscape.interfaces import (
     Walker,
 )
 from landscape.randomness import derive_seed, preserved_random_state, torch_generator
-from landscape.validators import at_least, of_type, one_of, optional, whole
+from landscape.validators import at_least, is_whole, of_type, one_of, optional, whole
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -85,6 +85,21 @@ def _require_device(device: str) -> None:
         raise ConfigurationError(
             f"device={device!r} cannot be used here ({reason}); there is {', '.join(there)}."
         ) from error
+
+
+def _steps(steps: Any) -> tuple[int, ...]:
+    """Return steps at which to pause, one or several.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        For what is no step.
+    """
+    several = tuple(steps) if isinstance(steps, Iterable) and not isinstance(steps, str) else (steps,)
+    for step in several:
+        if not is_whole(step) or step < 0:
+            raise ConfigurationError(f"pause_at={steps!r}: give steps, whole numbers from 0 on.")
+    return several
 
 
 def _metric(instance: Any, attribute: Any, value: str | None) -> None:
@@ -247,7 +262,7 @@ class Experiment:
     def run(
         self,
         store: str | PathLike[str] | None = None,
-        backend: Backend | None = None,
+        backend: Backend | str | None = None,
         *,
         run_id: str | None = None,
         pause_at: Iterable[int] = (),
@@ -259,7 +274,7 @@ class Experiment:
         store
             Directory of runs; the environment's ``LANDSCAPE_STORE``, or ``runs``, by default.
         backend
-            Where to run; in this process by default.
+            Where to run, or the name of a backend; in this process by default.
         run_id
             Name of the run's directory; made from the time by default.
         pause_at
@@ -280,7 +295,7 @@ class Experiment:
         from landscape.composition.running import run_experiment
         from landscape.composition.shipping import run_on
 
-        pause_at = tuple(pause_at)
+        pause_at = _steps(pause_at)
         if backend is not None:
             if run_id is not None or pause_at:
                 raise ConfigurationError(

@@ -264,6 +264,13 @@ class Run:
         part
             Pattern or patterns of parameter names: only these coordinates.
         """
+        from landscape.interfaces import Projector
+
+        if not isinstance(projector, Projector):
+            raise ConfigurationError(
+                f"projector={projector!r} is no projector; give an instance of one, such as "
+                "landscape.projectors.PCA()."
+            )
         # Of equal projectors, one of 2 and one of 2.0 say, every one gives the same picture.
         name = label_of(projector)
         key = (f"{type(projector).__module__}:{name}", part)
@@ -361,11 +368,13 @@ class Run:
         landscape.errors.RunError
             If the run said when it started that it cannot be replicated.
         """
+        from landscape.composition.conduct import default_store
+
         obstacles = self.provenance.get("obstacles", [])
         if obstacles and not self._trust:
             raise RunError(f"{self.path} cannot be replicated: {' '.join(obstacles)}")
         recipe = from_tree(self.configuration, trust=self._trust)
-        place = store if store is not None else self.path.parent
+        place = default_store(store) if store is not None else self.path.parent
         if self.kind in ("study", "sweep"):
             return recipe.run(store=place, run_id=run_id, like=self)  # type: ignore[no-any-return]
         if self.kind != "experiment":
@@ -403,9 +412,12 @@ def open_run(path: str | os.PathLike[str], *, trust: bool = False) -> Run:
     """
     from landscape.composition.conduct import default_store
     from landscape.store import RunStore
+    from landscape.store.files import explained, path_of
 
-    place = Path(path)
-    if place.is_dir():
+    place = path_of(path, "path")
+    with explained(place, "open"):
+        found = place.is_dir()
+    if found:
         place = place.resolve()
         return Run(RunStore(place.parent).open(place.name), trust=trust)
     root = place.parent if place.parent != Path() else default_store(None)

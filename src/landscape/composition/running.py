@@ -13,6 +13,7 @@ from landscape.composition.best import Best
 from landscape.composition.conduct import (
     begin,
     conducted,
+    default_store,
     refuse_unless_same_data,
     reopened,
     torch_threads,
@@ -24,7 +25,8 @@ from landscape.composition.run import Run
 from landscape.composition.schedules import At
 from landscape.composition.trees import plain
 from landscape.composition.walk import Walk
-from landscape.errors import ConfigurationError, LandscapeError, NonFiniteLossError
+from landscape.errors import ConfigurationError, LandscapeError, NonFiniteLossError, nearest
+from landscape.store import RunStore
 
 if TYPE_CHECKING:
     from landscape.composition.experiment import Experiment
@@ -62,6 +64,8 @@ def run_experiment(
     engines
         Choices of an engine to repeat; see :class:`landscape.Walk`.
     """
+    # Said at once, not after the data was read and the start measured.
+    RunStore(default_store(store)).require_folder()
     with torch_threads(experiment.threads):
         landscapes = experiment.landscapes()
         data = {name: landscape.data.fingerprint() for name, landscape in landscapes.items()}
@@ -73,6 +77,8 @@ def run_experiment(
         with stage("Measuring the start", 1) as progress:
             first = prober.measure(walk.population(), prober.due(0), progress.note)
             progress.advance()
+        best = Best.parse(experiment.best)
+        _require_measured(best.metric, first, walk)
         run = begin(
             experiment,
             "experiment",
@@ -85,7 +91,7 @@ def run_experiment(
             device=experiment.device,
             threads=experiment.threads,
         )
-        return _carry_out(experiment, walk, run, pause_at, prober, Best.parse(experiment.best), first)
+        return _carry_out(experiment, walk, run, pause_at, prober, best, first)
 
 
 def resume_experiment(run: Run, *, pause_at: Sequence[int] = ()) -> Run:
@@ -204,6 +210,23 @@ def _check_changes(experiment: Experiment, walk: Walk) -> None:
                 tried += 1
                 if tried == _TRIED_CHANGES:
                     break
+
+
+def _require_measured(metric: str, first: Sequence[Found], walk: Walk) -> None:
+    """Raise unless the metric by which the best weights are kept is measured.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        With the columns that there are.
+    """
+    rows = rows_of(first, walk.walker.record(walk.state))
+    known = sorted({name for row in rows for name in row} - {"step", "worker", "warnings"})
+    if metric and metric not in known:
+        raise ConfigurationError(
+            f"best={metric!r} is measured by no probe of this experiment; its columns are "
+            f"{', '.join(known) or 'none'}.{nearest(metric, known)}"
+        )
 
 
 def _prober(experiment: Experiment) -> Prober:

@@ -8,14 +8,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+from landscape import plugins
 from landscape.composition.conduct import default_store
 from landscape.composition.configuration import from_tree, to_tree
 from landscape.composition.run import Run, open_run
-from landscape.errors import RunError
+from landscape.errors import ConfigurationError, RunError
 from landscape.interfaces import Backend, Failure, Task
 from landscape.store import RunStore
 
-__all__ = ["carry_out_task", "finished_run", "run_on", "task_of"]
+__all__ = ["as_backend", "carry_out_task", "finished_run", "run_on", "task_of"]
 
 
 def task_of(value: Any, store: str | os.PathLike[str], *, trust: bool = False) -> Task:
@@ -52,7 +53,30 @@ def carry_out_task(task: Task) -> Run:
     return from_tree(task.configuration, trust=task.trust).run(store=task.store)  # type: ignore[no-any-return]
 
 
-def run_on(backend: Backend, value: Any, store: str | os.PathLike[str] | None) -> Run:
+def as_backend(backend: Any) -> Backend:
+    """Return the backend that is given, or that a name or a class stands for, with its defaults.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        For anything else, naming it.
+    """
+    given = backend
+    if isinstance(backend, str):
+        backend = plugins.get("backends", backend)
+    if isinstance(backend, type) and issubclass(backend, Backend):
+        try:
+            backend = backend()
+        except TypeError as error:
+            raise ConfigurationError(f"backend={given!r} needs to be told more: {error}.") from error
+    if not isinstance(backend, Backend):
+        raise ConfigurationError(
+            f"backend={given!r} is no backend; give one, such as landscape.backends.InProcess(), or its name."
+        )
+    return backend
+
+
+def run_on(backend: Backend | str, value: Any, store: str | os.PathLike[str] | None) -> Run:
     """Run one recipe on a backend and wait for it.
 
     Raises
@@ -60,6 +84,7 @@ def run_on(backend: Backend, value: Any, store: str | os.PathLike[str] | None) -
     landscape.errors.RunError
         With the error of the task, if it failed.
     """
+    backend = as_backend(backend)
     with backend:
         for outcome in backend.map([task_of(value, default_store(store))]):
             if isinstance(outcome, Failure):

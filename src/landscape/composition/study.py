@@ -13,6 +13,7 @@ from landscape.composition.conduct import begin, conducted, reopened
 from landscape.composition.critical_point_study import CriticalPointStudy
 from landscape.composition.experiment import Experiment
 from landscape.composition.run import Run
+from landscape.composition.shipping import as_backend
 from landscape.composition.sweep import Sweep
 from landscape.errors import ConfigurationError
 from landscape.store import RunStore
@@ -93,7 +94,7 @@ class Study:
     def run(
         self,
         store: str | os.PathLike[str] | None = None,
-        backend: Backend | None = None,
+        backend: Backend | str | None = None,
         *,
         run_id: str | None = None,
         like: Run | None = None,
@@ -112,10 +113,12 @@ class Study:
             An earlier run of this study whose stages are replicated.
         """
         facts = {} if like is None else {"replicates": like.id}
+        backend = None if backend is None else as_backend(backend)
         return self._carry_out(begin(self, "study", store, run_id, facts=facts), backend, like)
 
-    def resume(self, run: Run, backend: Backend | None = None) -> Run:
+    def resume(self, run: Run, backend: Backend | str | None = None) -> Run:
         """Finish the stages that are not complete."""
+        backend = None if backend is None else as_backend(backend)
         return self._carry_out(reopened(run, self), backend)
 
     def _carry_out(self, run: Run, backend: Backend | None, like: Run | None = None) -> Run:

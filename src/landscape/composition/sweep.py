@@ -19,7 +19,7 @@ from landscape.composition.in_process import Replication
 from landscape.composition.paths import replaced, structured_at
 from landscape.composition.progress import stage
 from landscape.composition.run import Run
-from landscape.composition.shipping import finished_run, task_of
+from landscape.composition.shipping import as_backend, finished_run, task_of
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Backend, Failure, Task
 from landscape.validators import of_type, one_of, optional
@@ -106,7 +106,7 @@ class Sweep:
     def run(
         self,
         store: str | os.PathLike[str] | None = None,
-        backend: Backend | None = None,
+        backend: Backend | str | None = None,
         *,
         run_id: str | None = None,
         like: Run | None = None,
@@ -127,10 +127,12 @@ class Sweep:
         facts = {} if like is None else {"replicates": like.id}
         if like is not None:
             backend = Replication(str(like.path))
+        backend = None if backend is None else as_backend(backend)
         return self._carry_out(begin(self, "sweep", store, run_id, facts=facts), backend)
 
-    def resume(self, run: Run, backend: Backend | None = None) -> Run:
+    def resume(self, run: Run, backend: Backend | str | None = None) -> Run:
         """Run the members that `run` is missing, and go on with those that stopped halfway."""
+        backend = None if backend is None else as_backend(backend)
         return self._carry_out(reopened(run, self), backend)
 
     def _carry_out(self, run: Run, backend: Backend | None) -> Run:

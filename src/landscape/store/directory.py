@@ -68,6 +68,16 @@ _SNAPSHOTS = "snapshots.jsonl"
 _ARRAYS = "spectra/index.jsonl"
 _SOLUTIONS = "solutions/index.jsonl"
 
+#: What every line of a log has.
+_FILE = {"attempt", "file", "sha256", "bytes"}
+_KEYS: dict[str, set[str]] = {
+    _METRICS: {"attempt", "step", "worker"},
+    _CHANGES: {"attempt", "step", "values", "by_hand"},
+    _SNAPSHOTS: _FILE | {"step", "labels"},
+    _ARRAYS: _FILE | {"step", "name", "worker", "arrays"},
+    _SOLUTIONS: _FILE | {"sample"},
+}
+
 
 def now() -> str:
     """Return the time as ISO 8601 in UTC, to the second."""
@@ -104,6 +114,7 @@ class RunDirectory:
         self._attempt = -1
         self._logs: dict[str, files.LineLog] = {}
         self._committed: dict[str, set[str]] = {}
+        self._inode = -1
         if not (self.path / "config.json").is_file():
             raise RunError(f"{self.path} is not a run: it has no config.json.")
         if self._stored_state()["format"] > FORMAT:
@@ -141,7 +152,9 @@ class RunDirectory:
         documents = {"config.json": configuration, "provenance.json": provenance, "state.json": state}
         for file, document in documents.items():
             files.plain(document, file.removesuffix(".json"))
-        if path.exists():
+        with files.explained(path, "create"):
+            there = path.exists()
+        if there:
             raise RunError(f"{path} exists already; choose another name, or resume it.")
         building = path.with_name(f"{files.TEMPORARY}{path.name}")
         taken: lock.Lock | None = None
@@ -163,6 +176,7 @@ class RunDirectory:
                 files.remove_tree(building)
                 raise
         directory._lock, directory._attempt = taken, 0
+        directory._inode = path.stat().st_ino
         return directory
 
     def __repr__(self) -> str:
@@ -193,14 +207,21 @@ class RunDirectory:
     @cached_property
     def configuration(self) -> dict[str, Any]:
         """What was run, as plain values."""
-        configuration: dict[str, Any] = files.read_json(self.path / "config.json")
-        return configuration
+        return self._document("config.json")
 
     @property
     def provenance(self) -> dict[str, Any]:
         """With what it was run, as plain values."""
-        provenance: dict[str, Any] = files.read_json(self.path / "provenance.json")
-        return provenance
+        return self._document("provenance.json")
+
+    def _document(self, name: str) -> dict[str, Any]:
+        document = files.read_json(self.path / name)
+        if not isinstance(document, dict):
+            raise RunError(
+                f"{self.path / name} is damaged: it holds {str(document)[:40]!r} in place of a table. "
+                "Bring the file back from a copy of the run."
+            )
+        return document
 
     def _stored_state(self) -> Record:
         state = files.read_json(self.path / "state.json")
@@ -209,6 +230,16 @@ class RunDirectory:
             or not {"format", "kind", "name", "status", "attempts"} <= state.keys()
         ):
             raise RunError(f"{self.path / 'state.json'} is damaged: it does not describe a run.")
+        attempts = state["attempts"]
+        if (
+            not isinstance(state["format"], int)
+            or not isinstance(attempts, list)
+            or not all(
+                isinstance(attempt, dict) and isinstance(attempt.get("resume_step"), int | None)
+                for attempt in attempts
+            )
+        ):
+            raise RunError(f"{self.path / 'state.json'} is damaged: its attempts are not those of a run.")
         return state
 
     @property
@@ -247,6 +278,18 @@ class RunDirectory:
     def _writing(self) -> None:
         if self._lock is None:
             raise RunError(f"{self.path} is open for reading; reopen() opens it for writing.")
+        if not self._there():
+            raise RunError(
+                f"{self.path} was moved or removed while it was being written; what follows cannot be recorded. "
+                "What was recorded before is where the folder is now, and can be resumed there."
+            )
+
+    def _there(self) -> bool:
+        """Whether the folder of this path is the one that was opened for writing."""
+        try:
+            return self.path.stat().st_ino == self._inode
+        except OSError:
+            return False
 
     def _log(self, name: str) -> files.LineLog:
         self._writing()
@@ -272,7 +315,7 @@ class RunDirectory:
     def _uncommitted(self, index: str, folder: Path, stem: str) -> Path:
         """Return a path in `folder` that no commit record names; what a crash left there may be replaced."""
         if index not in self._committed:
-            self._committed[index] = {record["file"] for record in files.read_lines(self.path / index)}
+            self._committed[index] = {record["file"] for record in self._records(index)}
         copies = 0
         path = folder / f"{stem}.safetensors"
         while path.relative_to(self.path).as_posix() in self._committed[index]:
@@ -314,6 +357,7 @@ class RunDirectory:
             taken.release()
             raise
         directory._lock = taken
+        directory._inode = self.path.stat().st_ino
         directory._attempt = len(directory._stored_state()["attempts"]) - 1
         return directory
 
@@ -544,6 +588,12 @@ class RunDirectory:
         if self._lock is None:
             return
         try:
+            if not self._there():
+                with suppress(OSError):
+                    self._close_logs()
+                if status in ("failed", "interrupted"):
+                    return  # what ended it is about to be raised, and here is nothing left to write to
+                self._writing()
             try:
                 self._close_logs()
                 files.write_json(self.path / "MANIFEST.json", self._manifest())
@@ -557,7 +607,7 @@ class RunDirectory:
         known = {
             record["file"]: {"sha256": record["sha256"], "bytes": record["bytes"]}
             for index in (_SNAPSHOTS, _ARRAYS, _SOLUTIONS)
-            for record in files.read_lines(self.path / index)
+            for record in self._records(index)
         }
         manifest = {}
         for path in sorted(self._recorded()):
@@ -589,13 +639,32 @@ class RunDirectory:
     def verify(self) -> list[str]:
         """Compare a closed run with its manifest; return a sentence for every file that differs."""
         problems = []
-        for name, entry in files.read_json(self.path / "MANIFEST.json").items():
+        for name, entry in self._document("MANIFEST.json").items():
             path = self.path / name
-            if not path.is_file():
+            if not isinstance(entry, dict) or "sha256" not in entry:
+                problems.append(f"{self.path / 'MANIFEST.json'} is damaged: it has no checksum of {name!r}.")
+            elif not path.is_file():
                 problems.append(f"{path} is missing.")
             elif files.sha256_of(path) != entry["sha256"]:
                 problems.append(f"{path} differs from what was recorded.")
         return problems
+
+    def _records(self, name: str) -> list[Record]:
+        """Read the lines of one of the logs.
+
+        Raises
+        ------
+        landscape.errors.RunError
+            If a line is not such a record.
+        """
+        records = files.read_lines(self.path / name)
+        for number, record in enumerate(records, start=1):
+            missing = _KEYS[name] - record.keys()
+            if missing:
+                raise RunError(
+                    f"{self.path / name}, line {number} is damaged: it has no {', '.join(map(repr, sorted(missing)))}."
+                )
+        return records
 
     def _effective(self, records: Iterable[Record]) -> Iterator[Record]:
         """Leave out what a later attempt supersedes.
@@ -622,7 +691,7 @@ class RunDirectory:
             Return every row as it was written instead, those that a resume superseded included; their
             column ``"attempt"`` says by whom.
         """
-        records: Iterable[Record] = files.read_lines(self.path / _METRICS)
+        records: Iterable[Record] = self._records(_METRICS)
         if superseded:
             return list(records)
         merged: dict[tuple[int, str], Record] = {}
@@ -649,7 +718,7 @@ class RunDirectory:
         """Return every change of a hyper-parameter: columns step, name and value, in their order."""
         rows = [
             {"step": record["step"], "name": name, "value": value}
-            for record in self._effective(files.read_lines(self.path / _CHANGES))
+            for record in self._effective(self._records(_CHANGES))
             for name, value in record["values"].items()
         ]
         return pd.DataFrame(rows, columns=["step", "name", "value"])
@@ -658,7 +727,7 @@ class RunDirectory:
         """Return step and values of the changes that somebody asked for while it ran."""
         return [
             (record["step"], record["values"])
-            for record in self._effective(files.read_lines(self.path / _CHANGES))
+            for record in self._effective(self._records(_CHANGES))
             if record["by_hand"]
         ]
 
@@ -683,15 +752,13 @@ class RunDirectory:
     @property
     def last_step(self) -> int | None:
         """The step of the last effective row, or of the last snapshot where there are no rows."""
-        steps = [record["step"] for record in self._effective(files.read_lines(self.path / _METRICS))]
+        steps = [record["step"] for record in self._effective(self._records(_METRICS))]
         steps = steps or [snapshot.step for snapshot in self.snapshots()]
         return max(steps, default=None)
 
     def snapshots(self) -> tuple[Snapshot, ...]:
         """Return the snapshots in the order of their steps."""
-        newest = {
-            record["step"]: record for record in self._effective(files.read_lines(self.path / _SNAPSHOTS))
-        }
+        newest = {record["step"]: record for record in self._effective(self._records(_SNAPSHOTS))}
         return tuple(
             Snapshot(
                 step=step,
@@ -705,7 +772,7 @@ class RunDirectory:
 
     def array_names(self) -> list[str]:
         """Return the names under which arrays were recorded."""
-        return sorted({record["name"] for record in self._effective(files.read_lines(self.path / _ARRAYS))})
+        return sorted({record["name"] for record in self._effective(self._records(_ARRAYS))})
 
     def arrays(self, name: str) -> list[ArrayRecord]:
         """Return what was recorded under `name`, in the order of steps, then of writing.
@@ -716,7 +783,7 @@ class RunDirectory:
             If nothing was recorded under that name.
         """
         newest: dict[tuple[int, str], Record] = {}
-        for record in self._effective(files.read_lines(self.path / _ARRAYS)):
+        for record in self._effective(self._records(_ARRAYS)):
             if record["name"] == name:
                 newest[record["step"], record["worker"]] = record
         if not newest:
@@ -734,7 +801,7 @@ class RunDirectory:
         """Yield arrays and metadata of the recorded solutions, verified, in the order of samples."""
         from landscape.store.tensors import load_arrays, metadata_of
 
-        newest = {record["sample"]: record for record in files.read_lines(self.path / _SOLUTIONS)}
+        newest = {record["sample"]: record for record in self._records(_SOLUTIONS)}
         for _, record in sorted(newest.items()):
             path = self.path / record["file"]
             yield load_arrays(path, record["sha256"]), metadata_of(path)
@@ -830,6 +897,10 @@ class RunDirectory:
         """
         from landscape.store.span import SnapshotSpan
 
+        if isinstance(workers, str):
+            workers = (workers,)
+        elif workers is not None and not isinstance(workers, Iterable):
+            raise RunError(f"workers={workers!r}: give the labels of points, such as ['0', '1', 'centre'].")
         span = SnapshotSpan.from_snapshots(self.snapshots(), workers)
         return span if part is None else span.part(part)
 

@@ -29,6 +29,7 @@ __all__ = [
     "dumps",
     "ensure_space",
     "loads",
+    "path_of",
     "plain",
     "read_json",
     "read_lines",
@@ -172,6 +173,21 @@ def explained(path: Path, doing: str = "write") -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise RunError(f"Cannot {doing} {path}: {reason}.") from error
+
+
+def path_of(place: Any, what: str) -> Path:
+    """Return `place` as a path.
+
+    Raises
+    ------
+    landscape.errors.RunError
+        For what is no path, naming `what` it was given as.
+    """
+    if isinstance(place, str | os.PathLike):
+        text = os.fspath(place)
+        if isinstance(text, str) and text and "\0" not in text:
+            return Path(text)
+    raise RunError(f"{what}={place!r} is no path; give one, such as 'runs'.")
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -326,7 +342,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), start=1):
         try:
             record = loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RunError(f"{path}, line {number} is damaged: not valid JSON ({error}).") from error
         if not isinstance(record, dict):
             raise RunError(f"{path}, line {number} is damaged: not a JSON object.")

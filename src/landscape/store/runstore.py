@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
+import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +23,20 @@ __all__ = ["RunStore"]
 _COLUMNS = ("id", "kind", "name", "status", "started", "ended", "step", "attempts", "reason", "path")
 
 
+def _require_name(name: Any) -> None:
+    """Refuse what cannot name a run.
+
+    Raises
+    ------
+    landscape.errors.RunError
+        Naming it.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+        raise RunError(
+            f"{name!r} cannot name a run; use letters, digits, '.', '_' and '-', not '.' or '-' first."
+        )
+
+
 @frozen
 class RunStore:
     """A folder whose subfolders are runs.
@@ -33,8 +49,8 @@ class RunStore:
 
     root: Path = Path("runs")
 
-    def __init__(self, root: str | Path = "runs") -> None:
-        self.__attrs_init__(Path(root))  # type: ignore[attr-defined]
+    def __init__(self, root: str | os.PathLike[str] = "runs") -> None:
+        self.__attrs_init__(files.path_of(root, "store"))  # type: ignore[attr-defined]
 
     def create(
         self,
@@ -66,12 +82,34 @@ class RunStore:
         if run_id is None:
             # From the operating system: runs with one seed must not have one name.
             run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
-        elif not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", run_id):
-            raise RunError(
-                f"{run_id!r} cannot name a run; use letters, digits, '.', '_' and '-', not '.' or '-' first."
-            )
-        self._clear()
+        _require_name(run_id)
+        self.require_folder()
+        with files.explained(self.root, "use"):
+            self._clear()
         return RunDirectory.create(self.root / run_id, configuration, provenance, kind=kind, name=name)
+
+    def require_folder(self) -> None:
+        """Raise a `RunError` unless the store is a folder that may hold runs, or can become one."""
+        with files.explained(self.root, "use"):
+            place = self._nearest()
+            total = shutil.disk_usage(place).total
+        if not place.is_dir():
+            raise RunError(
+                f"{self.root} cannot be a store: {place} is no folder. Give the path of a folder; it is made if "
+                "it is not there."
+            )
+        if not total:
+            raise RunError(
+                f"{self.root} cannot be a store: {place} belongs to a file system that keeps nothing. Give a "
+                "folder on a disk."
+            )
+
+    def _nearest(self) -> Path:
+        """Return the store itself, or the last of the folders above it that is there."""
+        place = self.root.absolute()
+        while not os.path.lexists(place):
+            place = place.parent
+        return place
 
     def _clear(self) -> None:
         """Delete runs whose process died while it was making them."""
@@ -82,24 +120,23 @@ class RunStore:
 
     def ids(self) -> list[str]:
         """Return the names of the runs, the oldest first."""
-        if not self.root.is_dir():
-            return []
-        return sorted(
-            path.parent.name
-            for path in self.root.glob("*/config.json")
-            if not path.parent.name.startswith(files.TEMPORARY)
-        )
+        with files.explained(self.root, "read"):
+            if not self.root.is_dir():
+                return []
+            return sorted(
+                path.parent.name
+                for path in self.root.glob("*/config.json")
+                if not path.parent.name.startswith(files.TEMPORARY)
+            )
 
     def contains(self, run_id: str) -> bool:
         """Whether there is a run of exactly this name."""
-        return (self.root / run_id / "config.json").is_file()
+        with files.explained(self.root / run_id, "read"):
+            return (self.root / run_id / "config.json").is_file()
 
     def ensure_space(self, needed: int) -> None:
         """Raise a `RunError` that says how much is missing unless `needed` bytes are free."""
-        place = self.root.absolute()
-        while not place.exists():
-            place = place.parent
-        files.ensure_space(place, needed)
+        files.ensure_space(self._nearest(), needed)
 
     def open(self, run: str) -> RunDirectory:
         """Open a run for reading.
