@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from landscape.interfaces import Dataset as Dataset
     from landscape.interfaces import Figure as Figure
     from landscape.interfaces import InvertibleProjection as InvertibleProjection
+    from landscape.interfaces import LandscapeProjector as LandscapeProjector
     from landscape.interfaces import Measurement as Measurement
     from landscape.interfaces import Model as Model
     from landscape.interfaces import PolynomialModel as PolynomialModel
@@ -88,8 +89,8 @@ _HOMES = {
     ),
     "errors": "LandscapeError",
     "interfaces": (
-        "Backend Component Dataset Figure InvertibleProjection Measurement Model PolynomialModel "
-        "PopulationProbe Probe Projection Projector Solver StopRule Uncertainty Walker"
+        "Backend Component Dataset Figure InvertibleProjection LandscapeProjector Measurement Model "
+        "PolynomialModel PopulationProbe Probe Projection Projector Solver StopRule Uncertainty Walker"
     ),
     "objective": "BatchLoss CurvatureOperator Data Landscape Layout PerRow Point Population fixed",
     "plugins": "hookimpl register",

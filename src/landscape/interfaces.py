@@ -32,6 +32,7 @@ __all__ = [
     "Failure",
     "Figure",
     "InvertibleProjection",
+    "LandscapeProjector",
     "Measurement",
     "Model",
     "PolynomialModel",
@@ -342,6 +343,32 @@ class Projector(Component):
     @abstractmethod
     def fit(self, span: SnapshotSpan, generator: torch.Generator) -> Projection:
         """Fit to the snapshots of `span`; the order of snapshots is the order of its rows."""
+
+
+class LandscapeProjector(Projector):
+    """A projector that looks at the loss as well, such as one of directions in which it bends most.
+
+    ``Run.project`` calls :meth:`fit_to`.
+    """
+
+    @abstractmethod
+    def fit_to(self, landscape: Landscape, span: SnapshotSpan, generator: torch.Generator) -> Projection:
+        """Fit to the snapshots of `span` and to the landscape that they are points of."""
+
+    def fit(self, span: SnapshotSpan, generator: torch.Generator) -> Projection:
+        """Refuse, since the snapshots alone do not say what the loss is.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            Always.
+        """
+        from landscape.errors import ConfigurationError
+
+        raise ConfigurationError(
+            f"{type(self).__name__} cannot be fitted to snapshots alone, it looks at their loss: call "
+            f"fit_to(landscape, span, generator), or Run.project."
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------

@@ -25,7 +25,13 @@ import landscape_networks.quadratic
 import landscape_networks.synthetic
 import landscape_networks.tensors
 import landscape_networks.torchvision_dataset
+import landscape_phcpack.phcpack
+import landscape_projectors.autoencoder
+import landscape_projectors.binary
+import landscape_projectors.composite
+import landscape_projectors.layouts
 import landscape_projectors.pca
+import landscape_projectors.planes
 import landscape_projectors.som
 import landscape_walkers.adam
 import landscape_walkers.connectivity
@@ -115,11 +121,23 @@ class _Walkers(Namespace):
     SharpnessAscent: type[landscape_walkers.sharpness.SharpnessAscent]
 
 class _Projectors(Namespace):
+    Autoencoder: type[landscape_projectors.autoencoder.Autoencoder]
+    BinaryEncoder: type[landscape_projectors.binary.BinaryEncoder]
+    Chain: type[landscape_projectors.composite.Chain]
+    FitOn: type[landscape_projectors.composite.FitOn]
+    HessianPlane: type[landscape_projectors.planes.HessianPlane]
     PCA: type[landscape_projectors.pca.PCA]
+    PHATE: type[landscape_projectors.layouts.PHATE]
+    Part: type[landscape_projectors.composite.Part]
+    RandomDirections: type[landscape_projectors.planes.RandomDirections]
     SOM: type[landscape_projectors.som.SOM]
+    TSNE: type[landscape_projectors.layouts.TSNE]
+    ThreePoints: type[landscape_projectors.planes.ThreePoints]
+    UMAP: type[landscape_projectors.layouts.UMAP]
 
 class _Solvers(Namespace):
     Monodromy: type[landscape_homotopy.monodromy.Monodromy]
+    PHCpack: type[landscape_phcpack.phcpack.PHCpack]
 
 class _Backends(Namespace):
     InProcess: type[landscape.composition.in_process.InProcess]

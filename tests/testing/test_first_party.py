@@ -50,6 +50,12 @@ CONFIGURATIONS = {
     ("walkers", "Parle"): {"inner_steps": 3},
     ("walkers", "ExcursionWalk"): {"threshold": 0.1, "relative": True},
     ("projectors", "SOM"): {"rows": 4, "columns": 5},
+    ("projectors", "BinaryEncoder"): {"threshold": 0.0},
+    ("projectors", "Chain"): {"first": ls.projectors.PCA(dimensions=3), "second": ls.projectors.PCA()},
+    ("projectors", "FitOn"): {"projector": ls.projectors.PCA()},
+    ("projectors", "Part"): {"projector": ls.projectors.PCA(), "patterns": "weight"},
+    ("projectors", "RandomDirections"): {"normalisation": "layer"},
+    ("projectors", "TSNE"): {"iterations": 250},
     ("starts", "FromFile"): {"path": "weights.safetensors"},
     ("starts", "FromRun"): {"run": "runs/first"},
     ("starts", "PreTrained"): {
@@ -114,6 +120,18 @@ def checked_start(start):
     )(start)
 
 
+def checked_projector(projector):
+    """Fit it to a walk of the classifier, whose weights have names and whose loss is known."""
+    packages = {"PHATE": "phate", "UMAP": "umap"}
+    if type(projector).__name__ in packages:
+        package = packages[type(projector).__name__]
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    landscape = classified()
+    walk = torch.randn(30, landscape.size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    span = ls.SnapshotSpan.from_tensor(landscape.initial() + 0.1 * walk.cumsum(0), landscape.layout)
+    check_projector(projector, span, landscape=landscape)
+
+
 CHECKS = {
     "models": checked_model,
     "datasets": checked_dataset,
@@ -123,7 +141,7 @@ CHECKS = {
     "backends": check_backend,
     "probes": lambda probe: check_probe(probe, classified() if isinstance(probe, ls.probes.Score) else None),
     "walkers": check_walker,
-    "projectors": check_projector,
+    "projectors": checked_projector,
     "solvers": check_solver,
 }
 CORE = [

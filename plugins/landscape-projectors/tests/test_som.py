@@ -220,17 +220,51 @@ def test_triangles_fill_the_hull_of_the_lattice_once(rows, columns, topology):
     assert touching.sum(axis=1).max() <= (6 if topology == "hexagonal" else 8)
 
 
-def test_one_dimension_and_two_snapshots_are_enough(span_of):
-    two = np.random.default_rng(0).normal(size=(2, 9))
-    projection = SOM(rows=3, columns=3).fit(span_of(two), GENERATOR)
+def test_one_dimension_is_enough(span_of):
+    line = np.outer([0.0, 1.0, 3.0], np.ones(9))
+    projection = SOM(rows=3, columns=3).fit(span_of(line), GENERATOR)
     assert np.isfinite(projection.codebook).all()
     assert np.isfinite(projection.coordinates).all()
     assert np.isnan(projection.quality["trustworthiness"])
 
 
-def test_equal_snapshots_are_refused(span_of):
+def test_too_few_and_equal_snapshots_are_refused(span_of):
+    with pytest.raises(ConfigurationError, match="the 2 snapshots are too few"):
+        SOM(rows=3, columns=3).fit(span_of(np.random.default_rng(0).normal(size=(2, 9))), GENERATOR)
     with pytest.raises(ConfigurationError, match="all the same point"):
         SOM(rows=3, columns=3).fit(span_of(np.ones((4, 5))), GENERATOR)
+
+
+@pytest.mark.parametrize("topology", ["hexagonal", "rectangular"])
+def test_online_training_is_that_of_minisom(span_of, curved, topology):
+    """The same samples in the same order, with the same radii and rates: the same codebook."""
+    span = span_of(curved)
+    som = SOM(
+        rows=7, columns=9, topology=topology, training="online", updates=400, learning_rates=(0.5, 0.05)
+    )
+    samples = np.asarray(span.coordinates)
+    order = torch.randint(len(samples), (400,), generator=torch.Generator().manual_seed(8)).numpy()
+    radii, rates = som.radii(), np.geomspace(0.5, 0.05, 400)
+    package = MiniSom(9, 7, samples.shape[1], sigma=1.0, learning_rate=1.0, topology=topology, random_seed=0)
+    package._weights = np.array(to_minisom(som.start(span), som))
+    package._learning_rate_decay_function = lambda rate, step, steps: rates[step]
+    package._sigma_decay_function = lambda sigma, step, steps: radii[step]
+    for step, chosen in enumerate(order):
+        package.update(samples[chosen], package.winner(samples[chosen]), step, 400)
+    projection = som.fit(span, torch.Generator().manual_seed(8))
+    scale = np.abs(samples).max()
+    np.testing.assert_allclose(
+        projection.codebook, from_minisom(package.get_weights()), rtol=0, atol=1e-12 * scale
+    )
+    again = som.fit(span, torch.Generator().manual_seed(8))
+    np.testing.assert_array_equal(projection.codebook, again.codebook)
+
+
+def test_explained_variance_is_that_of_the_surface(span_of, curved):
+    span = span_of(curved)
+    projection = SOM(rows=6, columns=6).fit(span, GENERATOR)
+    missed = np.sum((span.coordinates - projection.inverse(projection.coordinates)) ** 2)
+    assert projection.quality["explained_variance"] == pytest.approx(1 - missed / np.sum(span.coordinates**2))
 
 
 @pytest.mark.parametrize(
@@ -241,6 +275,9 @@ def test_equal_snapshots_are_refused(span_of):
         ({"epochs": 0}, "epochs is 0"),
         ({"end_radius": 0.0}, "must be positive"),
         ({"start_radius": 1.0, "end_radius": 2.0}, "must not grow"),
+        ({"training": "offline"}, "'batch' or 'online'"),
+        ({"updates": 0}, "updates is 0"),
+        ({"learning_rates": (0.5, 0.0)}, "above 0 and at most 1"),
     ],
 )
 def test_wrong_fields_are_refused_with_their_value(fields, message):
@@ -268,3 +305,4 @@ def test_the_default_map_has_small_errors_on_paths_like_those_of_training(span_o
 def test_keeps_the_rules_of_projectors():
     check_projector(SOM(rows=6, columns=5, epochs=10))
     check_projector(SOM(rows=4, columns=6, topology="rectangular", epochs=10))
+    check_projector(SOM(rows=4, columns=4, training="online", updates=200))

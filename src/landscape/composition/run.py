@@ -264,7 +264,7 @@ class Run:
         part
             Pattern or patterns of parameter names: only these coordinates.
         """
-        from landscape.interfaces import Projector
+        from landscape.interfaces import LandscapeProjector, Projector
 
         if not isinstance(projector, Projector):
             raise ConfigurationError(
@@ -278,7 +278,11 @@ class Run:
             seed = self.experiment.seed if self.kind == "experiment" else 0
             label = ("projector", name)
             with preserved_random_state(derive_seed(seed, *label, "global")):
-                self._projections[key] = projector.fit(self.span(part), torch_generator(seed, *label))
+                span, generator = self.span(part), torch_generator(seed, *label)
+                if isinstance(projector, LandscapeProjector):
+                    self._projections[key] = projector.fit_to(self.landscape(), span, generator)
+                else:
+                    self._projections[key] = projector.fit(span, generator)
         return self._projections[key]
 
     def path_table(self, projector: Projector) -> pd.DataFrame:

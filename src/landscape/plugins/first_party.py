@@ -24,8 +24,12 @@ _NAMES = {
     },
     "landscape-hessian": {"probes": "HessianSpectrum GradientHessianOverlap"},
     "landscape-covariance": {"probes": "GradientCovariance"},
-    "landscape-projectors": {"projectors": "PCA SOM"},
+    "landscape-projectors": {
+        "projectors": "PCA SOM Autoencoder BinaryEncoder Chain FitOn HessianPlane PHATE Part RandomDirections TSNE "
+        "ThreePoints UMAP"
+    },
     "landscape-homotopy": {"solvers": "Monodromy"},
+    "landscape-phcpack": {"solvers": "PHCpack"},
     "landscape-studies": {"studies": "demo elementary-walkers zero-gradient"},
 }
 

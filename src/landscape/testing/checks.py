@@ -19,6 +19,7 @@ from landscape.errors import ConfigurationError, LandscapeError
 from landscape.interfaces import (
     Component,
     InvertibleProjection,
+    LandscapeProjector,
     Measurement,
     PopulationProbe,
     Probe,
@@ -586,6 +587,7 @@ def check_projector(
     projector: Projector | type[Projector],
     span: SnapshotSpan | None = None,
     *,
+    landscape: Landscape | None = None,
     consistent: bool = True,
 ) -> Projection:
     """Check that a projector fits a projection that can be drawn, stored and fitted again.
@@ -596,6 +598,8 @@ def check_projector(
         An instance, or a class whose fields all have defaults.
     span
         The snapshots to fit; a curved path of 40 snapshots in 30 dimensions if left out.
+    landscape
+        What they are points of, for a :class:`~landscape.interfaces.LandscapeProjector`.
     consistent
         Whether the projection maps a snapshot to where it stands. Methods without a map of their own for
         further points, such as t-SNE, do so only nearly.
@@ -622,6 +626,8 @@ def check_projector(
             preserved_random_state(global_seed),
             _changes_nothing(f"{who}.fit", coordinates=span.coordinates),
         ):
+            if isinstance(instance, LandscapeProjector) and landscape is not None:
+                return instance.fit_to(landscape, span, _generator(11))
             return instance.fit(span, _generator(11))
 
     projection, again = fit(1), fit(2)

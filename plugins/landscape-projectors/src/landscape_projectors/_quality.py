@@ -71,3 +71,59 @@ def _ranks(points: np.ndarray) -> np.ndarray:
     ranks = np.empty_like(order)
     np.put_along_axis(ranks, order, np.arange(len(points))[None, :], axis=1)
     return ranks
+
+
+def fidelity(
+    points: np.ndarray, coordinates: np.ndarray, restored: np.ndarray | None = None
+) -> dict[str, float]:
+    """Return what every projection of this plugin says about itself.
+
+    Parameters
+    ----------
+    points
+        The snapshots in the span's basis, shape (T, r).
+    coordinates
+        Where the picture has them, shape (T, d).
+    restored
+        Where the picture leads back to, shape (T, r), for maps with an inverse that is not exact by construction.
+
+    Returns
+    -------
+    dict
+        ``explained_variance``, with `restored`: 1 - sum |w - restored|^2 / sum |w - mean|^2;
+        ``off_plane_share``, with `restored`: median of |w - restored| / |w - mean|;
+        ``trustworthiness`` and ``continuity``: see :func:`neighbourhood_preservation`.
+    """
+    quality: dict[str, float] = {}
+    if restored is not None:
+        quality["explained_variance"] = explained_variance(points, restored)
+        quality["off_plane_share"] = off_plane_share(points, np.linalg.norm(points - restored, axis=1))
+    trustworthiness, continuity = neighbourhood_preservation(points, coordinates)
+    return quality | {"trustworthiness": trustworthiness, "continuity": continuity}
+
+
+def explained_variance(points: np.ndarray, restored: np.ndarray) -> float:
+    """Return 1 - sum |w - restored|^2 / sum |w - mean|^2; it is negative where the mean is nearer."""
+    total = float(np.sum((points - points.mean(axis=0)) ** 2))
+    return 1.0 - float(np.sum((points - restored) ** 2)) / total
+
+
+def off_plane_share(points: np.ndarray, off: np.ndarray) -> float:
+    """Return the median of off / |w - mean| over the snapshots, without those at the mean itself."""
+    length = np.linalg.norm(points - points.mean(axis=0), axis=1)
+    away = length > 1e-12 * length.max()
+    return float(np.median(off[away] / length[away]))
+
+
+def topographic_error(distances: np.ndarray, neighbours: np.ndarray) -> float:
+    """Return the share of points whose two nearest nodes do not touch.
+
+    Parameters
+    ----------
+    distances
+        From points to nodes, shape (T, nodes).
+    neighbours
+        Which nodes touch, bool of shape (nodes, nodes).
+    """
+    nearest = np.argsort(distances, axis=1, kind="stable")[:, :2]
+    return float(1.0 - neighbours[nearest[:, 0], nearest[:, 1]].mean())

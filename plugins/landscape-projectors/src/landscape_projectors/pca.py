@@ -12,6 +12,7 @@ from landscape.errors import ConfigurationError
 from landscape.interfaces import InvertibleProjection, Projector
 from landscape_projectors._principal import PrincipalAxes
 from landscape_projectors._quality import neighbourhood_preservation
+from landscape_projectors._requirements import require_dimensions
 
 if TYPE_CHECKING:
     import torch
@@ -117,17 +118,10 @@ class PCA(Projector):
         Raises
         ------
         landscape.errors.ConfigurationError
-            When the snapshots span fewer than `dimensions` dimensions.
+            When the snapshots are fewer than three or span fewer than `dimensions` dimensions.
         """
         points = np.asarray(span.coordinates, dtype=np.float64)
-        snapshots, rank = points.shape
-        if rank < self.dimensions:
-            raise ConfigurationError(
-                f"PCA(dimensions={self.dimensions}) cannot be fitted: the {snapshots} snapshots span only "
-                f"{rank} dimension{'' if rank == 1 else 's'} about their mean. Record at least "
-                f"{self.dimensions + 1} different snapshots (more steps, or snapshots more often), or use "
-                f"fewer dimensions."
-            )
+        require_dimensions(self, points, self.dimensions)
         axes = PrincipalAxes.of(points)
         d = self.dimensions
         components, coordinates = axes.components[:d], axes.scores[:, :d]
