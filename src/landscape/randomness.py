@@ -13,10 +13,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from importlib import import_module
+from numbers import Integral
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import attrs
+
+from landscape.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,12 +32,26 @@ __all__ = [
     "numpy_generator",
     "preserved_random_state",
     "torch_generator",
+    "whole_seed",
 ]
+
+
+def whole_seed(seed: Any) -> int:
+    """Return a seed as Python's whole number.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        For anything else.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise ConfigurationError(f"seed={seed!r}: give a whole number.")
+    return int(seed)
 
 
 def derive_seed(seed: int, *labels: str | int) -> int:
     """Return a 63-bit seed for the use that `labels` name; independent for different labels."""
-    text = json.dumps([int(seed), *labels])
+    text = json.dumps([whole_seed(seed), *labels])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 

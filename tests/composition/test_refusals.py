@@ -128,6 +128,100 @@ def test_a_run_says_what_it_can_be_asked(tiny):
         ls.open("x" * 5000)
 
 
+# -- measuring, recording, walking ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"splits": 3}, r"splits=3: give data by name"),
+        ({"splits": [1]}, r"splits=\[1\]"),
+        ({"splits": {3: None}}, "splits="),
+        ({"splits": {"test": 3}}, "3 .int. is no data"),
+        ({"seed": "a"}, "seed='a': give a whole number"),
+        ({"seed": 1.5}, r"seed=1\.5"),
+        ({"seed": None}, "seed=None"),
+    ],
+)
+def test_splits_and_seeds_are_checked_wherever_they_are_given(line, changes, message):
+    sgd = ls.walkers.SGD(lr=0.1)
+    for make in (
+        lambda: ls.measure(line, ["Loss"], **changes),
+        lambda: ls.Recorder(line, ["Loss"], **changes),
+        lambda: ls.Walk(line, sgd, **changes),
+    ):
+        with pytest.raises(LandscapeError, match=message):
+            make()
+
+
+def test_a_module_is_no_landscape_anywhere(line):
+    for make in (
+        lambda: ls.measure(line.module, ["Loss"]),
+        lambda: ls.Recorder(line.module, ["Loss"]),
+        lambda: ls.Walk(line.module, ls.walkers.SGD(lr=0.1)),
+        lambda: ls.Walk.load("nowhere", line.module),
+    ):
+        with pytest.raises(ConfigurationError, match="needs a landscape, not a Linear"):
+            make()
+
+
+def test_splits_of_a_walk_may_be_data(line):
+    x = torch.linspace(0, 1, 4)[:, None]
+    walk = ls.Walk(line, ls.walkers.SGD(lr=0.1), splits={"test": (x, x)})
+    measured = walk.population().points[0].measure(ls.probes.Loss(split="test"))
+    assert measured.scalars["loss_test"] == pytest.approx(line.on((x, x)).value(line.initial()).item())
+
+
+def test_nothing_to_measure_is_said(line):
+    with pytest.raises(ConfigurationError, match=r"probes=\[\]: there is nothing to measure"):
+        ls.measure(line, [])
+
+
+@pytest.mark.parametrize(
+    "start",
+    [3, [0.0, 0.0], np.zeros(2), torch.zeros(2) + 0j, torch.zeros(3), torch.nn.Linear(1, 1)],
+    ids=repr,
+)
+def test_a_start_that_is_no_vector_of_weights_is_refused(line, start):
+    with pytest.raises(ConfigurationError, match=r"Weights|start has shape \(3,\)"):
+        ls.Walk(line, ls.walkers.SGD(lr=0.1), start=start)
+
+
+def test_points_that_are_no_weights_are_refused(line):
+    for wrong in (torch.zeros(2) + 0j, torch.zeros(3), torch.zeros(2, 2, 2)):
+        with pytest.raises(ConfigurationError, match=r"(?i)weights|shape"):
+            ls.measure(line, ["Loss"], at=wrong)
+
+
+@pytest.mark.parametrize("count", [-1, 2.5, "a", None, True])
+def test_numbers_of_updates_are_whole_and_checked_at_once(line, count):
+    with pytest.raises(ConfigurationError, match=r"steps\(.*\): give a number of updates"):
+        ls.Walk(line, ls.walkers.SGD(lr=0.1)).steps(count)
+
+
+def test_a_walk_is_saved_to_a_path(line):
+    walk = ls.Walk(line, ls.walkers.SGD(lr=0.1))
+    with pytest.raises(RunError, match="path=3 is no path"):
+        walk.save(3)
+    with pytest.raises(RunError, match="path=None is no path"):
+        ls.Walk.load(None, line)
+
+
+@pytest.mark.parametrize("second", ["a", None, 1.5])
+def test_every_step_of_a_recorder_is_a_whole_number(line, second):
+    watch = ls.Recorder(line, ["Loss"], every=np.int64(1))
+    watch(0)
+    with pytest.raises(ConfigurationError, match="is not a whole number"):
+        watch(second)
+
+
+@pytest.mark.parametrize("name", [3, "../a", ""])
+def test_the_run_of_a_recorder_has_a_name(line, name):
+    with pytest.raises(RunError, match="cannot name a run"):
+        ls.Recorder(line, ["Loss"], store="s", run=name)
+    assert not os.path.exists("s")
+
+
 # -- damaged runs -----------------------------------------------------------------------------------------
 
 _DAMAGES = [b"null", b"[]", b"3", b'{"exper', b"\xff\xfe\xfa", b'{"experiment": null}', b"[" * 100_000]

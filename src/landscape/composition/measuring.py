@@ -11,9 +11,10 @@ import numpy as np
 
 from landscape.composition.checkpoints import placed, read_checkpoint
 from landscape.composition.every import schedule_probes
-from landscape.composition.probing import Prober, rows_of
+from landscape.composition.probing import Prober, other_splits, require_landscape, rows_of
 from landscape.composition.progress import stage
 from landscape.errors import ConfigurationError
+from landscape.randomness import whole_seed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,6 +58,8 @@ def measure(
 
     Raises
     ------
+    landscape.errors.ConfigurationError
+        For no probes, what is no landscape, and points that are none.
     landscape.errors.DataError
         For a checkpoint that cannot be read or does not fit.
 
@@ -71,13 +74,16 @@ def measure(
     """
     import pandas as pd
 
-    from landscape.objective import Landscape, Population
+    from landscape.objective import Population
 
+    require_landscape(landscape, "measure")
+    seed = whole_seed(seed)
     scheduled = schedule_probes(probes)
-    others = {
-        name: data if isinstance(data, Landscape) else landscape.on(data)
-        for name, data in (splits or {}).items()
-    }
+    if not scheduled:
+        raise ConfigurationError(
+            f"probes={probes!r}: there is nothing to measure; give probes, or their names."
+        )
+    others = other_splits(landscape, splits)
     places = _places(at)
     # Every file is read once before any work starts, so that a bad one costs nothing.
     for place in places:
@@ -134,7 +140,8 @@ def _resolve(landscape: Landscape, place: Any) -> tuple[Landscape, Tensor]:
     if place is None:
         return landscape, landscape.initial()
     if isinstance(place, torch.Tensor):
-        if place.shape != (landscape.size,):
+        landscape.layout._check(place)
+        if place.ndim != 1:
             raise ConfigurationError(
                 f"at: a vector of shape {tuple(place.shape)} was given; this landscape has {landscape.size} parameters."
             )

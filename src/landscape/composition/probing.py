@@ -12,14 +12,48 @@ from landscape.errors import ConfigurationError, NonFiniteLossError, nearest
 from landscape.interfaces import Measurement, PopulationProbe, Probe
 
 if TYPE_CHECKING:
-    from landscape.objective import Point, Population
+    from landscape.objective import Landscape, Point, Population
 
-__all__ = ["POPULATION", "Found", "Prober", "rows_of"]
+__all__ = ["POPULATION", "Found", "Prober", "other_splits", "require_landscape", "rows_of"]
 
 #: The label under which what a population probe found stands in the table.
 POPULATION = "population"
 # Columns of the table that are not measured.
 _RESERVED = {"step", "worker", "at", "warnings"}
+
+
+def require_landscape(landscape: Any, whose: str) -> None:
+    """Refuse what is no landscape.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        Naming its type, and how it becomes one.
+    """
+    from landscape.objective import Landscape
+
+    if not isinstance(landscape, Landscape):
+        raise ConfigurationError(
+            f"{whose} needs a landscape, not a {type(landscape).__name__}: Landscape(module, loss, data)."
+        )
+
+
+def other_splits(landscape: Landscape, splits: Any) -> dict[str, Landscape]:
+    """Return the landscapes of further data under the same weights, by name.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        For anything but data, or landscapes, by name.
+    """
+    from landscape.objective import Landscape
+
+    if not isinstance(splits, Mapping | None) or not all(isinstance(name, str) for name in splits or ()):
+        raise ConfigurationError(f"splits={splits!r}: give data by name, such as {{'test': test_loader}}.")
+    return {
+        name: data if isinstance(data, Landscape) else landscape.on(data, split=name)
+        for name, data in (splits or {}).items()
+    }
 
 
 @frozen

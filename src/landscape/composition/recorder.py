@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from landscape.composition.conduct import default_store, refuse_unless_same_data
 from landscape.composition.every import schedule_probes
-from landscape.composition.probing import Prober
+from landscape.composition.probing import Prober, other_splits, require_landscape
 from landscape.composition.provenance import gather
 from landscape.composition.run import Run
 from landscape.composition.running import record_measurements
 from landscape.composition.trees import plain
 from landscape.errors import ConfigurationError, RunError
 from landscape.plugins import RunHooks
+from landscape.randomness import whole_seed
 from landscape.store import RunStore
+from landscape.validators import is_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,14 +86,8 @@ class Recorder:
         run: str | None = None,
         seed: int = 0,
     ) -> None:
-        from landscape.objective import Landscape
-
-        if not isinstance(landscape, Landscape):
-            raise ConfigurationError(
-                f"A recorder needs a landscape, not a {type(landscape).__name__}: "
-                "Recorder(Landscape(module, loss, data), probes)."
-            )
-        if type(every) is not int or every < 1:
+        require_landscape(landscape, "Recorder")
+        if not is_whole(every) or every < 1:
             raise ConfigurationError(f"every={every!r}: give a whole number of steps, at least 1.")
         if run is not None and store is None:
             raise ConfigurationError(
@@ -99,12 +95,9 @@ class Recorder:
             )
         self.landscape = landscape
         self.probes = schedule_probes(probes)
-        self.every = every
-        self.seed = int(seed)
-        self.splits = {"train": landscape} | {
-            name: data if isinstance(data, Landscape) else landscape.on(data)
-            for name, data in (splits or {}).items()
-        }
+        self.every = int(every)
+        self.seed = whole_seed(seed)
+        self.splits = {"train": landscape} | other_splits(landscape, splits)
         self._prober = Prober(self.probes, every)
         self._rows: list[dict[str, Any]] = []
         self._initial: Tensor | None = None
@@ -178,15 +171,15 @@ class Recorder:
         landscape.errors.ConfigurationError
             If `step` is not larger than that of the call before.
         """
+        try:
+            step = operator.index(step)
+        except TypeError as error:
+            raise ConfigurationError(f"step={step!r} is not a whole number.") from error
         if self._last is not None and step <= self._last:
             raise ConfigurationError(
                 f"Recorder called with step {step} after step {self._last}; steps must rise. "
                 "For another training, make another Recorder."
             )
-        try:
-            step = operator.index(step)
-        except TypeError as error:
-            raise ConfigurationError(f"step={step!r} is not a whole number.") from error
         if step < 0:
             raise ConfigurationError(f"step={step}: steps are counted from 0.")
         first = self._last is None

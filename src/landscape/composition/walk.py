@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from landscape.composition.probing import other_splits, require_landscape
 from landscape.composition.trees import plain, structure
 from landscape.errors import ConfigurationError, NonFiniteLossError, RunError
 from landscape.interfaces import Walker
-from landscape.randomness import torch_generator
+from landscape.randomness import torch_generator, whole_seed
+from landscape.validators import is_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +41,8 @@ class Walk:
         Positions of shape (P,) or (K, P); the module's own parameters by default, for as many workers as the
         walker says. One position is given to every worker.
     splits
-        Other data under the same weights, by name (``{"test": landscape.on(test)}``), for probes that ask.
+        Other data under the same weights, by name (``{"test": test_loader}``), or their landscapes, for probes that
+        ask.
     engines
         Choices of an engine that another walk made and this one shall repeat (:attr:`engine_choices`); nothing
         else is chosen then. By default a walk on a landscape with ``engine="auto"`` chooses for itself.
@@ -65,7 +68,7 @@ class Walk:
         *,
         seed: int = 0,
         start: Tensor | None = None,
-        splits: Mapping[str, Landscape] | None = None,
+        splits: Mapping[str, Any] | None = None,
         engines: Iterable[EngineChoice] | None = None,
     ) -> None:
         from landscape.objective.engine import Engine
@@ -74,10 +77,11 @@ class Walk:
             raise ConfigurationError(
                 f"walker={walker!r} is not a walker; give an instance of one, such as ls.walkers.SGD(lr=0.1)."
             )
+        require_landscape(landscape, "Walk")
         self.landscape = landscape
         self.walker = walker
-        self.seed = int(seed)
-        self.splits = dict(splits or {})
+        self.seed = whole_seed(seed)
+        self.splits = other_splits(landscape, splits)
         self.step = 0
         self._engine = Engine(landscape.engine, engines or (), watching=engines is None)
         # What updates are made on. Measurements keep to the landscape itself, whose engine no timing changes.
@@ -145,8 +149,17 @@ class Walk:
         """Make `count` updates, handing out the population before each of them.
 
         What the loop's body changes through :meth:`set` holds for the very update that follows.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            For what is no number of updates.
         """
-        end = self.step + count
+        if not is_whole(count) or count < 0:
+            raise ConfigurationError(f"steps({count!r}): give a number of updates, a whole number from 0 on.")
+        return self._steps(self.step + count)
+
+    def _steps(self, end: int) -> Iterator[Population]:
         while self.step < end:
             yield self.population()
             self.advance()
@@ -233,9 +246,10 @@ class Walk:
             If `path` exists already or cannot be written.
         """
         from landscape.store import encode, write_state
+        from landscape.store.files import path_of
         from landscape.store.layout import plain_layout
 
-        path = Path(path)
+        path = path_of(path, "path")
         self.settle_engine()
         tree, tensors = encode(self.snapshot())
         workers, size = self.positions.shape
@@ -257,7 +271,7 @@ class Walk:
         path: str | Path,
         landscape: Landscape,
         *,
-        splits: Mapping[str, Landscape] | None = None,
+        splits: Mapping[str, Any] | None = None,
         other_data: bool = False,
         trust: bool = False,
     ) -> Walk:
@@ -282,8 +296,10 @@ class Walk:
             If the files are missing or damaged, or of another landscape.
         """
         from landscape.store import decode, read_state
+        from landscape.store.files import path_of
 
-        header, tensors = read_state(Path(path))
+        require_landscape(landscape, "Walk.load")
+        header, tensors = read_state(path_of(path, "path"))
         _check_header(path, header, landscape, other_data)
         walker: Walker[Any] = structure(header["walker"], Walker, path=f"{path}: walker", trust=trust)
         # A fresh walk of the same shape says which classes the saved state may consist of.
@@ -331,6 +347,7 @@ def _check_header(
 def _start_positions(landscape: Landscape, walker: Walker[Any], start: Tensor | None) -> Tensor:
     if start is None:
         return landscape.initial().expand(walker.workers, -1).clone()
+    landscape.layout._check_numbers(start)
     positions = start.detach().to(landscape.device, landscape.dtype)
     if positions.ndim == 1:
         positions = positions.expand(walker.workers, -1)

@@ -318,7 +318,8 @@ class Layout:
         by_name = self.split(theta)
         return by_name | {alias: by_name[name] for alias, name in self.aliases}
 
-    def _check(self, theta: Any) -> None:
+    def _check_numbers(self, theta: Any) -> None:
+        """Refuse weights that are not one tensor of real numbers."""
         if not isinstance(theta, Tensor):
             cure = (
                 "layout.flatten(...) makes a vector of tensors by name"
@@ -333,6 +334,10 @@ class Layout:
                 f"Weights of dtype {theta.dtype}; a landscape is a function of real weights. Give theta.real, if "
                 "the imaginary part is zero."
             )
+
+    def _check(self, theta: Any) -> None:
+        """Refuse weights that are not of shape (..., P)."""
+        self._check_numbers(theta)
         if theta.ndim == 0 or theta.shape[-1] != self.size:
             raise ConfigurationError(
                 f"Weights of shape {tuple(theta.shape)} do not fit a layout of {self.size} parameters; the "

@@ -131,6 +131,7 @@ class RunStore:
 
     def contains(self, run_id: str) -> bool:
         """Whether there is a run of exactly this name."""
+        _require_name(run_id)
         with files.explained(self.root / run_id, "read"):
             return (self.root / run_id / "config.json").is_file()
 
