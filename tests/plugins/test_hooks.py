@@ -459,7 +459,7 @@ def test_every_hook_has_a_worked_example():
     from landscape.plugins import specs
 
     hooks = [name for name in specs.__all__ if name.startswith("landscape_")]
-    assert len(hooks) == 9
+    assert len(hooks) == 10
     for name in hooks:
         (test,) = doctest.DocTestFinder(recurse=False).find(getattr(specs, name), name)
         assert any(f"def {name}(" in example.source for example in test.examples), name
@@ -481,3 +481,45 @@ def test_a_plugin_module_may_implement_the_examples_of_the_specifications(isolat
         setattr(plugin, name, staticmethod(scope[name]))
         isolated_registry.register(plugin, name=name)
         assert len(isolated_registry.implementations(name)) >= 1
+
+
+# -- bounds of polynomial systems --------------------------------------------------------------------------
+
+SYSTEM = ls.PolynomialSystem(["x^2 - 1"], ["x"])
+
+
+def test_bounds_of_all_plugins_are_joined(isolated_registry):
+    class Degrees:
+        @hookimpl
+        def landscape_bounds(self, system):
+            return {"degree": system.degrees[0]}
+
+    class Silent:
+        @hookimpl
+        def landscape_bounds(self):
+            return None
+
+    isolated_registry.register(Degrees())
+    isolated_registry.register(Silent())
+    assert RunHooks("run", isolated_registry).bounds(lambda: SYSTEM) == {"degree": 2.0}
+
+
+def test_no_system_is_made_where_nobody_asks(isolated_registry):
+    def made():
+        raise AssertionError("nobody listens")
+
+    assert RunHooks("run", isolated_registry).bounds(made) == {}
+
+
+@pytest.mark.parametrize("answer", [{"bound": "many"}, {1: 2.0}, {"bound": float("nan")}, [3]])
+def test_what_is_no_bound_is_reported_and_left_out(isolated_registry, answer):
+    class Wrong:
+        @hookimpl
+        def landscape_bounds(self):
+            return answer
+
+    isolated_registry.register(Wrong())
+    hooks = RunHooks("run", isolated_registry)
+    with pytest.warns(PluginWarning, match="landscape_bounds"):
+        assert hooks.bounds(lambda: SYSTEM) == {}
+    assert [failure.hook for failure in hooks.failures] == ["landscape_bounds"]

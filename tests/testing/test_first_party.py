@@ -1,5 +1,7 @@
 """Every component of this project keeps the rules that landscape.testing checks."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -18,6 +20,7 @@ from landscape.testing import (
     check_start,
     check_stop_rule,
     check_walker,
+    require_system,
 )
 
 
@@ -132,6 +135,13 @@ def checked_projector(projector):
     check_projector(projector, span, landscape=landscape)
 
 
+def checked_solver(solver):
+    """Let it solve where the program that it calls is installed."""
+    if type(solver).__name__ == "PHCpack":
+        require_system("phcpack", shutil.which("phc"))
+    check_solver(solver)
+
+
 CHECKS = {
     "models": checked_model,
     "datasets": checked_dataset,
@@ -142,7 +152,7 @@ CHECKS = {
     "probes": lambda probe: check_probe(probe, classified() if isinstance(probe, ls.probes.Score) else None),
     "walkers": check_walker,
     "projectors": checked_projector,
-    "solvers": check_solver,
+    "solvers": checked_solver,
 }
 CORE = [
     (kind, entry.name) for kind in KINDS for entry in entries(kind) if entry.distribution == "landscape-core"

@@ -130,7 +130,7 @@ class CriticalPointStudy:
         if solved is None:
             solved = self._solved(family, parameters[np.array(missing, dtype=int)])
         with (
-            conducted(run, lambda: f"{len(found)} of {len(parameters)} samples done"),
+            conducted(run, lambda: f"{len(found)} of {len(parameters)} samples done") as hooks,
             preserved_random_state(derive_seed(self.seed, "solver", "global")),
             stage(self.name or "Critical points", len(parameters), done=len(found)) as progress,
         ):
@@ -142,9 +142,10 @@ class CriticalPointStudy:
                     directory.write_solutions(index, arrays, metadata | {"sample": index})
                     progress.note(f"{len(solutions.points)} solutions")
                     progress.advance()
+            bounds = hooks.bounds(lambda: family.system(_generic(parameters)))
             summary, real = [], []
             for index, solutions in sorted(found.items()):
-                row = sample_rows(family, parameters[index], solutions)
+                row = sample_rows(family, parameters[index], solutions, bounds)
                 summary.append({"sample": index, "seed": self.seed} | row)
                 real += [
                     {"sample": index} | point for point in real_points(family, parameters[index], solutions)
@@ -153,3 +154,9 @@ class CriticalPointStudy:
             directory.write_table("real_points", pd.DataFrame(real))
             directory.close("complete")
         return run
+
+
+def _generic(parameters: NDArray[Any]) -> NDArray[np.float64]:
+    """Return generic parameters, zero only where those of all samples are."""
+    drawn = np.random.default_rng(0).uniform(0.5, 1.5, parameters.shape[1])
+    return np.asarray(np.where((parameters != 0).any(axis=0), drawn, 0.0))

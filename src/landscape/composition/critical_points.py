@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -74,20 +76,28 @@ def _has_real_coefficients(family: ParametricFamily, parameters: NDArray[Any]) -
 
 
 def sample_rows(
-    family: ParametricFamily, parameters: NDArray[Any], solutions: Solutions
+    family: ParametricFamily,
+    parameters: NDArray[Any],
+    solutions: Solutions,
+    bounds: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, int | float | str]:
     """Return the row of one sample in the summary.
 
     ``N`` unknowns, ``N_C`` isolated complex solutions found, ``N_C_torus`` of these without zero coordinate,
-    ``N_R`` real ones; the bounds of the family (``CBB`` and so on); ``completeness``; how many solutions were
-    ``lost`` and paths ``retried``; ``checks_failed``, empty or what :func:`checks` found.
+    ``N_R`` real ones; the bounds of the family (``CBB`` and so on) and those in `bounds`, which plugins know;
+    ``completeness``; how many solutions were ``lost`` and paths ``retried``; ``checks_failed``, empty or what
+    :func:`checks` found.
     """
-    return {
+    row: dict[str, int | float | str] = {
         "N": len(family.unknown_names),
         "N_C": len(solutions),
         "N_C_torus": int(solutions.in_torus().sum()),
         "N_R": int(solutions.is_real().sum()),
         **{name: float(bound) for name, bound in family.bounds().items()},
+    }
+    for name, bound in bounds.items():
+        row.setdefault(name, float(bound))  # a plugin replaces no column
+    return row | {
         "completeness": solutions.completeness,
         "lost": int(solutions.statistics.get("lost", 0)),
         "retried": int(solutions.statistics.get("retried", 0)),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from landscape.randomness import preserved_random_state
 
 if TYPE_CHECKING:
     from landscape.interfaces import Figure, Measurement
+    from landscape.systems import PolynomialSystem
 
 __all__ = ["PluginFailure", "PluginWarning", "RunHooks"]
 
@@ -33,6 +35,7 @@ _LIFECYCLE = (
     "landscape_run_finished",
     "landscape_provenance",
     "landscape_figures",
+    "landscape_bounds",
 )
 
 
@@ -96,6 +99,15 @@ class RunHooks:
         found = [figure for _, figures in self._call("landscape_figures", _figures) for figure in figures]
         return sorted(found, key=lambda figure: (figure.order, figure.name))
 
+    def bounds(self, system: Callable[[], PolynomialSystem]) -> dict[str, float]:
+        """Call ``landscape_bounds`` and return all bounds by name; `system` is made only if a plugin listens."""
+        if not self._active["landscape_bounds"]:
+            return {}
+        bounds: dict[str, float] = {}
+        for _, found in self._call("landscape_bounds", _bounds, system=system()):
+            bounds |= found
+        return bounds
+
     def _call(self, hook: str, check: Any = None, /, **arguments: Any) -> list[tuple[str, Any]]:
         """Call the active implementations of `hook`; return what each gave, after `check`."""
         implementations = self._active[hook]
@@ -132,6 +144,15 @@ def _facts(answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
         raise TypeError(f"it returned {answer!r}, which is not a mapping of JSON values")
     facts: Mapping[str, Any] = json.loads(json.dumps(dict(answer), allow_nan=False))
     return facts
+
+
+def _bounds(answer: Mapping[Any, Any] | None) -> dict[str, float]:
+    """Return the bounds as numbers; TypeError if something else is among them."""
+    bounds: dict[Any, Any] = dict(answer or {})
+    for name, bound in bounds.items():
+        if not isinstance(name, str) or not isinstance(bound, Real) or math.isnan(bound):
+            raise TypeError(f"it returned {name!r}: {bound!r}, which is not a bound by name")
+    return {name: float(bound) for name, bound in bounds.items()}
 
 
 def _figures(answer: Iterable[Any] | None) -> list[Figure]:

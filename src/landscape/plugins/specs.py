@@ -22,11 +22,13 @@ from landscape.plugins.entry import ComponentEntry
 
 if TYPE_CHECKING:
     from landscape.interfaces import Figure, Measurement
+    from landscape.systems import PolynomialSystem
 
 __all__ = [
     "PROJECT",
     "hookimpl",
     "hookspec",
+    "landscape_bounds",
     "landscape_component",
     "landscape_components",
     "landscape_figures",
@@ -191,5 +193,24 @@ def landscape_figures(run: Any) -> Iterable[Figure]:
     ...     canvas = Canvas()
     ...     canvas.subplots().plot(run.metrics["step"], run.metrics["loss"] ** 0.5)
     ...     yield ls.Figure("root-loss", "Root of the loss", "Square root of the training loss.", canvas)
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def landscape_bounds(run: Any, system: PolynomialSystem) -> Mapping[str, float]:
+    """Return bounds on the number of isolated solutions of `system`, by name, or nothing.
+
+    Asked once in a critical-point study. `system` is a generic member: it has every monomial that a sample has,
+    with other coefficients. The bounds become columns of the summary.
+
+    Examples
+    --------
+    >>> import landscape as ls
+    >>> @ls.hookimpl
+    ... def landscape_bounds(system):
+    ...     if all(degree == 1 for degree in system.degrees):
+    ...         return {"linear": 1.0}
+    ...     return {}
     """
     raise NotImplementedError

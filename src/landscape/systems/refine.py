@@ -28,6 +28,8 @@ _SINGULAR = 1e12
 _ZERO = 1e-12
 #: Singular values below this, relative to the largest, do not count towards the rank at a singular solution.
 _RANK = 1e-8
+#: Candidates beyond this are on their way to infinity, where every Jacobian looks singular.
+_INFINITE = 1e5
 _ITERATIONS = 12
 
 
@@ -165,7 +167,7 @@ def refine(system: PolynomialSystem, candidates: ArrayLike) -> Refined:
         moved_far = np.abs(z - given).max(axis=1, initial=0.0) > _MOVED * _sizes(given)
         solves = (residuals <= _CORRECTION) & ~moved_far
         regular = solves & _is_regular(system, z)
-        singular = ~regular & (solves | _stays(system, given))
+        singular = ~regular & (solves | _stays(system, given)) & (_sizes(given) < _INFINITE)
     kept = z[regular]
     modulus = np.abs(kept)
     kept = np.where(modulus > _ZERO * modulus.max(axis=1, keepdims=True, initial=0.0), kept, 0.0)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from landscape.testing.recipes import check_schedule as check_schedule
     from landscape.testing.recipes import check_start as check_start
     from landscape.testing.recipes import check_stop_rule as check_stop_rule
+    from landscape.testing.system import require_system as require_system
 
 _HOMES = {
     "check_backend": "recipes",
@@ -50,6 +51,7 @@ _HOMES = {
     "check_solver": "checks",
     "check_walker": "checks",
     "quadratic": "landscapes",
+    "require_system": "system",
     "rosenbrock": "landscapes",
     "tanh_regression": "landscapes",
 }
