@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from landscape.errors import ConfigurationError, NonFiniteLossError, NotTwiceDifferentiableError
-from landscape.objective import BatchLoss, Landscape, as_data
+from landscape.objective import BatchLoss, CurvatureOperator, Landscape, as_data, curvature
 
 
 def dense(function, theta):
@@ -438,3 +438,200 @@ def test_dictionary_batches_and_unsliceable_weights_have_a_hessian(net, values):
         rtol=1e-12,
         atol=1e-15,
     )
+
+
+# -- other kinds ----------------------------------------------------------------------------------------------
+
+KINDS = ("gauss_newton", "fisher", "second_moment", "covariance")
+
+
+def example_weights(loss, y):
+    if isinstance(loss, nn.CrossEntropyLoss):
+        weights = torch.ones(3, dtype=torch.float64) if loss.weight is None else loss.weight
+        return torch.where(y == loss.ignore_index, 0.0, weights[y.clamp(min=0)])
+    return torch.ones(len(y), dtype=torch.float64)
+
+
+def dense_kinds(landscape, loss, x, y, penalty=None, reduction="mean"):
+    """Return every matrix, (P, P), from dense Jacobians of the whole data at once."""
+    theta = landscape.initial()
+    shares = example_weights(loss, y)
+    counted = shares.nonzero().squeeze(1)
+    x, y, shares = x[counted], y[counted], shares[counted]
+
+    def output(theta):
+        return torch.func.functional_call(landscape.module, landscape.layout.split(theta), (x,))
+
+    def losses(z):
+        return torch.stack([loss(z[i : i + 1], y[i : i + 1]) for i in range(len(x))])
+
+    def total(z):
+        return (shares * losses(z)).sum() / (shares.sum() if reduction == "mean" else 1)
+
+    jacobian = torch.func.jacrev(output)(theta).flatten(0, 1)
+    z = output(theta).detach()
+    of_output = torch.func.jacrev(torch.func.jacrev(total))(z).reshape(z.numel(), z.numel())
+    rows = torch.func.jacrev(lambda theta: losses(output(theta)))(theta)
+    p = shares / shares.sum()
+    slope = curvature = 0.0
+    if penalty is not None:
+        slope, curvature = (
+            torch.func.grad(penalty)(theta),
+            torch.func.jacrev(torch.func.jacrev(penalty))(theta),
+        )
+    moved, mean = rows + slope, p @ rows
+    return {
+        "gauss_newton": jacobian.T @ of_output @ jacobian + curvature,
+        "fisher": rows.T @ (p.unsqueeze(1) * rows),
+        "second_moment": moved.T @ (p.unsqueeze(1) * moved),
+        "covariance": (rows - mean).T @ (p.unsqueeze(1) * (rows - mean)),
+    }
+
+
+def penalty_of(theta):
+    return (theta**3).sum() + theta @ theta / 2
+
+
+@pytest.mark.parametrize("memory", [None, 0])
+@pytest.mark.parametrize("penalty", [None, penalty_of])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_every_kind_is_the_dense_matrix_over_uneven_batches(net, classes, kind, penalty, memory, weighted):
+    x, y = classes
+    loss = nn.CrossEntropyLoss()
+    if weighted:
+        loss = nn.CrossEntropyLoss(torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64), ignore_index=-1)
+        y = y.clone()
+        y[[0, 3, 11, 22]] = -1
+    landscape = Landscape(net, loss, as_data((x, y), batch_size=10), penalty=penalty)
+    exact = dense_kinds(landscape, loss, x, y, penalty)[kind]
+    operator = CurvatureOperator.of(landscape, landscape.initial(), kind, memory=memory)
+    torch.testing.assert_close(operator.dense(), exact, rtol=1e-11, atol=1e-14)
+    assert repr(kind) in repr(operator)
+    torch.testing.assert_close(
+        operator.gradient, landscape.gradient(landscape.initial()), rtol=1e-12, atol=1e-15
+    )
+    torch.testing.assert_close(operator.value, landscape.value(landscape.initial()), rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sums_over_examples_count_every_example_alike(net, values, kind):
+    x, y = values
+    loss = nn.MSELoss(reduction="sum")
+    landscape = Landscape(net, loss, as_data((x, y), batch_size=7), reduction="sum")
+    exact = dense_kinds(landscape, loss, x, y, reduction="sum")[kind]
+    operator = CurvatureOperator.of(landscape, landscape.initial(), kind)
+    torch.testing.assert_close(operator.dense(), exact, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", ["hessian", *KINDS])
+@pytest.mark.parametrize("memory", [None, 0])
+def test_blocks_are_the_blocks_of_the_matrix(net, classes, kind, memory):
+    landscape = Landscape(net, "cross_entropy", as_data(classes, batch_size=10), penalty=penalty_of)
+    operator = CurvatureOperator.of(landscape, landscape.initial(), kind, memory=memory)
+    whole = operator.dense()
+    blocks = operator.blocks()
+    assert list(blocks) == ["first", "second"]
+    for name, block in blocks.items():
+        at = landscape.layout.indices(f"{name}.*")
+        torch.testing.assert_close(block.dense(), whole[at][:, at], rtol=1e-12, atol=1e-15)
+        assert torch.equal(block.gradient, operator.gradient[at])
+    weight = operator.block("*.weight").block("second.*")
+    at = landscape.layout.indices("second.weight")
+    torch.testing.assert_close(weight.dense(), whole[at][:, at], rtol=1e-12, atol=1e-15)
+    with pytest.raises(ConfigurationError):
+        operator.block("third.*")
+
+
+def test_the_gauss_newton_matrix_of_a_linear_module_is_the_hessian(values):
+    landscape = Landscape(nn.Linear(3, 3).double(), nn.HuberLoss(), values)
+    theta = landscape.initial()
+    torch.testing.assert_close(
+        CurvatureOperator.of(landscape, theta, "gauss_newton").dense(),
+        landscape.hessian(theta).dense(),
+        rtol=1e-12,
+        atol=1e-15,
+    )
+
+
+def test_a_module_whose_output_depends_on_few_weights_has_zero_rows(values):
+    class Half(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.used(x)
+
+    landscape = Landscape(Half().double(), "mse", values)
+    at = landscape.layout.indices("unused.*")
+    for kind in KINDS:
+        operator = CurvatureOperator.of(landscape, landscape.initial(), kind)
+        assert not operator.dense()[at].any()
+        assert not operator.block("unused.*").dense().any()
+
+
+def test_the_covariance_of_examples_agrees_with_their_gradients(net, classes):
+    landscape = Landscape(net, "cross_entropy", as_data(classes, batch_size=5), penalty=penalty_of)
+    theta = landscape.initial()
+    rows = landscape.example_gradients(theta, classes)
+    for kind, moved in (("second_moment", rows), ("covariance", rows - rows.mean(dim=0))):
+        found = CurvatureOperator.of(landscape, theta, kind).dense()
+        torch.testing.assert_close(found, moved.T @ moved / len(rows), rtol=1e-11, atol=1e-14)
+
+
+def test_what_a_kind_cannot_do_without_is_named(net, classes):
+    landscape = Landscape(net, BatchLoss(lambda m, b: F.cross_entropy(m(b[0]), b[1])), classes)
+    with pytest.raises(ConfigurationError, match="loss of \\(output, target\\)"):
+        CurvatureOperator.of(landscape, landscape.initial(), "fisher")
+    with pytest.raises(ConfigurationError, match="Did you mean 'gauss_newton'"):
+        CurvatureOperator.of(landscape, landscape.initial(), "gaussnewton")
+    half = Landscape(net, "cross_entropy", classes, dtype=torch.float16)
+    with pytest.raises(ConfigurationError, match="float32"):
+        half.hessian(half.initial())
+
+
+def test_a_matrix_that_is_too_large_is_refused_with_its_size(net, classes):
+    landscape = Landscape(net, "cross_entropy", classes)
+    operator = landscape.hessian(landscape.initial())
+    needed = 8 * landscape.size**2
+    assert operator.dense(memory=needed).shape == operator.shape
+    with pytest.raises(ConfigurationError, match=f"memory={needed - 1}"):
+        operator.dense(memory=needed - 1)
+
+
+# -- chunks ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["hessian", *KINDS])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_batches_beyond_the_cache_are_taken_in_chunks_with_the_same_result(
+    net, values, kind, reduction, monkeypatch
+):
+    landscape = Landscape(
+        net, nn.MSELoss(reduction=reduction), as_data(values, batch_size=16), reduction=reduction
+    )
+    theta = landscape.initial()
+    whole = CurvatureOperator.of(landscape, theta, kind)
+    assert whole.cost.batches_kept == 2
+    monkeypatch.setattr(curvature, "_CHUNK_BYTES", whole.cost.bytes_held // 4)
+    for memory in (None, 0, whole.cost.bytes_held // 2):
+        chunked = CurvatureOperator.of(landscape, theta, kind, memory=memory)
+        cost = chunked.cost
+        assert cost.batches_kept + cost.batches_recomputed > 4
+        torch.testing.assert_close(chunked.dense(), whole.dense(), rtol=1e-11, atol=1e-14)
+        torch.testing.assert_close(chunked.gradient, whole.gradient, rtol=1e-12, atol=1e-15)
+        torch.testing.assert_close(chunked.value, whole.value, rtol=1e-13, atol=0)
+
+
+def test_a_loss_that_is_no_sum_over_examples_is_left_whole(net, values, monkeypatch):
+    def spread(output, target):
+        return (output - target).var(dim=0).sum()  # of the batch, not of its parts
+
+    landscape = Landscape(net, spread, values)
+    theta = landscape.initial()
+    whole = landscape.hessian(theta)
+    monkeypatch.setattr(curvature, "_CHUNK_BYTES", 1000)
+    again = landscape.hessian(theta)
+    assert again.cost == whole.cost
+    assert torch.equal(again.dense(), whole.dense())

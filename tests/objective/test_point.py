@@ -193,7 +193,7 @@ def test_the_previous_point_is_remembered_with_its_measurements_and_without_a_ch
         assert point.measure(Warm()).scalars["depth"] == step + 1
         previous = point
     assert point.previous.step == 2
-    assert point.previous._hessian is None
+    assert not point.previous._operators
     assert point.previous.previous is None
     fresh = Point(landscape, landscape.initial(), step=9)
     fresh.record(Warm(), Measurement(scalars={"depth": 41}))

@@ -8,7 +8,7 @@
 ``losses``                what a module and a batch give, and how much a batch counts
 ``evaluation``            evaluating a module at given weights without leaving a trace
 ``landscape``             value, gradient, score, and relatives on other data or fewer weights
-``curvature``             the Hessian as an operator, linearised once for many products
+``curvature``             Hessian, Gauss-Newton, Fisher, covariance: operators for many products
 ``differentiability``     which submodule has no second derivative
 ``point``                 points and populations, and what was measured there
 ========================  =====================================================================================

@@ -11,7 +11,7 @@ from torch import Tensor
 from landscape.errors import ConfigurationError, NonFiniteLossError, nearest
 from landscape.interfaces import Measurement, PopulationProbe, Probe
 from landscape.objective.batch import Batch
-from landscape.objective.curvature import CurvatureOperator
+from landscape.objective.curvature import Curvature, CurvatureOperator
 from landscape.objective.data import Data
 from landscape.objective.landscape import Landscape
 from landscape.randomness import derive_seed, label_of, preserved_random_state, torch_generator
@@ -73,7 +73,7 @@ class Point:
         self.previous = None if previous is None else previous._remembered()
         self._value: Tensor | None = None
         self._gradient: Tensor | None = None
-        self._hessian: CurvatureOperator | None = None
+        self._operators: dict[str, CurvatureOperator] = {}
         self._measurements: dict[str, Measurement] = {}
 
     def value(self) -> Tensor:
@@ -96,14 +96,36 @@ class Point:
         NonFiniteLossError
             When loss or gradient are not finite here; names step and worker.
         """
-        if batch is None and self._hessian is not None:
-            return self._hessian
+        return self.curvature("hessian", batch)
+
+    def curvature(self, kind: Curvature, batch: Batch | None = None) -> CurvatureOperator:
+        """Return a matrix of second order here; that of the data is linearised once and kept.
+
+        Parameters
+        ----------
+        kind
+            See :class:`~landscape.objective.CurvatureOperator`.
+        batch
+            One batch in place of the data.
+
+        Raises
+        ------
+        ConfigurationError
+            For an unknown kind, and for a loss that does not show the module's output where it is needed.
+        NonFiniteLossError
+            When loss or gradient are not finite here; names step and worker.
+        """
+        if batch is None and kind in self._operators:
+            return self._operators[kind]
         try:
-            operator = self.landscape.hessian(self.theta, batch)
+            if kind == "hessian":
+                operator = self.landscape.hessian(self.theta, batch)
+            else:
+                operator = CurvatureOperator.of(self.landscape, self.theta, kind, batch=batch)
         except NonFiniteLossError as error:
             raise NonFiniteLossError(f"Step {self.step}, worker {self.worker!r}: {error}") from error
         if batch is None:
-            self._hessian = operator
+            self._operators[kind] = operator
         return operator
 
     def on(self, split: str) -> Landscape:
@@ -181,8 +203,9 @@ class Point:
             self._measurements = dict(earlier._measurements) | self._measurements
 
     def forget(self) -> None:
-        """Drop value, gradient, Hessian and the previous point; measurements stay."""
-        self._value = self._gradient = self._hessian = self.previous = None
+        """Drop value, gradient, operators and the previous point; measurements stay."""
+        self._value = self._gradient = self.previous = None
+        self._operators.clear()
 
     def _remembered(self) -> Point:
         """Return what a later point needs of this one: weights and measurements, no graph and no chain."""
