@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import platform
 import statistics
 import sys
 import time
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import landscape as ls
+from benchmarks._machine import line
 from landscape_hessian.lanczos import extreme_eigenpairs
 
 #: Products in one turn: enough that a turn is long beside the clock's resolution.
@@ -379,15 +379,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tolerance", type=float, default=1e-3)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    versions = [
-        f"{name} {importlib.metadata.version(name)}"
-        for name in ("landscape-core", "torch", "scipy", "numpy", "curvlinops-for-pytorch", "pyhessian")
-        if installed(name)
-    ]
-    print(
-        f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}, "
-        f"{torch.get_num_threads()} thread(s), float32, CPU; {', '.join(versions)}"
-    )
+    peers = ("scipy", "numpy", "curvlinops-for-pytorch", "pyhessian")
+    print(line("landscape-core", "torch", *peers), "float32", sep="; ")
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the peers

@@ -1,19 +1,24 @@
 """Losses along the paths between workers: forward passes alone, and with the gradients of the 2016 programs.
 
-``python -m benchmarks.interpolation`` measures, for K workers of each network, the points of all pairs on
-norm-corrected paths, as the probe ``Interpolation`` does. Candidates take turns within one process; the unit
-of every table is the first line, and its other lines are medians over the turns of time / unit of the same
+``python -m benchmarks.interpolation`` measures, for K workers of each network, loss and accuracy at the points of
+all pairs on norm-corrected paths, as the probe ``Interpolation`` does. Candidates take turns within one process;
+the unit of every table is the first line, and its other lines are medians over the turns of time / unit of the same
 turn. CPU time counts on shared machines, wall time is printed beside it.
 
-- "forward and backward" is what the programs did at every point, to record the norm of the gradient.
-- "vmap" evaluates the points of a path, or all of them, as one batch of networks.
+- "forward and backward at every point" is what the programs did, in torch of today: weights into the module,
+  ``loss.backward()``, the norm of the gradient, the accuracy. They did so at the ends of every path as well.
+- "forward at every point" is the same loop without the gradient: what is left to gain or to lose by anything else.
+- "vmap" evaluates the points of a path, or all of them, as one batch of networks; losses and accuracies.
+
+``Interpolation`` evaluates the ends of all paths once per worker, reads and weighs the data once for all points of
+a path, and takes the maxima of pooling layers by a faster kernel than the module does.
+
+With ``--device cuda`` the same is measured on a GPU, by wall time.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import platform
 import statistics
 import sys
 import time
@@ -26,16 +31,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import landscape as ls
+from benchmarks._machine import line
 from landscape_walkers.interpolation import norm_corrected
 
 #: Points per pair: t = 0, 0.1, ..., 1, as in the measurements that led to the probe.
 POINTS = 11
 
 
-def problems() -> Iterator[tuple[str, ls.Landscape]]:
+def problems(device: str) -> Iterator[tuple[str, ls.Landscape]]:
     """Yield networks on the digits, in float32."""
     images, labels = load_digits(return_X_y=True)
-    x, y = torch.tensor(images / 16, dtype=torch.float32), torch.tensor(labels)
+    x, y = torch.tensor(images / 16, dtype=torch.float32, device=device), torch.tensor(labels, device=device)
     makers: dict[str, tuple[Callable[[], nn.Module], int]] = {
         "MLP 64-100-100-10": (
             lambda: nn.Sequential(
@@ -61,7 +67,7 @@ def problems() -> Iterator[tuple[str, ls.Landscape]]:
     }
     for name, (make, examples) in makers.items():
         torch.manual_seed(0)
-        landscape = ls.Landscape(make(), "cross_entropy", (x[:examples], y[:examples]))
+        landscape = ls.Landscape(make().to(device), "cross_entropy", (x[:examples], y[:examples]))
         yield f"{name} ({landscape.size:,} weights), {examples} examples", landscape
 
 
@@ -69,7 +75,8 @@ def workers(landscape: ls.Landscape, count: int) -> Tensor:
     """Return independent weights near the module's own, shape (count, P)."""
     generator = torch.Generator().manual_seed(1)
     start = landscape.initial()
-    return start + start.std() * torch.randn(count, len(start), generator=generator)
+    noise = torch.randn(count, len(start), generator=generator).to(start)
+    return start + start.std() * noise
 
 
 def candidates(landscape: ls.Landscape, population: ls.Population) -> dict[str, Callable[[], Tensor]]:
@@ -94,17 +101,21 @@ def candidates(landscape: ls.Landscape, population: ls.Population) -> dict[str, 
     parameters = list(module.parameters())
     sizes = [p.numel() for p in parameters]
 
-    def as_the_programs_did() -> Tensor:
+    def by_hand(backward: bool) -> Tensor:
         rows = []
         for a, b in pairs:
             for theta in path(a, b):
                 with torch.no_grad():
                     for parameter, part in zip(parameters, theta.split(sizes), strict=True):
                         parameter.copy_(part.view_as(parameter))
-                output = module(x)
-                loss = F.cross_entropy(output, y)
-                gradient = torch.autograd.grad(loss, parameters)
-                torch.cat([part.reshape(-1) for part in gradient]).norm().item()
+                if backward:
+                    module.zero_grad()
+                with torch.set_grad_enabled(backward):
+                    output = module(x)
+                    loss = F.cross_entropy(output, y)
+                if backward:
+                    loss.backward()
+                    torch.cat([parameter.grad.reshape(-1) for parameter in parameters]).norm().item()
                 (output.argmax(1) == y).sum().item()
                 rows.append(loss.item())
         return torch.tensor(rows, dtype=torch.float64).view(len(pairs), POINTS)
@@ -119,13 +130,14 @@ def candidates(landscape: ls.Landscape, population: ls.Population) -> dict[str, 
         with torch.no_grad():
             if whole:
                 points = torch.stack([theta for a, b in pairs for theta in path(a, b)])
-                return batched(points)[0].double().view(len(pairs), POINTS)
-            return torch.stack([batched(torch.stack(path(a, b)))[0] for a, b in pairs]).double()
+                return batched(points)[0].double().view(len(pairs), POINTS).cpu()
+            return torch.stack([batched(torch.stack(path(a, b)))[0] for a, b in pairs]).double().cpu()
 
     return {
         "landscape, Interpolation": lambda: probe(False),
         "landscape, Interpolation(gradient_norm=True)": lambda: probe(True),
-        "torch, forward and backward at every point": as_the_programs_did,
+        "torch, forward and backward at every point": lambda: by_hand(True),
+        "torch, forward at every point": lambda: by_hand(False),
         "torch.func.vmap, a path at a time": lambda: in_batches(False),
         "torch.func.vmap, all at once": lambda: in_batches(True),
     }
@@ -163,7 +175,7 @@ def compare(name: str, landscape: ls.Landscape, count: int, repeats: int) -> Non
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Return CPU and wall seconds."""
+    """Return CPU and wall seconds; every candidate ends by reading numbers, which waits for an accelerator."""
     cpu, wall = time.process_time(), time.perf_counter()
     work()
     return time.process_time() - cpu, time.perf_counter() - wall
@@ -174,14 +186,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=9, help="turns of every candidate")
     parser.add_argument("--workers", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("landscape-core", "torch")]
-    print(
-        f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}, "
-        f"{torch.get_num_threads()} thread(s), float32, CPU; {', '.join(versions)}"
-    )
-    for name, landscape in problems():
+    if options.device != "cpu" and not torch.cuda.is_available():
+        parser.error(f"--device {options.device}: torch sees no GPU here.")
+    print(line("landscape-core", "torch"), "float32", options.device, sep="; ")
+    for name, landscape in problems(options.device):
         compare(name, landscape, options.workers, options.repeats)
 
 

@@ -1,23 +1,27 @@
 """Steps of K workers beside a loop over K modules with torch.optim, and what a walk of one worker adds to a step.
 
 ``python -m benchmarks.populations`` measures everything in one process: the candidates take turns, and each figure
-is the median over the turns of time / time of the loop over modules in that turn. CPU time counts on shared
-machines. The unit is what one would write by hand: K ``nn.Module``s, K ``torch.optim.SGD`` with momentum, and for
-each its own permutation of the data, drawn anew every epoch.
+is the median over the turns of time of the loop over modules / time, both of the same turn: how many times as fast.
+CPU time counts on shared machines; wall time stands beside it. The unit is what one would write by hand: K
+``nn.Module``s, K ``torch.optim.SGD`` with momentum, and for each its own permutation of the data, drawn anew every
+epoch.
 
 Of landscape, whole steps of ``Walk.advance`` are timed: batches, gradients, update, the check for finite numbers.
-``auto`` is what a walk ends up with; what choosing costs is printed apart.
+"loop" and "traced" are the engines when they are asked for; "auto" is what a walk ends up with by itself, and
+"choosing" what that costs, once.
 
-With a GPU, ``--device cuda`` measures the same there by wall time, for 1, 16, 64 and 256 workers.
+One worker is compared with two loops: one with ``torch.optim.SGD``, and one in which also the update is written
+out, in three operations per parameter. Neither does what makes a walk a walk: resume to the bit, check for finite
+numbers, keep the state before a step that fails, leave the module alone.
+
+On a GPU, ``--device cuda`` measures the same by wall time, for 1, 16, 64 and 256 workers.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import importlib.metadata
 import itertools
-import platform
 import statistics
 import sys
 import time
@@ -30,6 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import landscape as ls
+from benchmarks._machine import line
 
 LR, MOMENTUM = 0.01, 0.9
 
@@ -152,6 +157,34 @@ class Modules:
         self.batch += 1
 
 
+class Written:
+    """One module whose update is written out instead of left to torch.optim."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.module = problem.seeded()
+        self.parameters = list(self.module.parameters())
+        self.velocities = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.generator = torch.Generator().manual_seed(0)
+        self.order = torch.empty(0, dtype=torch.int64)
+        self.batch = 0
+
+    def step(self) -> None:
+        """Make one step."""
+        problem, size = self.problem, self.problem.batch
+        if self.batch * size >= len(self.order):
+            self.batch = 0
+            self.order = torch.randperm(len(problem.x), generator=self.generator)
+        rows = self.order[self.batch * size : (self.batch + 1) * size]
+        loss = F.cross_entropy(self.module(problem.x[rows]), problem.y[rows])
+        gradients = torch.autograd.grad(loss, self.parameters)
+        with torch.no_grad():
+            for place, velocity, gradient in zip(self.parameters, self.velocities, gradients, strict=True):
+                velocity.mul_(MOMENTUM).add_(gradient)
+                place.add_(velocity, alpha=-LR)
+        self.batch += 1
+
+
 def walk(problem: Problem, count: int, engine: str) -> ls.Walk:
     walker = ls.walkers.SGD(lr=LR, batch_size=problem.batch, momentum=MOMENTUM, workers=count)
     return ls.Walk(problem.landscape(engine), walker)
@@ -159,29 +192,31 @@ def walk(problem: Problem, count: int, engine: str) -> ls.Walk:
 
 # -- timing -----------------------------------------------------------------------------------------------------
 
+#: Seconds per step of one turn, by clock.
+Times = dict[str, float]
 
-def timed(work: Callable[[], object], steps: int, device: str) -> float:
-    """Return seconds per step: of the CPU, or by the clock where an accelerator works."""
-    clock = time.process_time if device == "cpu" else time.perf_counter
-    if device != "cpu":
-        torch.cuda.synchronize()
-    begin = clock()
+
+def timed(work: Callable[[], object], steps: int, device: str) -> Times:
+    """Return seconds per step; the time of the CPU says nothing where an accelerator works."""
+    wait = torch.cuda.synchronize if device != "cpu" else lambda: None
+    wait()
+    cpu, wall = time.process_time(), time.perf_counter()
     for _ in range(steps):
         work()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return (clock() - begin) / steps
+    wait()
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    return {"wall": wall / steps} | ({"CPU": cpu / steps} if device == "cpu" else {})
 
 
 def turns(
     candidates: dict[str, Callable[[], object]], repeats: int, seconds: float, device: str
-) -> dict[str, list[float]]:
-    """Let the candidates take turns of about `seconds`; return each one's seconds per step in every turn."""
+) -> dict[str, list[Times]]:
+    """Let the candidates take turns of about `seconds`, of two steps at the least; return what each turn took."""
     names = list(candidates)
     for name in names:
         timed(candidates[name], 2, device)
-    steps = max(1, round(seconds / timed(candidates[names[0]], 2, device)))
-    found: dict[str, list[float]] = {name: [] for name in names}
+    steps = max(2, round(seconds / timed(candidates[names[0]], 2, device)["wall"]))
+    found: dict[str, list[Times]] = {name: [] for name in names}
     for turn in range(repeats):
         shift = turn % len(names)
         for name in names[shift:] + names[:shift]:
@@ -189,30 +224,64 @@ def turns(
     return found
 
 
-def speeds(found: dict[str, list[float]], unit: str, name: str) -> float:
-    return statistics.median(one / other for one, other in zip(found[unit], found[name], strict=True))
+def speed(found: dict[str, list[Times]], unit: str, name: str, clock: str) -> float:
+    """Return how many times as fast as the unit a candidate is."""
+    turns_of_both = zip(found[unit], found[name], strict=True)
+    return statistics.median(one[clock] / other[clock] for one, other in turns_of_both)
 
 
-def measure(problem: Problem, repeats: int, seconds: float, device: str) -> None:
+def middle(found: dict[str, list[Times]], name: str, clock: str) -> float:
+    return statistics.median(turn[clock] for turn in found[name])
+
+
+#: What the choice of a walk shall reach, in times of the loop over modules; nowhere less than FLOOR.
+GOALS = {
+    ("MLP 64-100-100-10", 16): 2.0,
+    ("MLP 64-100-100-10", 64): 2.0,
+    ("MLP 64-16-10", 16): 5.0,
+    ("MLP 64-16-10", 64): 10.0,
+    ("CNN 8-16 channels, 8x8 pixels", 16): 1.8,
+}
+FLOOR = 0.95
+
+
+def measure(problem: Problem, repeats: int, seconds: float, device: str) -> dict[tuple[str, int], float]:
+    """Print the table of one kind of network; return how fast the chosen engine is, by name and workers."""
+    clocks = ("CPU", "wall") if device == "cpu" else ("wall",)
     size = sum(p.numel() for p in problem.make().parameters())
+    engines = ("loop", "traced", "auto")
     print(f"\n### {problem.name}: {size:,} weights, batches of {problem.batch}\n")
-    print("| K | modules, ms a step | modules | loop | traced | auto | chosen | choosing, s |")
-    print("|---|---|---|---|---|---|---|---|")
+    headings = [f"{name}, {clock}" for clock in clocks for name in engines]
+    print(f"| K | modules, ms a step | {' | '.join(headings)} | chosen | choosing, s |")
+    print("|---" * (4 + len(headings)) + "|")
+    reached = {}
     for count in problem.workers:
         modules = Modules(problem, count)
-        walks = {engine: walk(problem, count, engine) for engine in ("loop", "traced", "auto")}
-        cost = time.process_time()
+        walks = {engine: walk(problem, count, engine) for engine in engines}
+        cost = time.perf_counter()
         walks["auto"].settle_engine()  # which a walk does by itself once it has taken a second
-        cost = time.process_time() - cost
+        cost = time.perf_counter() - cost
         chosen = walks["auto"].engine
         rows = next((f", {c.rows} rows at once" for c in walks["auto"].engine_choices if c.rows), "")
         candidates = {"modules": modules.step} | {name: w.advance for name, w in walks.items()}
         found = turns(candidates, repeats, seconds, device)
-        ratios = " | ".join(f"{speeds(found, 'modules', name):.2f}" for name in candidates)
-        ms = 1e3 * statistics.median(found["modules"])
+        speeds = [speed(found, "modules", name, clock) for clock in clocks for name in engines]
+        reached[problem.name, count] = speeds[2]
+        ms = 1e3 * middle(found, "modules", clocks[0])
+        ratios = " | ".join(f"{ratio:.2f}" for ratio in speeds)
         print(f"| {count} | {ms:.2f} | {ratios} | {chosen}{rows} | {cost:.1f} |", flush=True)
         del modules, walks, candidates, found
         gc.collect()
+    return reached
+
+
+def goals(reached: dict[tuple[str, int], float]) -> None:
+    """Say what was to be reached and what was, by CPU time."""
+    print("\n### Goals for the engine that a walk chooses\n")
+    print("| | K | at least | measured |")
+    print("|---|---|---|---|")
+    for (name, count), ratio in reached.items():
+        print(f"| {name} | {count} | {GOALS.get((name, count), FLOOR)} | {ratio:.2f} |")
 
 
 def agreement() -> None:
@@ -234,16 +303,28 @@ def agreement() -> None:
 
 
 def overhead(repeats: int, seconds: float) -> None:
-    """Compare a walk of one worker with the loop that one would write by hand."""
-    problem = problems("cpu")[0]
-    print(f"\n### One worker: {problem.name}, batches of {problem.batch}\n")
-    print("| | us a step | time / loop by hand |")
-    print("|---|---|---|")
-    candidates = {"by hand": Modules(problem, 1).step, "Walk.advance": walk(problem, 1, "auto").advance}
-    found = turns(candidates, 4 * repeats, seconds, "cpu")
-    for name in candidates:
-        us = 1e6 * statistics.median(found[name])
-        print(f"| {name} | {us:.0f} | {1 / speeds(found, 'by hand', name):.3f} |", flush=True)
+    """Compare walks of one worker with the loops that one would write by hand."""
+    print("\n### One worker: time of a step of Walk.advance, and in times of two loops by hand\n")
+    print(
+        "| | us a step, CPU | with torch.optim, CPU | with torch.optim, wall | all written out, CPU | "
+        "all written out, wall |"
+    )
+    print("|---|---|---|---|---|---|")
+    for problem in problems("cpu"):
+        candidates = {
+            "optim": Modules(problem, 1).step,
+            "written": Written(problem).step,
+            "walk": walk(problem, 1, "auto").advance,
+        }
+        found = turns(candidates, 3 * repeats, seconds / 2, "cpu")
+        ratios = " | ".join(
+            f"{1 / speed(found, unit, 'walk', clock):.3f}"
+            for unit in ("optim", "written")
+            for clock in ("CPU", "wall")
+        )
+        print(f"| {problem.name} | {1e6 * middle(found, 'walk', 'CPU'):.0f} | {ratios} |", flush=True)
+        del candidates
+        gc.collect()
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -254,18 +335,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default=None, help="cpu or cuda; both where there is a GPU by default")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("landscape-core", "torch")]
-    print(
-        f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}, "
-        f"{torch.get_num_threads()} thread(s), float32; {', '.join(versions)}"
-    )
+    print(line("landscape-core", "torch"), "float32", sep="; ")
     start = time.perf_counter()
+    gpu = torch.cuda.is_available()
+    if options.device not in (None, "cpu") and not gpu:
+        parser.error(f"--device {options.device}: torch sees no GPU here.")
     if options.device in (None, "cpu"):
+        reached = {}
         for problem in problems("cpu"):
-            measure(problem, options.repeats, options.seconds, "cpu")
+            reached |= measure(problem, options.repeats, options.seconds, "cpu")
+        goals(reached)
         overhead(options.repeats, options.seconds)
         agreement()
-    if options.device not in (None, "cpu") or (options.device is None and torch.cuda.is_available()):
+    if options.device != "cpu" and gpu:
         device = options.device or "cuda"
         print(f"\n## {torch.cuda.get_device_name(device)}, wall time")
         for problem in problems(device):

@@ -428,14 +428,33 @@ def test_unknown_engines_are_refused():
 
 
 @pytest.mark.parametrize("name", ["perceptron", "a penalty", "sums", "frozen weights"])
-def test_adding_a_gradient_in_place_has_the_bits_of_adding_it_afterwards(name):
-    landscape = LANDSCAPES[name](engine="loop")
+@pytest.mark.parametrize("engine", ["loop", "traced"])
+def test_the_pieces_of_a_gradient_have_its_bits(name, engine):
+    landscape = LANDSCAPES[name](engine=engine)
     theta, own = rows(landscape), batches(landscape)
     for batch in (own, None):
-        total = rows(landscape, seed=5)
-        expected = total + landscape.gradient(theta, batch)
-        landscape.add_gradient(total, theta, batch)
-        assert torch.equal(total, expected)
+        found = torch.stack([torch.cat(pieces) for pieces in landscape.gradient_pieces(theta, batch)])
+        assert torch.equal(found, landscape.gradient(theta, batch))
+
+
+def test_the_pieces_of_weights_that_a_loss_does_not_use_are_zero():
+    class Half(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused = torch.nn.Parameter(torch.ones(2))
+            self.used = torch.nn.Parameter(torch.ones(3))
+
+        def forward(self, x):
+            return x * self.used
+
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    landscape = Landscape(Half(), "mse", (x, 2 * x), engine="loop")
+    theta = landscape.initial()[None]
+    (pieces,) = landscape.gradient_pieces(theta, (x, 2 * x))
+    assert torch.equal(torch.cat(pieces), landscape.gradient(theta)[0])
+    ((piece,),) = landscape.restrict("unused").gradient_pieces(theta[:, :2], (x, 2 * x))
+    assert piece.tolist() == [0, 0]
+    assert not piece.requires_grad
 
 
 def test_the_short_way_to_a_gradient_is_torchs_own():

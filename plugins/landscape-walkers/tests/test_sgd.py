@@ -60,6 +60,7 @@ def test_long_vectors_take_another_way_to_the_same_bits(classifier, generator, m
     rows = _rows(landscape, 3)
     short = _walk(walker, landscape, walker.start(landscape, rows, generator()), 6)
     monkeypatch.setattr(sgd, "_LONG", 1)
+    monkeypatch.setattr(sgd, "_STRETCH", 16)
     long = _walk(walker, landscape, walker.start(landscape, rows, generator()), 6)
     assert torch.equal(long.positions, short.positions)
 

@@ -360,27 +360,30 @@ class Landscape:
             return self._accumulator(0), theta.clone()
         return self._engine.value_and_gradient(self, theta, batch)
 
-    def add_gradient(self, total: Tensor, theta: Tensor, batch: Batch | PerRow | None = None) -> None:
-        """Add the gradient at `theta`, shape (K, P), to `total`, shape (K, P), in place.
+    def gradient_pieces(self, theta: Tensor, batch: Batch | PerRow | None = None) -> Iterator[list[Tensor]]:
+        """Yield the gradient at one row of `theta`, shape (K, P), after another, in pieces.
 
-        The numbers are those of ``total += gradient(theta, batch)``. For large networks, whose gradients do not
-        fit into the cache, it spares writing and reading them once.
+        The pieces of a row, one after another, are what :meth:`gradient` returns. For large networks, whose
+        gradients do not fit into the cache, it spares writing them into one vector, to be read again from there.
+
+        Raises
+        ------
+        ConfigurationError
+            See :meth:`gradient`.
+        DataError
+            See :meth:`value`.
         """
         theta = self._converted(theta)
         if batch is None or not self._alone or self.penalty is not None or self._engine.combines(self):
-            total += self.gradient(theta, batch)
+            for row in self.gradient(theta, batch):
+                yield [row]
             return
         for k, row in enumerate(theta):
             one = self._moved(self._for_row(batch, (k, len(theta))))
             with self._session(differentiate=True) as session:
                 parts = self._leaves(row)
-                loss = self._loss(session, parts, one)
-                self._require_graph(loss)
-                if loss.requires_grad:
-                    gradients = gradients_of(loss, parts)
-                    for place, gradient in zip(self.layout.leaves(total[k]), gradients, strict=True):
-                        if gradient is not None:
-                            place += gradient
+                pieces = self._gradients(self._loss(session, parts, one), parts)
+            yield [piece.reshape(-1) for piece in pieces]
 
     def _row_by_row(self, theta: Tensor, batch: Batch | PerRow | None) -> tuple[Tensor, Tensor]:
         """Return values (K,) and gradients (K, P), one row after another."""
@@ -790,13 +793,14 @@ class Landscape:
         return list(every.values())
 
     def _flat_gradient(self, loss: Tensor, parts: list[Tensor], out: Tensor | None = None) -> Tensor:
+        return self.layout.join(self._gradients(loss, parts), out)
+
+    def _gradients(self, loss: Tensor, parts: list[Tensor]) -> list[Tensor]:
         self._require_graph(loss)
         if not loss.requires_grad:
-            zeros = torch.zeros(self.size, device=self.device, dtype=self.dtype)
-            return zeros if out is None else out.copy_(zeros)
+            return [torch.zeros_like(part, requires_grad=False) for part in parts]
         found = zip(gradients_of(loss, parts), parts, strict=True)
-        used = [torch.zeros_like(part) if gradient is None else gradient for gradient, part in found]
-        return self.layout.join(used, out)
+        return [torch.zeros_like(part) if gradient is None else gradient for gradient, part in found]
 
     def _require_graph(self, loss: Tensor) -> None:
         """Refuse a loss that autograd cannot follow to any weight; a restriction may well have none.
