@@ -16,7 +16,7 @@ landscape.errors.ConfigurationError: Plan: steps=0 is not possible; give a whole
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Set
 from numbers import Integral, Real
 from typing import Any, TypeGuard
 
@@ -64,6 +64,26 @@ def at_least(least: int) -> Validator:
     def check(instance: Any, attribute: Any, value: Any) -> None:
         if not is_whole(value) or value < least:
             refuse(instance, attribute, value, f"give a whole number, at least {least}.")
+
+    return check
+
+
+def as_tuple(value: Any) -> Any:
+    """Return a sequence of anything as a tuple, whole numbers as Python's; everything else as it is.
+
+    A converter for fields that hold several values, to be followed by a validator.
+    """
+    if isinstance(value, str | bytes | Mapping | Set) or not isinstance(value, Iterable):
+        return value
+    return tuple(int(entry) if is_whole(entry) else entry for entry in value)
+
+
+def each_at_least(least: int, cure: str) -> Validator:
+    """Return a validator for tuples of whole numbers that are not below `least`; `cure` says what to give."""
+
+    def check(instance: Any, attribute: Any, value: Any) -> None:
+        if not isinstance(value, tuple) or not all(is_whole(entry) and entry >= least for entry in value):
+            refuse(instance, attribute, value, cure)
 
     return check
 

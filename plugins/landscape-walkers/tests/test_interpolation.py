@@ -142,7 +142,7 @@ def test_pairs_are_all_consecutive_or_named(bowl):
         ({"pairs": "some"}, "'consecutive' or a list"),
         ({"spherical": "yes"}, "False, True or 'both'"),
         ({"beyond": (0.2, 1)}, "at most 0 and at least 1"),
-        ({"resolution": 0}, "whole number of at least 1"),
+        ({"resolution": 0}, "whole number, at least 1"),
     ],
 )
 def test_impossible_options_are_refused(options, message):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from attrs import Attribute
 
-from landscape.errors import ConfigurationError, nearest
+from landscape.errors import ConfigurationError
+from landscape.validators import is_number, is_whole
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +23,6 @@ __all__ = [
     "check_scale",
     "initialise",
     "inputs_and_targets",
-    "one_of",
     "output_sizes",
     "shaping",
 ]
@@ -52,31 +52,18 @@ INITIALISATIONS = (
 )
 
 
-def one_of(known: Sequence[str]) -> Callable[[Any, Attribute[str], str], None]:
-    """Return a validator for a field whose value is one of `known`."""
-
-    def validate(instance: Any, attribute: Attribute[str], value: str) -> None:
-        if value not in known:
-            raise ConfigurationError(
-                f"{type(instance).__name__}: {attribute.name}={value!r} is unknown; known are "
-                f"{', '.join(known)}.{nearest(str(value), known)}"
-            )
-
-    return validate
-
-
 def check_outputs(instance: Any, attribute: Attribute[Any], value: Any) -> None:
     """Validate a number of outputs, or None."""
-    if value is not None and (not isinstance(value, int) or value < 1):
+    if value is not None and (not is_whole(value) or value < 1):
         raise ConfigurationError(
-            f"{type(instance).__name__}: outputs={value!r} is not possible; give a number of at least 1, or "
+            f"{type(instance).__name__}: outputs={value!r} is not possible; give a whole number of at least 1, or "
             "None to read it from the training data."
         )
 
 
-def check_scale(instance: Any, attribute: Attribute[float], value: float) -> None:
+def check_scale(instance: Any, attribute: Attribute[float], value: Any) -> None:
     """Validate a factor of initial weights."""
-    if not 0 <= value < math.inf:
+    if not is_number(value) or not 0 <= value < math.inf:
         raise ConfigurationError(
             f"{type(instance).__name__}: {attribute.name}={value!r} is not possible; {attribute.name} is a "
             "finite number >= 0."

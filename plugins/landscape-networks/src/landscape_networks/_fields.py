@@ -7,13 +7,14 @@ from typing import Any
 from attrs import Attribute
 
 from landscape.errors import ConfigurationError
+from landscape.validators import is_number, is_whole
 
 __all__ = ["check_count", "check_fraction", "optional_count"]
 
 
-def check_fraction(instance: Any, attribute: Attribute[float], value: float) -> None:
+def check_fraction(instance: Any, attribute: Attribute[float], value: Any) -> None:
     """Validate the share of the examples that is held back for testing."""
-    if not 0 <= value < 1:
+    if not is_number(value) or not 0 <= value < 1:
         raise ConfigurationError(
             f"{type(instance).__name__}: {attribute.name}={value!r} is not possible; give the share of the "
             "examples that is held back for testing, at least 0 and less than 1."
@@ -22,7 +23,7 @@ def check_fraction(instance: Any, attribute: Attribute[float], value: float) -> 
 
 def check_count(instance: Any, attribute: Attribute[int], value: Any) -> None:
     """Validate a whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not is_whole(value) or value < 1:
         raise ConfigurationError(
             f"{type(instance).__name__}: {attribute.name}={value!r} is not possible; give a whole number of at "
             "least 1."
@@ -31,7 +32,7 @@ def check_count(instance: Any, attribute: Attribute[int], value: Any) -> None:
 
 def optional_count(instance: Any, attribute: Attribute[Any], value: Any) -> None:
     """Validate a whole number of at least 1, or None for all there is."""
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+    if value is not None and (not is_whole(value) or value < 1):
         raise ConfigurationError(
             f"{type(instance).__name__}: {attribute.name}={value!r} is not possible; give a whole number of at "
             "least 1, or None for all there is."

@@ -9,6 +9,7 @@ from attrs import Attribute, field, frozen
 
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Model
+from landscape.validators import one_of
 from landscape_networks._building import (
     ACTIVATIONS,
     INITIALISATIONS,
@@ -16,7 +17,6 @@ from landscape_networks._building import (
     check_scale,
     initialise,
     inputs_and_targets,
-    one_of,
     output_sizes,
     shaping,
 )

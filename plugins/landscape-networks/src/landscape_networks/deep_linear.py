@@ -22,6 +22,7 @@ from landscape.systems import (
     SignGroup,
     Subfamily,
 )
+from landscape.validators import as_tuple, is_whole
 
 if TYPE_CHECKING:
     import torch
@@ -34,18 +35,15 @@ _THESIS = "Critical Points of Deep Linear Networks in C^N, arXiv:2301.12651 (202
 _DEDIEU = "Dedieu and Malajovich, On the number of minima of a random polynomial, J. Complexity 24 (2008)"
 
 
-def _widths(value: Any) -> tuple[int, ...]:
-    return tuple(int(width) for width in value)
-
-
 def _groups(value: Any) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
-def _check_widths(instance: object, attribute: object, widths: tuple[int, ...]) -> None:
-    if len(widths) < 3 or min(widths[0], widths[-1]) < 1 or min(widths) < 0:
+def _check_widths(instance: object, attribute: object, widths: Any) -> None:
+    whole = isinstance(widths, tuple) and all(map(is_whole, widths))
+    if not whole or len(widths) < 3 or min(widths[0], widths[-1]) < 1 or min(widths) < 0:
         raise ConfigurationError(
-            f"widths={widths} must list the input, at least one hidden layer and the output, each at least 1, "
+            f"widths={widths!r} must list the input, at least one hidden layer and the output, each at least 1, "
             f"such as (2, 2, 2)."
         )
 
@@ -56,9 +54,9 @@ def _check_positive_widths(instance: object, attribute: object, widths: tuple[in
         raise ConfigurationError(f"widths={widths} has an empty layer; every layer needs at least one unit.")
 
 
-def _check_examples(instance: object, attribute: object, examples: int) -> None:
-    if examples < 1:
-        raise ConfigurationError(f"examples={examples} must be at least 1.")
+def _check_examples(instance: object, attribute: object, examples: Any) -> None:
+    if not is_whole(examples) or examples < 1:
+        raise ConfigurationError(f"examples={examples!r} must be a whole number, at least 1.")
 
 
 def _check_distribution(instance: object, attribute: object, text: str) -> None:
@@ -110,7 +108,7 @@ class DeepLinear(PolynomialModel):
 
     references: ClassVar[tuple[str, ...]] = (_THESIS, _DEDIEU)
 
-    widths: tuple[int, ...] = field(default=(2, 2, 2), converter=_widths, validator=_check_positive_widths)
+    widths: tuple[int, ...] = field(default=(2, 2, 2), converter=as_tuple, validator=_check_positive_widths)
     examples: int = field(default=1, validator=_check_examples)
     regularisation: str = field(default="uniform(0, 1)", validator=_check_regularisation)
     inputs: str = field(default="normal(0, 1)", validator=_check_distribution)
@@ -194,7 +192,7 @@ class DeepLinearFamily(ParametricFamily):
 
     references: ClassVar[tuple[str, ...]] = (_THESIS, _DEDIEU)
 
-    widths: tuple[int, ...] = field(default=(2, 2, 2), converter=_widths, validator=_check_widths)
+    widths: tuple[int, ...] = field(default=(2, 2, 2), converter=as_tuple, validator=_check_widths)
     examples: int = field(default=1, validator=_check_examples)
     regularisation: str = field(default="uniform(0, 1)", validator=_check_distribution)
     inputs: str = field(default="normal(0, 1)", validator=_check_distribution)

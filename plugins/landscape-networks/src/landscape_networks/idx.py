@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from attrs import field, frozen
 
 from landscape.interfaces import Dataset
-from landscape_networks._building import one_of
+from landscape.validators import one_of
 from landscape_networks._fields import optional_count
 from landscape_networks._files import Source, find, read_bytes
 from landscape_networks._images import NORMALISATIONS, choose, image_splits

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
-from landscape.errors import ConfigurationError
 from landscape.interfaces import Model
+from landscape.validators import as_tuple, each_at_least, of_type, one_of
 from landscape_networks._building import (
     ACTIVATIONS,
     INITIALISATIONS,
@@ -19,7 +18,6 @@ from landscape_networks._building import (
     check_scale,
     initialise,
     inputs_and_targets,
-    one_of,
     output_sizes,
     shaping,
 )
@@ -29,16 +27,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["MLP"]
-
-
-def _widths(value: Sequence[int]) -> tuple[int, ...]:
-    widths: tuple[Any, ...] = tuple(value)
-    if not all(isinstance(width, int) and not isinstance(width, bool) and width >= 1 for width in widths):
-        raise ConfigurationError(
-            f"MLP: hidden={value!r} is not possible; give the widths of the hidden layers, each at least 1, "
-            "such as (100, 100); () is a linear model."
-        )
-    return widths
 
 
 @frozen
@@ -97,9 +85,16 @@ class MLP(Model):
     [(100, 64), (100,), (10, 100), (10,)]
     """
 
-    hidden: tuple[int, ...] = field(default=(100, 100), converter=_widths)
+    hidden: tuple[int, ...] = field(
+        default=(100, 100),
+        converter=as_tuple,
+        validator=each_at_least(
+            1,
+            "give the widths of the hidden layers, each at least 1, such as (100, 100); () is a linear model.",
+        ),
+    )
     activation: str = field(default="tanh", validator=one_of(tuple(ACTIVATIONS)))
-    bias: bool = True
+    bias: bool = field(default=True, validator=of_type(bool, "True or False"))
     initialisation: str = field(default="pytorch", validator=one_of(INITIALISATIONS))
     scale: float = field(default=1.0, validator=check_scale)
     outputs: int | None = field(default=None, validator=check_outputs)

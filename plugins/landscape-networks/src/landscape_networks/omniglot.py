@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from landscape.errors import ConfigurationError, DataError, nearest
 from landscape.interfaces import Dataset
-from landscape_networks._building import one_of
+from landscape.validators import one_of
 from landscape_networks._drawing import permutation
 from landscape_networks._fields import optional_count
 from landscape_networks._files import Source, read_bytes

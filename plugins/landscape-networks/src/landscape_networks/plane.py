@@ -8,7 +8,8 @@ from attrs import field, frozen
 
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Model
-from landscape_networks._building import check_scale, one_of
+from landscape.validators import one_of
+from landscape_networks._building import check_scale
 from landscape_networks.quadratic import noise_of
 
 if TYPE_CHECKING:

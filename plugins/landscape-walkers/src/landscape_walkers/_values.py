@@ -32,11 +32,9 @@ __all__ = [
     "entries",
     "given",
     "moving_rows",
-    "one_of",
     "shared",
     "single",
     "spread",
-    "whole",
 ]
 
 #: One number for all workers, or a tuple with one number for each.
@@ -121,34 +119,6 @@ def single(values: Range) -> Callable[[Any, Attribute[Any], PerWorker], None]:
         if isinstance(value, tuple):
             raise ConfigurationError(f"{owner}: {attribute.name}={value!r} is not possible; give one number.")
         values.check(owner, attribute.name, value)
-
-    return validate
-
-
-def whole(low: int) -> Callable[[Any, Attribute[Any], int | None], None]:
-    """Return an attrs validator for a whole number of at least `low`, or None where the field allows it."""
-
-    def validate(instance: Any, attribute: Attribute[Any], value: int | None) -> None:
-        if value is None and attribute.default is None:
-            return
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise ConfigurationError(
-                f"{type(instance).__name__}: {attribute.name}={value!r} is not possible; "
-                f"{attribute.name} is a whole number of at least {low}."
-            )
-
-    return validate
-
-
-def one_of(*words: str) -> Callable[[Any, Attribute[Any], str], None]:
-    """Return an attrs validator for one of several words."""
-
-    def validate(instance: Any, attribute: Attribute[Any], value: str) -> None:
-        if value not in words:
-            raise ConfigurationError(
-                f"{type(instance).__name__}: {attribute.name}={value!r} is not possible; give "
-                f"{' or '.join(repr(word) for word in words)}."
-            )
 
     return validate
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from attrs import field, frozen
 
-from landscape_walkers._values import FRACTION, NON_NEGATIVE, given, whole
+from landscape.validators import at_least, optional
+from landscape_walkers._values import FRACTION, NON_NEGATIVE, given
 from landscape_walkers.independent import FirstOrder, number_of_workers
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Adam(FirstOrder):
     )
 
     lr: float | tuple[float, ...] = field(default=0.001, converter=given, validator=NON_NEGATIVE)
-    batch_size: int | None = field(default=None, validator=whole(1))
+    batch_size: int | None = field(default=None, validator=optional(at_least(1)))
     beta1: float | tuple[float, ...] = field(default=0.9, converter=given, validator=FRACTION, kw_only=True)
     beta2: float | tuple[float, ...] = field(default=0.999, converter=given, validator=FRACTION, kw_only=True)
     eps: float | tuple[float, ...] = field(

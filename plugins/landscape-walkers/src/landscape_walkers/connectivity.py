@@ -12,6 +12,7 @@ from attrs import Attribute, field, frozen
 
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Measurement, PopulationProbe
+from landscape.validators import at_least
 from landscape_walkers._between import (
     barrier,
     chosen,
@@ -23,7 +24,7 @@ from landscape_walkers._between import (
     splits_of,
     suffix,
 )
-from landscape_walkers._values import FRACTION, NON_NEGATIVE, POSITIVE, single, whole
+from landscape_walkers._values import FRACTION, NON_NEGATIVE, POSITIVE, single
 from landscape_walkers.interpolation import straight
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _pair(instance: Any, attribute: Attribute[Any], value: Any) -> None:
 
 def _batch_size(instance: Any, attribute: Attribute[Any], value: int | None) -> None:
     if value is not None:
-        whole(1)(instance, attribute, value)
+        at_least(1)(instance, attribute, value)
 
 
 @frozen
@@ -134,14 +135,14 @@ class ModeConnectivity(PopulationProbe):
     """
 
     curve: str = field(default="bezier", validator=_curve)
-    bends: int = field(default=1, validator=whole(1))
+    bends: int = field(default=1, validator=at_least(1))
     pair: tuple[str, str] = field(default=("0", "1"), converter=names, validator=_pair)
-    steps: int = field(default=1000, validator=whole(1))
+    steps: int = field(default=1000, validator=at_least(1))
     lr: float = field(default=0.01, validator=single(POSITIVE))
     momentum: float = field(default=0.9, validator=single(FRACTION))
     batch_size: int | None = field(default=128, validator=_batch_size)
     spread: float = field(default=0.01, validator=single(NON_NEGATIVE))
-    resolution: int = field(default=20, validator=whole(2))
+    resolution: int = field(default=20, validator=at_least(2))
     splits: tuple[str, ...] | None = field(default=None, converter=names)
 
     references: ClassVar[tuple[str, ...]] = (

@@ -15,15 +15,8 @@ from attrs import Factory, field, frozen
 
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Walker
-from landscape_walkers._values import (
-    PerWorker,
-    Range,
-    check_names,
-    check_positions,
-    given,
-    spread,
-    whole,
-)
+from landscape.validators import at_least
+from landscape_walkers._values import PerWorker, Range, check_names, check_positions, given, spread
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +90,7 @@ class Coupling(Walker[S]):
     """
 
     base: Walker[Any]
-    workers: int = field(default=Factory(_number, takes_self=True), validator=whole(1))
+    workers: int = field(default=Factory(_number, takes_self=True), validator=at_least(1))
 
     def __attrs_post_init__(self) -> None:
         owner = type(self).__name__

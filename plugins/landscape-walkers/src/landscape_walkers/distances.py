@@ -37,7 +37,8 @@ class PairwiseDistances(PopulationProbe):
     ``_max`` over the workers. NaN with a warning where there is one worker only.
 
     Arrays: ``distances``, shape (n, n), symmetric with zeros on the diagonal, workers first; ``labels``, the
-    names of the rows, read by :func:`landscape_walkers.distances.labels_of`.
+    names of the rows in UTF-8 with zeros at the end, shape (n, width), uint8: ``bytes(row).rstrip(b"\0").decode()``
+    is one.
 
     Costs no gradient; n (n - 1) / 2 passes over the weights.
 

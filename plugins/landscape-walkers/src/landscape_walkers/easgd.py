@@ -11,7 +11,8 @@ from attrs.converters import optional
 
 from landscape.errors import ConfigurationError
 from landscape.randomness import torch_generator
-from landscape_walkers._values import FRACTION, NON_NEGATIVE, given, moving_rows, one_of, single
+from landscape.validators import one_of
+from landscape_walkers._values import FRACTION, NON_NEGATIVE, given, moving_rows, single
 from landscape_walkers.coupling import (
     CoupledState,
     Coupling,
@@ -181,11 +182,11 @@ class EASGD(Coupling[EASGDState]):
     elasticity: float | None = field(default=None, converter=optional(given), validator=_STRENGTH)
     period: int | tuple[int, ...] = field(default=1, converter=_periods, validator=_check_periods)
     schedule: str = field(
-        default="synchronous", validator=one_of("synchronous", "asynchronous", "round robin"), kw_only=True
+        default="synchronous", validator=one_of(("synchronous", "asynchronous", "round robin")), kw_only=True
     )
     speeds: tuple[float, ...] | None = field(default=None, converter=_speeds, kw_only=True)
     sequential: bool = field(default=False, kw_only=True)
-    centre_norm: str = field(default="none", validator=one_of("none", "mean"), kw_only=True)
+    centre_norm: str = field(default="none", validator=one_of(("none", "mean")), kw_only=True)
     output_bias_damping: float = field(default=0.0, converter=given, validator=single(FRACTION), kw_only=True)
     output_bias: str | None = field(default=None, kw_only=True)
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 from attrs import field, frozen
 
 from landscape.errors import ConfigurationError
-from landscape_walkers._values import NON_NEGATIVE, SHARE, entries, given, single, whole
+from landscape.validators import at_least, optional
+from landscape_walkers._values import NON_NEGATIVE, SHARE, entries, given, single
 from landscape_walkers.independent import Independent, number_of_workers
 from landscape_walkers.sgd import velocity_step
 
@@ -102,8 +103,8 @@ class EntropySGD(Independent):
     )
 
     lr: float | tuple[float, ...] = field(default=1.0, converter=given, validator=NON_NEGATIVE)
-    batch_size: int | None = field(default=None, validator=whole(1))
-    inner_steps: int = field(default=20, validator=whole(1), kw_only=True)
+    batch_size: int | None = field(default=None, validator=optional(at_least(1)))
+    inner_steps: int = field(default=20, validator=at_least(1), kw_only=True)
     inner_lr: float | tuple[float, ...] = field(
         default=0.1, converter=given, validator=NON_NEGATIVE, kw_only=True
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from attrs import field, frozen
 
 from landscape.errors import ConfigurationError
-from landscape_walkers._values import one_of
+from landscape.validators import one_of
 from landscape_walkers.independent import FirstOrder, Independent, number_of_workers
 from landscape_walkers.lbfgs import LBFGS
 
@@ -97,7 +97,7 @@ class GradientNormDescent(Independent):
     )
 
     base: FirstOrder | LBFGS = field(validator=_has_a_rule)
-    objective: Literal["squared", "norm"] = field(default="squared", validator=one_of("squared", "norm"))
+    objective: Literal["squared", "norm"] = field(default="squared", validator=one_of(("squared", "norm")))
     workers: int = number_of_workers()
 
     @property

@@ -10,15 +10,8 @@ from attrs import field, frozen
 
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Walker
-from landscape_walkers._values import (
-    PerWorker,
-    check_names,
-    check_positions,
-    given,
-    moving_rows,
-    spread,
-    whole,
-)
+from landscape.validators import at_least
+from landscape_walkers._values import PerWorker, check_names, check_positions, given, moving_rows, spread
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +35,7 @@ class Share:
     """
 
     walker: Walker[Any]
-    count: int = field(validator=whole(1))
+    count: int = field(validator=at_least(1))
 
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.walker, Walker):

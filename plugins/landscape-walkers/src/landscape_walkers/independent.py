@@ -17,6 +17,7 @@ from attrs import Factory, field, frozen
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Walker
 from landscape.randomness import derive_seed, torch_generator
+from landscape.validators import at_least
 from landscape_walkers._values import (
     PerWorker,
     Range,
@@ -26,7 +27,6 @@ from landscape_walkers._values import (
     moving_rows,
     shared,
     spread,
-    whole,
 )
 
 if TYPE_CHECKING:
@@ -288,7 +288,7 @@ def number_of_workers() -> Any:
                 longest = max(longest, value.workers)
         return longest
 
-    return field(default=Factory(count, takes_self=True), validator=whole(1), kw_only=True)
+    return field(default=Factory(count, takes_self=True), validator=at_least(1), kw_only=True)
 
 
 def has_a_rule(walker: Independent, attribute: Attribute[Any], value: Any) -> None:

@@ -15,6 +15,7 @@ from attrs import Attribute, field, frozen
 
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Measurement, PopulationProbe
+from landscape.validators import at_least
 from landscape_walkers._between import (
     Pair,
     barrier,
@@ -26,7 +27,6 @@ from landscape_walkers._between import (
     splits_of,
     suffix,
 )
-from landscape_walkers._values import whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,7 +143,7 @@ class Interpolation(PopulationProbe):
     1.0
     """
 
-    resolution: int = field(default=10, validator=whole(1))
+    resolution: int = field(default=10, validator=at_least(1))
     beyond: tuple[float, float] = field(default=(-1.0, 2.0), converter=_numbers, validator=_contains_ends)
     spherical: bool | str = field(default=False, validator=_kind)
     splits: tuple[str, ...] | None = field(default=None, converter=names)

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from attrs import field, frozen
-from attrs.converters import optional
+from attrs import converters, field, frozen
 
 from landscape.errors import ConfigurationError
-from landscape_walkers._values import NON_NEGATIVE, POSITIVE, given, whole
+from landscape.validators import at_least, optional
+from landscape_walkers._values import NON_NEGATIVE, POSITIVE, given
 from landscape_walkers.independent import Independent, Memory, number_of_workers
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class _Posterior(Independent):
 
     lr: float | tuple[float, ...] = field(converter=given, validator=POSITIVE)
     nbeta: float | tuple[float, ...] | None = field(
-        default=None, converter=optional(given), validator=NON_NEGATIVE, kw_only=True
+        default=None, converter=converters.optional(given), validator=NON_NEGATIVE, kw_only=True
     )
     localization: float | tuple[float, ...] = field(
         default=0.0, converter=given, validator=NON_NEGATIVE, kw_only=True
@@ -137,7 +137,7 @@ class SGLD(_Posterior):
         "Watanabe. A widely applicable Bayesian information criterion. JMLR 14 (2013).",
     )
 
-    batch_size: int | None = field(default=None, validator=whole(1))
+    batch_size: int | None = field(default=None, validator=optional(at_least(1)))
 
     def _update(self, team: Team) -> None:
         for worker, gradient in zip(team, team.gradients(team.batches()), strict=True):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from attrs import field, frozen
 
 from landscape.errors import ConfigurationError
-from landscape_walkers._values import FRACTION, POSITIVE, given, one_of, single, whole
+from landscape.validators import at_least, one_of
+from landscape_walkers._values import FRACTION, POSITIVE, given, single
 from landscape_walkers._wolfe import Trial, strong_wolfe
 from landscape_walkers.independent import Independent, Memory, number_of_workers
 
@@ -85,13 +86,13 @@ class LBFGS(Independent):
     )
 
     lr: float | tuple[float, ...] = field(default=1.0, converter=given, validator=POSITIVE)
-    history: int = field(default=10, validator=whole(1), kw_only=True)
+    history: int = field(default=10, validator=at_least(1), kw_only=True)
     line_search: Literal["strong Wolfe", "none"] = field(
-        default="strong Wolfe", validator=one_of("strong Wolfe", "none"), kw_only=True
+        default="strong Wolfe", validator=one_of(("strong Wolfe", "none")), kw_only=True
     )
     decrease: float = field(default=1e-4, converter=given, validator=single(FRACTION), kw_only=True)
     curvature: float = field(default=0.9, converter=given, validator=single(FRACTION), kw_only=True)
-    evaluations: int = field(default=25, validator=whole(1), kw_only=True)
+    evaluations: int = field(default=25, validator=at_least(1), kw_only=True)
     workers: int = number_of_workers()
 
     def _check(self) -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 from attrs import field, frozen
 
 from landscape.interfaces import Measurement, Probe, Uncertainty
+from landscape.validators import at_least
 from landscape_walkers._between import norm, randn
-from landscape_walkers._values import POSITIVE, Range, single, whole
+from landscape_walkers._values import POSITIVE, Range, single
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,10 +91,10 @@ class MinimumRatio(Probe):
 
     radius: float = field(default=0.01, validator=single(POSITIVE))
     relative: bool = True
-    neighbours: int = field(default=100, validator=whole(1))
+    neighbours: int = field(default=100, validator=at_least(1))
     confidence: float = field(default=0.95, validator=single(_INSIDE))
-    dense: int = field(default=1000, validator=whole(0))
-    extremes: int = field(default=5, validator=whole(0))
+    dense: int = field(default=1000, validator=at_least(0))
+    extremes: int = field(default=5, validator=at_least(0))
 
     references: ClassVar[tuple[str, ...]] = (
         "Wilson. Probable inference, the law of succession, and statistical inference. J. Amer. Statist. Assoc. "

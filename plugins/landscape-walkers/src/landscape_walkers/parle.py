@@ -12,16 +12,8 @@ from attrs.converters import optional
 
 from landscape.errors import ConfigurationError
 from landscape.randomness import torch_generator
-from landscape_walkers._values import (
-    FRACTION,
-    NON_NEGATIVE,
-    POSITIVE,
-    SHARE,
-    given,
-    moving_rows,
-    single,
-    whole,
-)
+from landscape.validators import at_least
+from landscape_walkers._values import FRACTION, NON_NEGATIVE, POSITIVE, SHARE, given, moving_rows, single
 from landscape_walkers.coupling import (
     CoupledState,
     Coupling,
@@ -141,7 +133,7 @@ class Parle(Coupling[ParleState]):
         "descent. 2017, arXiv:1707.00424.",
     )
 
-    inner_steps: int = field(default=25, validator=whole(1), kw_only=True)
+    inner_steps: int = field(default=25, validator=at_least(1), kw_only=True)
     outer_lr: float = field(default=0.1, converter=given, validator=_STRENGTH, kw_only=True)
     outer_momentum: float = field(default=0.9, converter=given, validator=_FRACTION, kw_only=True)
     averaging: float = field(default=0.25, converter=given, validator=single(SHARE), kw_only=True)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from attrs import field, frozen
 
-from landscape_walkers._values import FRACTION, NON_NEGATIVE, given, whole
+from landscape.validators import at_least, optional
+from landscape_walkers._values import FRACTION, NON_NEGATIVE, given
 from landscape_walkers.independent import FirstOrder, number_of_workers
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class RMSprop(FirstOrder):
     )
 
     lr: float | tuple[float, ...] = field(default=0.01, converter=given, validator=NON_NEGATIVE)
-    batch_size: int | None = field(default=None, validator=whole(1))
+    batch_size: int | None = field(default=None, validator=optional(at_least(1)))
     alpha: float | tuple[float, ...] = field(default=0.99, converter=given, validator=FRACTION, kw_only=True)
     eps: float | tuple[float, ...] = field(
         default=1e-8, converter=given, validator=NON_NEGATIVE, kw_only=True

@@ -10,7 +10,8 @@ import attrs
 from attrs import field, frozen
 from attrs.converters import optional
 
-from landscape_walkers._values import NON_NEGATIVE, given, moving_rows, one_of, single, whole
+from landscape.validators import at_least, one_of
+from landscape_walkers._values import NON_NEGATIVE, given, moving_rows, single
 from landscape_walkers.coupling import (
     CoupledState,
     Coupling,
@@ -118,9 +119,9 @@ class RobustEnsemble(Coupling[RobustEnsembleState]):
     gamma: float = field(converter=given, validator=_STRENGTH, kw_only=True)
     growth: float = field(default=0.0, converter=given, validator=single(NON_NEGATIVE), kw_only=True)
     increment: float = field(default=0.0, converter=given, validator=single(NON_NEGATIVE), kw_only=True)
-    every: int = field(default=1, validator=whole(1), kw_only=True)
+    every: int = field(default=1, validator=at_least(1), kw_only=True)
     rate: float | None = field(default=None, converter=optional(given), validator=_STRENGTH, kw_only=True)
-    centre: str = field(default="mean", validator=one_of("mean", "elastic"), kw_only=True)
+    centre: str = field(default="mean", validator=one_of(("mean", "elastic")), kw_only=True)
 
     def _begin(
         self, landscape: Landscape, positions: Tensor, state: CoupledState, generator: torch.Generator

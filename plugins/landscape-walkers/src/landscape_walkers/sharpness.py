@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from attrs import field, frozen
 
-from landscape_walkers._values import NON_NEGATIVE, POSITIVE, given, one_of
+from landscape.validators import one_of
+from landscape_walkers._values import NON_NEGATIVE, POSITIVE, given
 from landscape_walkers.independent import Independent, Memory, exit_steps, number_of_workers
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class SharpnessAscent(Independent):
     lr: float | tuple[float, ...] = field(default=1e-4, converter=given, validator=NON_NEGATIVE)
     radius: float | tuple[float, ...] = field(default=0.01, converter=given, validator=POSITIVE)
     at_boundary: Literal["project", "stop"] = field(
-        default="project", validator=one_of("project", "stop"), kw_only=True
+        default="project", validator=one_of(("project", "stop")), kw_only=True
     )
     workers: int = number_of_workers()
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from attrs import field, frozen
 
 from landscape.errors import ConfigurationError
-from landscape_walkers._values import FINITE, NON_NEGATIVE, given, one_of
+from landscape.validators import one_of
+from landscape_walkers._values import FINITE, NON_NEGATIVE, given
 from landscape_walkers.independent import Independent, Memory, exit_steps, number_of_workers
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class ExcursionWalk(Independent):
     step_size: float | tuple[float, ...] = field(default=0.005, converter=given, validator=NON_NEGATIVE)
     relative: bool = field(default=False, kw_only=True)
     at_boundary: Literal["reject", "stop"] = field(
-        default="reject", validator=one_of("reject", "stop"), kw_only=True
+        default="reject", validator=one_of(("reject", "stop")), kw_only=True
     )
     workers: int = number_of_workers()
 
