@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -90,6 +91,71 @@ def test_pausing_asks_and_records_the_change(monkeypatch, capsys):
     assert "momentum" in captured.err
     changes = ls.open(captured.out.strip()).changes
     assert changes.to_dict("records") == [{"step": 3, "name": "lr", "value": 0.01}]
+
+
+def test_a_pause_outside_of_the_run_is_refused(capsys):
+    assert main(["run", "recipe.toml", "--pause-at", "6", "--no-report"]) == 1
+    assert "pause_at=6: the updates of this experiment are 0 to 5" in capsys.readouterr().err
+
+
+def test_on_a_terminal_no_bar_writes_over_the_question():
+    pty = pytest.importorskip("pty")
+    inside, outside = pty.openpty()
+    command = [sys.executable, "-m", "landscape.cli", "run", "recipe.toml", "--pause-at", "3", "--no-report"]
+    environment = {**os.environ, "LANDSCAPE_PROGRESS": "1", "TERM": "xterm"}
+    process = subprocess.Popen(
+        command, stdin=outside, stdout=outside, stderr=outside, env=environment, start_new_session=True
+    )
+    os.close(outside)
+    seen = bytearray()
+
+    def read(until):
+        while not until():
+            ready, _, _ = select.select([inside], [], [], 60)
+            assert ready, bytes(seen)
+            try:
+                seen.extend(os.read(inside, 4096))
+            except OSError:  # the other side is closed
+                return
+
+    try:
+        read(lambda: seen.endswith(b"> "))
+        asked = len(seen)
+        ready, _, _ = select.select([inside], [], [], 0.5)  # bars are drawn ten times a second
+        assert not ready
+        os.write(inside, b"lr = 0.01\n\n")
+        read(lambda: False)
+        assert process.wait(60) == 0, bytes(seen)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(inside)
+    assert b"lr = 0.1" in seen[:asked]
+    assert b"6/6" in seen[asked:]  # the bar goes on
+    (name,) = [entry for entry in os.listdir("runs") if not entry.startswith(".")]
+    assert ls.open(f"runs/{name}").changes.to_dict("records") == [{"step": 3, "name": "lr", "value": 0.01}]
+
+
+def test_what_was_changed_by_hand_outlives_an_interruption(monkeypatch):
+    answers = iter(["lr=0.01", ""])
+    monkeypatch.setattr("builtins.input", lambda: next(answers))
+    experiment = ls.load("recipe.toml").replace(snapshots=0)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ls.Walk, "advance", _interrupted_at(4, ls.Walk.advance))
+        experiment.run("s", run_id="one", pause_at=(3,))
+    run = ls.open("s/one").resume()
+    assert run.changes.to_dict("records") == [{"step": 3, "name": "lr", "value": 0.01}]
+    whole = experiment.replace(schedule=(ls.At(3, {"lr": 0.01}),)).run("s")
+    assert run.metrics["loss"].tolist() == whole.metrics["loss"].tolist()
+
+
+def _interrupted_at(step, advance):
+    def interrupted(walk):
+        if walk.step == step:
+            raise KeyboardInterrupt
+        advance(walk)
+
+    return interrupted
 
 
 def test_probe_measures_checkpoints_in_order(capsys):

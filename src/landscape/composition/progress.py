@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-__all__ = ["Stage", "stage"]
+__all__ = ["Stage", "stage", "suspended"]
 
 # Seconds between lines where there is no terminal: a log of ten hours stays readable.
 _LINE_INTERVAL = 30.0
@@ -136,6 +136,20 @@ def stage(title: str, total: int, *, done: int = 0) -> Iterator[Stage]:
         if outermost:
             progress.stop()
             _screen.progress = None
+
+
+@contextmanager
+def suspended() -> Iterator[None]:
+    """Draw no bars while the context lasts, so that a person can be asked something on the same terminal."""
+    progress = _screen.progress
+    if progress is None:
+        yield
+        return
+    progress.stop()
+    try:
+        yield
+    finally:
+        progress.start()
 
 
 def _bars(console: Console) -> Progress:

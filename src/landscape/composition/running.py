@@ -20,7 +20,7 @@ from landscape.composition.conduct import (
 )
 from landscape.composition.every import Every
 from landscape.composition.probing import Found, Prober, rows_of
-from landscape.composition.progress import Stage, stage
+from landscape.composition.progress import Stage, stage, suspended
 from landscape.composition.run import Run
 from landscape.composition.schedules import At
 from landscape.composition.trees import plain
@@ -66,6 +66,11 @@ def run_experiment(
     """
     # Said at once, not after the data was read and the start measured.
     RunStore(default_store(store)).require_folder()
+    for step in pause_at:
+        if not 0 <= step < experiment.steps:
+            raise ConfigurationError(
+                f"pause_at={step}: the updates of this experiment are 0 to {experiment.steps - 1}; choose one of them."
+            )
     with torch_threads(experiment.threads):
         landscapes = experiment.landscapes()
         data = {name: landscape.data.fingerprint() for name, landscape in landscapes.items()}
@@ -335,7 +340,7 @@ class _Session:
         """Change, measure and record what is due at the present step; return why to stop, if so."""
         step = self.walk.step
         last = step == self.experiment.steps
-        self._change(step)
+        by_hand = self._change(step)
         due = self.prober.due(step, last=last)
         if found is None and due:
             found = self._measure(due, progress)
@@ -347,7 +352,8 @@ class _Session:
         if reason and not last:
             # The last step is measured by all probes, also where it comes early.
             self._record(self._measure([p for p in self.experiment.probes if p not in due], progress))
-        if last or reason or (self.interval and step % self.interval == 0):
+        if last or reason or by_hand or (self.interval and step % self.interval == 0):
+            # Also where a person has changed something: a run resumed from before would not ask again.
             self._write_snapshot(step)
         return reason
 
@@ -362,18 +368,21 @@ class _Session:
         self._keep_best(new)
         return new
 
-    def _change(self, step: int) -> None:
-        """Make and record the changes that are due before update `step`."""
+    def _change(self, step: int) -> bool:
+        """Make and record the changes that are due before update `step`; return whether any were made by hand."""
         for schedule in self.experiment.schedule:
             values = schedule.changes(step)
             if values:
                 self.walk.adjust(**values)
                 self.directory.write_change(step, plain(values))
-        if step in self.pause_at:
-            before = len(self.walk.changes)
+        if step not in self.pause_at:
+            return False
+        before = len(self.walk.changes)
+        with suspended():
             _ask(self.walk)
-            for change in self.walk.changes[before:]:
-                self.directory.write_change(step, change["values"], by_hand=True)
+        for change in self.walk.changes[before:]:
+            self.directory.write_change(step, change["values"], by_hand=True)
+        return len(self.walk.changes) > before
 
     def _keep_best(self, rows: Sequence[Mapping[str, Any]]) -> None:
         row = self.best.improved_by(rows)
