@@ -14,7 +14,7 @@ from landscape.interfaces import Projection
 from landscape.objective import Landscape
 from landscape.plugins import PluginWarning
 from landscape.report.style import worker_styles
-from landscape_projectors import figures
+from landscape_projectors import _style, figures, surfaces
 from landscape_projectors.pca import PCA
 from landscape_projectors.som import SOM
 
@@ -51,9 +51,10 @@ def walked(span_of):
     return span_of(np.array(weights), pd.DataFrame(rows, columns=["step", "worker"]))
 
 
-def run_of(span, landscape, *projectors, kind="experiment"):
+def run_of(span, landscape, *projectors, kind="experiment", metrics=None):
     return SimpleNamespace(
         kind=kind,
+        metrics=pd.DataFrame(columns=["step", "worker"]) if metrics is None else metrics,
         projectors=projectors,
         span=lambda: span,
         landscape=lambda: landscape,
@@ -125,7 +126,7 @@ def test_points_of_a_plane_are_restored_from_three_vectors(walked):
 
     projection = PCA().fit(walked, GENERATOR)
     points = projection.inverse(np.random.default_rng(0).normal(size=(200, 2)))
-    found = torch.cat(list(figures._restored(Counted(), points)))
+    found = torch.cat(list(surfaces.restored(Counted(), points)))
     np.testing.assert_allclose(found.numpy(), walked.restore(points).numpy(), atol=1e-10)
     assert passes == [3]
 
@@ -237,7 +238,7 @@ def test_a_loss_that_is_not_finite_is_hatched_and_named(walked):
     ],
 )
 def test_losses_are_coloured_by_their_logarithm_where_they_have_one(loss, kind):
-    norm = figures._norm(loss)
+    norm = _style.norm_of(loss)
     assert type(norm) is kind
     assert norm.vmin < norm.vmax
     assert np.isfinite([norm.vmin, norm.vmax]).all()
@@ -248,7 +249,7 @@ def test_losses_are_coloured_by_their_logarithm_where_they_have_one(loss, kind):
 @pytest.mark.parametrize("low", [1e-6, 0.012, 0.9, 3.0])
 @pytest.mark.parametrize("ratio", [1.01, 1.5, 7.0, 100.0, 1e9])
 def test_the_colour_bar_has_a_few_ticks_within_its_range(low, ratio):
-    ticks = np.array(figures._ticks(low, low * ratio))
+    ticks = np.array(_style.ticks(low, low * ratio))
     assert 3 <= len(ticks) <= 8
     assert (ticks >= low * (1 - 1e-6)).all()
     assert (ticks <= low * ratio * (1 + 1e-6)).all()
@@ -269,8 +270,11 @@ def test_a_run_gets_a_map_for_each_projector_and_captions_say_what_is_left_out(r
     landscape, loss = regression
     run = run_of(walked, landscape, PCA(), SOM(rows=4, columns=5, epochs=5), PCA(dimensions=3))
     found = list(figures.figures(run))
-    assert [figure.name for figure in found] == ["map-pca", "map-som", "map-pca-2"]
-    plane, som, _ = found
+    maps = [figure for figure in found if figure.name.startswith("map-")]
+    assert [figure.name for figure in maps] == ["map-pca", "map-som", "map-pca-2"]
+    others = {figure.name for figure in found} - {figure.name for figure in maps}
+    assert others == {"quality-map-pca", "quality-map-som", "quality-map-pca-2", "snapshots"}
+    plane, som, _ = maps
     projection = run.project(run.projectors[0])
     quality = projection.quality
     assert f"hold {100 * quality['explained_variance']:.1f} % of the snapshots' variance" in plane.caption
@@ -291,7 +295,7 @@ def test_captions_say_when_paths_cannot_be_told_apart(regression, span_of):
     path = np.linspace([0.0] * 6, [3.0, 1.0, 0.0, 2.0, 0.0, 1.0], 8) + np.sin(np.arange(8))[:, None]
     weights = np.repeat(path, 2, axis=0) + 1e-3 * np.random.default_rng(0).normal(size=(16, 6))
     rows = pd.DataFrame({"step": np.repeat(np.arange(8), 2), "worker": ["0", "1"] * 8})
-    (figure,) = figures.figures(run_of(span_of(weights, rows), regression[0], PCA()))
+    figure, *_ = figures.figures(run_of(span_of(weights, rows), regression[0], PCA()))
     assert "The paths lie on top of each other" in figure.caption
 
 
@@ -301,7 +305,7 @@ def test_a_projector_that_cannot_be_fitted_is_left_out_with_a_warning(regression
     run = run_of(span, landscape, PCA(), SOM(rows=3, columns=3, epochs=3))
     with pytest.warns(PluginWarning, match="No map by PCA in the report: .*span only 1 dimension"):
         found = list(figures.figures(run))
-    assert [figure.name for figure in found] == ["map-som"]
+    assert [figure.name for figure in found] == ["map-som", "quality-map-som", "snapshots"]
 
 
 def test_other_runs_get_nothing(regression, walked):
@@ -326,7 +330,7 @@ def test_a_strangers_projection_without_inverse_is_drawn_without_background(regr
         def fit(self, span, generator):
             return Flat(span.coordinates[:, :2])
 
-    (figure,) = figures.figures(run_of(walked, regression[0], Stranger()))
+    figure, *_ = figures.figures(run_of(walked, regression[0], Stranger()))
     assert figure.name == "map-stranger"
     assert "background" not in figure.caption
     assert "stress 0.25" in figure.caption

@@ -11,31 +11,47 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from attrs import frozen
 from matplotlib.collections import PolyCollection
-from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm, Normalize
+from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.path import Path
 from matplotlib.patheffects import Normal, Stroke
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import Affine2D
 
 from landscape.errors import ConfigurationError
-from landscape.interfaces import Figure, InvertibleProjection, Projection
+from landscape.interfaces import Figure, Projection
 from landscape.plugins import PluginWarning
 from landscape.report.style import PALETTE, WIDTH, dress, order_of, worker_styles
+from landscape_projectors._style import INK, LOSS, PAPER, TEXT, canvas, colour_bar, legend, norm_of, paths_of
 from landscape_projectors.pca import PCAProjection
+from landscape_projectors.pictures import (
+    PAIRS,
+    checked,
+    draw_distances,
+    draw_hits,
+    draw_quality,
+    draw_scored_paths,
+    draw_scree,
+)
 from landscape_projectors.som import SOMProjection
+from landscape_projectors.surfaces import (
+    LossGrid,
+    leads_back,
+    loss_at,
+    loss_grid,
+    loss_label,
+    losses_shown_and_true,
+    mismatch_of,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as MatplotlibFigure
     from matplotlib.figure import SubFigure
-    from torch import Tensor
 
     from landscape.composition import Run
     from landscape.objective import Landscape
@@ -55,207 +71,18 @@ __all__ = [
     "loss_grid",
 ]
 
-#: Points along the longer side of the background. A report must stay fast: 31 x 31 = 961 losses on the 1 797
-#: digits take 1.2 s of one core for 3 190 weights and 1.7 s for 17 610. On two such planes, interpolation
-#: between the points was off by 0.13 and 0.16 of the step from one colour to the next in the median, and by
-#: 0.6 and 1.1 steps at worst, against four times as many points.
-RESOLUTION = 31
-
-#: Forward passes of single examples that one background may cost. 961 points leave 2 081 examples each: all
-#: of a small data set, an even selection of a large one. The standard error of a mean over 2 000 examples
-#: is 2 % of their spread, less than the step from one colour to the next.
-EVALUATIONS = 2_000_000
-
 #: Cells between consecutive snapshots from which on a path on a self-organising map is said to leap: the
 #: cells in between, two or more, belong to other regions of weight space.
 JUMP = 3.0
 
-_PAPER = "white"
-_INK = "#222222"
-_TEXT = 8.5
 #: Of workers too many to be told apart; the curves' pale blue would drown in the background.
 _MANY = _DOTS = PALETTE[1]
 #: An arrow head that points right, longer than wide, so that nobody takes it for another direction.
 _HEAD = Path([(1.0, 0.0), (-0.9, 0.62), (-0.5, 0.0), (-0.9, -0.62), (1.0, 0.0)], closed=True)
-_HATCHED: dict[str, Any] = {"facecolor": _PAPER, "edgecolor": "0.6", "hatch": "////", "linewidth": 0}
-_LOSS = LinearSegmentedColormap.from_list(
-    # From almost white to dark grey in even steps of lightness, hardly blue: dark enough to be read, light
-    # enough that every path stands out, and no colour that a path has.
-    "landscape_loss",
-    ["#f8f9fa", "#dde1e6", "#bcc3cb", "#9aa3ae", "#788391", "#586473"],
-)
-
-
-# ---------------------------------------------------------------------------------------------------------
-# The true loss behind a map
-# ---------------------------------------------------------------------------------------------------------
-
-
-@frozen(eq=False)
-class LossGrid:
-    """True losses at the points that a grid over a map leads back to.
-
-    Attributes
-    ----------
-    x, y
-        Coordinates of the columns, shape (X,), and rows, shape (Y,), of the grid.
-    loss
-        Shape (Y, X); not finite where the loss overflowed.
-    examples
-        On how many examples each loss was computed.
-    of
-        How many examples the data has.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    loss: np.ndarray
-    examples: int
-    of: int
-
-    @property
-    def label(self) -> str:
-        """What the colours mean, for a colour bar."""
-        return _loss_label(self.examples, self.of)
-
-
-def _loss_label(examples: int, of: int) -> str:
-    return (
-        "loss on the training data"
-        if examples == of
-        else f"loss on {examples:,} of {of:,} training examples".replace(",", "\u202f")
-    )
-
-
-def loss_at(
-    landscape: Landscape, span: SnapshotSpan, coefficients: np.ndarray, *, evaluations: int = EVALUATIONS
-) -> tuple[np.ndarray, int]:
-    """Compute the true loss at points given in the basis of a span.
-
-    Parameters
-    ----------
-    landscape
-        Whose loss.
-    span
-        The span in whose basis the points are given; it turns them back into weights.
-    coefficients
-        Shape (G, r).
-    evaluations
-        Forward passes of single examples that may be spent. When G points on all examples cost more, every
-        point is evaluated on the same evenly spaced examples, at least 256 of them.
-
-    Returns
-    -------
-    losses
-        Shape (G,), float64; not finite where the loss overflows.
-    examples
-        On how many examples.
-    """
-    import torch
-
-    from landscape.objective import as_data
-
-    data = landscape.data
-    examples = min(data.examples, max(256, evaluations // max(1, len(coefficients))))
-    if examples < data.examples:
-        chosen = np.linspace(0, data.examples - 1, examples).round().astype(int)
-        landscape = landscape.on(
-            as_data([data.take(torch.from_numpy(part)) for part in _blocks(chosen, 256)])
-        )
-    losses = np.empty(len(coefficients))
-    done = 0
-    for weights in _restored(span, np.asarray(coefficients, dtype=np.float64)):
-        # Several networks per call, so that the landscape can batch them; not too many copies on its device.
-        for first in range(0, len(weights), 16):
-            part = weights[first : first + 16].to(device=landscape.device, dtype=landscape.dtype)
-            losses[done : done + len(part)] = landscape.value(part).double().cpu().numpy()
-            done += len(part)
-    return losses, examples
-
-
-#: Weights restored at a time, in bytes of float64.
-_RESTORED = 2**28
-
-
-def _restored(span: SnapshotSpan, coefficients: np.ndarray) -> Iterator[Tensor]:
-    """Yield the weight vectors of the points, shape (G, r), some rows at a time.
-
-    Restoring points is a pass over all snapshots on disk. Points of a plane are combinations of three of
-    them, so a grid over a plane costs one pass instead of one per block.
-    """
-    block = max(1, _RESTORED // (8 * span.size))
-    centre = coefficients.mean(axis=0)
-    left, singular, right = np.linalg.svd(coefficients - centre, full_matrices=False)
-    rank = int(np.sum(singular > 1e-12 * singular[0])) if singular.size else 0
-    if rank + 1 > min(block, len(coefficients) // 4):
-        for part in _blocks(coefficients, block):
-            yield span.restore(part)
-        return
-    # Steps as long as the points are apart: in float32, short ones would drown in the rounding of the centre.
-    step = float(singular[0]) / np.sqrt(len(coefficients)) if rank else 1.0
-    frame = span.restore(np.concatenate([centre[None], centre + step * right[:rank]]))
-    along = (left[:, :rank] * singular[:rank]) / step
-    for part in _blocks(along, block):
-        yield frame[0] + frame.new_tensor(part) @ (frame[1:] - frame[0])
-
-
-def _blocks(values: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    for first in range(0, len(values), size):
-        yield values[first : first + size]
-
-
-def loss_grid(
-    landscape: Landscape,
-    span: SnapshotSpan,
-    projection: InvertibleProjection,
-    *,
-    resolution: int = RESOLUTION,
-    padding: float = 0.12,
-    evaluations: int = EVALUATIONS,
-) -> LossGrid:
-    """Compute the true loss on a grid over a map of two dimensions.
-
-    Parameters
-    ----------
-    landscape, span, evaluations
-        As in :func:`loss_at`.
-    projection
-        With an inverse, and two dimensions.
-    resolution
-        Points along the longer side; the shorter one has as many as keep the cells square. The cost is at
-        most ``resolution ** 2`` losses.
-    padding
-        Room around the paths, as a share of the longer side. The shorter side is at least half the longer.
-    """
-    low, high = projection.coordinates.min(axis=0), projection.coordinates.max(axis=0)
-    longer = float((high - low).max())
-    half = np.maximum(0.5 * (high - low) + padding * longer, (0.25 + 0.5 * padding) * longer)
-    centre = 0.5 * (low + high)
-    step = 2 * half.max() / (resolution - 1)
-    x, y = (
-        np.linspace(centre[axis] - half[axis], centre[axis] + half[axis], round(2 * half[axis] / step) + 1)
-        for axis in (0, 1)
-    )
-    points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-    losses, examples = loss_at(landscape, span, projection.inverse(points), evaluations=evaluations)
-    return LossGrid(x, y, losses.reshape(len(y), len(x)), examples, landscape.data.examples)
-
-
+_HATCHED: dict[str, Any] = {"facecolor": PAPER, "edgecolor": "0.6", "hatch": "////", "linewidth": 0}
 # ---------------------------------------------------------------------------------------------------------
 # Colours of losses
 # ---------------------------------------------------------------------------------------------------------
-
-
-def _norm(values: np.ndarray) -> Normalize:
-    """Return a scale for the finite values: logarithmic where all are positive, else linear."""
-    finite = values[np.isfinite(values)]
-    if finite.size == 0:
-        return Normalize(0.0, 1.0)
-    low, high = float(finite.min()), float(finite.max())
-    if low > 0:
-        # A constant loss still needs two ends.
-        return LogNorm(low, high) if high > low * (1 + 1e-9) else LogNorm(low * 0.9, high * 1.1)
-    return Normalize(low, high) if high > low else Normalize(low - 0.5, high + 0.5)
 
 
 def _levels(norm: Normalize, count: int = 15) -> np.ndarray:
@@ -263,40 +90,6 @@ def _levels(norm: Normalize, count: int = 15) -> np.ndarray:
     levels = np.geomspace(low, high, count) if isinstance(norm, LogNorm) else np.linspace(low, high, count)
     levels[0], levels[-1] = low, high  # not a rounding inside, which would leave the extremes blank
     return np.asarray(levels)
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Return between 3 and 8 round values of a logarithmic axis; without so many, evenly spaced ones."""
-    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
-        values = [digit * 10.0**decade for decade in decades for digit in digits]
-        inside = [value for value in values if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
-        if 3 <= len(inside) <= 8:
-            return inside
-        if len(inside) > 8:
-            return inside[:: len(inside) // 6 + 1]
-    return [float(value) for value in np.geomspace(low, high, 4)]
-
-
-def _colour_bar(figure: AnyFigure, ax: Axes, mappable: Any, norm: Normalize, label: str) -> None:
-    # Axes inside the map's own, so that the bar is as high as the map whatever its aspect.
-    bar = figure.colorbar(mappable, cax=ax.inset_axes((1.02, 0.0, 0.035, 1.0)))
-    bar.set_label(label, fontsize=_TEXT, color=_INK)
-    bar.ax.tick_params(labelsize=_TEXT - 0.5, colors=_INK, color="#888888", width=0.8)
-    if isinstance(norm, LogNorm):
-        bar.ax.yaxis.set_major_locator(FixedLocator(_ticks(float(norm.vmin or 1), float(norm.vmax or 1))))
-        bar.ax.yaxis.set_minor_locator(NullLocator())
-        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-    bar.outline.set_visible(False)
-
-
-def _canvas(ax: Axes | None, ratio: float, *, bar: bool = True) -> tuple[AnyFigure, Axes]:
-    """Return the axes with their figure, or make both, for a map of the given height by width."""
-    if ax is not None:
-        return ax.figure, ax
-    # A colour bar leaves the map four fifths of the width; labels and legend take 1.1 inches.
-    figure = Canvas(figsize=(WIDTH, (0.8 if bar else 0.9) * WIDTH * ratio + 1.1), layout="constrained")
-    return figure, figure.add_subplot()
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -310,7 +103,7 @@ def draw_paths(
     ax: Axes | None = None,
     *,
     jump: float = np.inf,
-    legend: bool = True,
+    key: bool = True,
 ) -> tuple[AnyFigure, Axes]:
     """Draw the path of every worker, in the order of its steps.
 
@@ -330,11 +123,11 @@ def draw_paths(
     jump
         Consecutive snapshots farther apart than this are joined by a thin dotted line: the path was not
         where the line is drawn.
-    legend
+    key
         Whether to put a legend under the axes.
     """
-    figure, ax = _canvas(ax, 0.8, bar=False)
-    paths = _paths(coordinates, rows)
+    figure, ax = canvas(ax, 0.8, bar=False)
+    paths = paths_of(coordinates, rows)
     workers = [name for name in paths if name.isdecimal()]
     styles = worker_styles(list(paths))
     many = len({styles[name].color for name in workers}) < len(workers)
@@ -356,7 +149,7 @@ def draw_paths(
             linewidth=width,
             solid_joinstyle="round",
             solid_capstyle="round",
-            path_effects=[Stroke(linewidth=width + 1.0, foreground=_PAPER), Normal()],
+            path_effects=[Stroke(linewidth=width + 1.0, foreground=PAPER), Normal()],
             zorder=above,
         )
         if not many or not numbered:
@@ -366,46 +159,16 @@ def draw_paths(
             line.set_label(f"{len(workers)} workers")
             handles.append(line)
         _arrow_heads(ax, path, leaps, colour, 7.0 + 1.5 * width, extent, above)
-        mark: dict[str, Any] = {"color": colour, "markeredgecolor": _PAPER, "markeredgewidth": 0.8}
-        ring: dict[str, Any] = {"color": _PAPER, "markeredgecolor": colour, "markeredgewidth": 1.3}
+        mark: dict[str, Any] = {"color": colour, "markeredgecolor": PAPER, "markeredgewidth": 0.8}
+        ring: dict[str, Any] = {"color": PAPER, "markeredgecolor": colour, "markeredgewidth": 1.3}
         ax.plot(*path[0], marker="o", markersize=4 if numbered else 7, zorder=2 + above, **ring)
         ax.plot(*path[-1], marker="*", markersize=8 if numbered else 15, zorder=4 + above, **mark)
     ax.set_aspect("equal")  # the projection's lengths mean the same along both axes
     dress(ax)
     ax.grid(False)
-    if legend:
-        _legend(ax, handles)
+    if key:
+        legend(ax, handles)
     return figure, ax
-
-
-def _paths(coordinates: np.ndarray, rows: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Return the path of each worker by name, in the order of its steps; workers by number, then the others."""
-    names, steps = rows["worker"].astype(str).to_numpy(), rows["step"].to_numpy()
-    paths = {}
-    for name in sorted(set(names), key=order_of):
-        chosen = np.flatnonzero(names == name)
-        paths[name] = coordinates[chosen[np.argsort(steps[chosen], kind="stable")]]
-    return paths
-
-
-def _legend(ax: Axes, handles: Sequence[Any], *, ends: bool = True) -> None:
-    """Put a legend under the axes, where it covers nothing."""
-    if ends:
-        ring = Line2D([], [], marker="o", markersize=4.5, color="none", markeredgecolor=_INK, label="start")
-        star = Line2D([], [], marker="*", markersize=9, color="none", markerfacecolor=_INK, label="end")
-        star.set_markeredgecolor(_INK)
-        handles = [*handles, ring, star]
-    ax.legend(
-        handles=handles,
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.13),
-        ncols=min(5, len(handles)),
-        frameon=False,
-        fontsize=_TEXT,
-        labelcolor=_INK,
-        handlelength=1.6,
-        columnspacing=1.4,
-    )
 
 
 def _arrow_heads(
@@ -438,7 +201,7 @@ def _arrow_heads(
             marker=MarkerStyle(_HEAD, transform=turn),
             markersize=size,
             color=colour,
-            markeredgecolor=_PAPER,
+            markeredgecolor=PAPER,
             markeredgewidth=0.6,
             zorder=above,
         )
@@ -474,48 +237,33 @@ def draw_path_over_loss(
     landscape.errors.ConfigurationError
         If the projection does not have two dimensions, or `rows` has another length.
     """
-    coordinates = _checked(projection, rows)
+    coordinates = checked(projection, rows)
     ratio = 0.8 if grid is None else float(np.ptp(grid.y) / np.ptp(grid.x))
-    figure, ax = _canvas(ax, ratio, bar=grid is not None)
+    figure, ax = canvas(ax, ratio, bar=grid is not None)
     extra: list[Patch] = []
     if grid is not None:
-        norm = _norm(grid.loss)
+        norm = norm_of(grid.loss)
         extra += _hatch_where_not_finite(ax, grid.loss, (grid.x[0], grid.x[-1]), (grid.y[0], grid.y[-1]))
         loss = np.ma.masked_invalid(grid.loss)
         if loss.count():
             levels = _levels(norm)
-            filled = ax.contourf(grid.x, grid.y, loss, levels=levels, norm=norm, cmap=_LOSS, zorder=1)
+            filled = ax.contourf(grid.x, grid.y, loss, levels=levels, norm=norm, cmap=LOSS, zorder=1)
             ax.contour(
                 grid.x, grid.y, loss, levels=levels, colors="white", linewidths=0.5, alpha=0.7, zorder=1.1
             )
-            _colour_bar(figure, ax, filled, norm, grid.label)
+            colour_bar(figure, ax, filled, norm, grid.label)
         ax.set_xlim(grid.x[0], grid.x[-1])
         ax.set_ylim(grid.y[0], grid.y[-1])
-    draw_paths(coordinates, rows, ax, legend=False)
+    draw_paths(coordinates, rows, ax, key=False)
     _finish(ax, projection, extra)
     return figure, ax
-
-
-def _checked(projection: Projection, rows: pd.DataFrame) -> np.ndarray:
-    coordinates = projection.coordinates
-    if coordinates.shape[1] != 2:
-        raise ConfigurationError(
-            f"A map needs a projection of 2 dimensions; this one has {coordinates.shape[1]}. Fit one of two, "
-            f"or draw each coordinate with draw_coordinates."
-        )
-    if len(rows) != len(coordinates):
-        raise ConfigurationError(
-            f"rows names {len(rows)} snapshots, the projection was fitted on {len(coordinates)}. Pass the "
-            f"rows of the span it was fitted on."
-        )
-    return coordinates
 
 
 def _finish(ax: Axes, projection: Projection, extra: Sequence[Patch]) -> None:
     lines = [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
     dress(ax, x=projection.axis_labels[0], y=projection.axis_labels[1])
     ax.grid(False)
-    _legend(ax, [*lines, *extra])
+    legend(ax, [*lines, *extra])
 
 
 def _hatch_where_not_finite(
@@ -551,18 +299,18 @@ def draw_map(
     label
         What the colours mean.
     """
-    coordinates = _checked(projection, rows)
-    figure, ax = _canvas(ax, _ratio(projection))
-    norm = _norm(loss)
+    coordinates = checked(projection, rows)
+    figure, ax = canvas(ax, _ratio(projection))
+    norm = norm_of(loss)
     finite = np.isfinite(loss)
     extra: list[Patch] = []
     if not finite.all():
         ax.add_collection(PolyCollection(list(projection.lattice.cells()[~finite]), zorder=1, **_HATCHED))
         extra.append(Patch(**_HATCHED, label="loss not finite"))
     if finite.any():
-        cells = _cells(ax, projection, loss, finite, norm, _LOSS)
-        _colour_bar(figure, ax, cells, norm, label)
-    draw_paths(coordinates, rows, ax, jump=JUMP, legend=False)
+        cells = _cells(ax, projection, loss, finite, norm, LOSS)
+        colour_bar(figure, ax, cells, norm, label)
+    draw_paths(coordinates, rows, ax, jump=JUMP, key=False)
     _frame(ax, projection)
     _finish(ax, projection, extra)
     return figure, ax
@@ -585,11 +333,11 @@ def draw_u_matrix(
     ax
         Axes to draw into; None makes a figure.
     """
-    figure, ax = _canvas(ax, _ratio(projection))
+    figure, ax = canvas(ax, _ratio(projection))
     values = projection.u_matrix()
     norm = Normalize(0.0, float(values.max()) or 1.0)
-    cells = _cells(ax, projection, values, np.ones(len(values), dtype=bool), norm, _LOSS)
-    _colour_bar(figure, ax, cells, norm, "mean distance to the neighbouring cells")
+    cells = _cells(ax, projection, values, np.ones(len(values), dtype=bool), norm, LOSS)
+    colour_bar(figure, ax, cells, norm, "mean distance to the neighbouring cells")
     positions = projection.lattice.positions
     handles: list[Any] = []
     if winners is not None:
@@ -598,7 +346,7 @@ def draw_u_matrix(
         hit = hits > 0
         scale = 45.0 / most
         x, y = positions[hit].T
-        dots: dict[str, Any] = {"color": _DOTS, "edgecolor": _PAPER, "linewidth": 0.6}
+        dots: dict[str, Any] = {"color": _DOTS, "edgecolor": PAPER, "linewidth": 0.6}
         ax.scatter(x, y, scale * hits[hit], zorder=2, **dots)
         for count in sorted({1, most}):
             label = f"nearest to {count} snapshot{'' if count == 1 else 's'}"
@@ -608,7 +356,7 @@ def draw_u_matrix(
     dress(ax, x=projection.axis_labels[0], y=projection.axis_labels[1])
     ax.grid(False)
     if handles:
-        _legend(ax, handles, ends=False)
+        legend(ax, handles, ends=False)
     return figure, ax
 
 
@@ -670,7 +418,7 @@ def draw_coordinates(
         made = Canvas(figsize=(WIDTH, 0.9 + 1.4 * dimensions), layout="constrained")
         ax = list(made.subplots(dimensions, sharex=True, squeeze=False)[:, 0])
     points = np.column_stack([rows["step"].to_numpy(), projection.coordinates])
-    paths = _paths(points, rows)
+    paths = paths_of(points, rows)
     styles = worker_styles(list(paths))
     for axis in range(dimensions):
         for name, path in paths.items():
@@ -680,8 +428,7 @@ def draw_coordinates(
     dress(ax[-1], x="step")
     handles = ax[-1].get_lines()
     if len({line.get_color() for line in handles}) == len(handles):
-        _legend(ax[-1], handles, ends=False)
-        ax[-1].get_legend().set_bbox_to_anchor((0.5, -0.35), ax[-1].transAxes)  # type: ignore[union-attr]
+        legend(ax[-1], handles, ends=False)
     return ax[0].figure, ax
 
 
@@ -691,15 +438,19 @@ def draw_coordinates(
 
 
 def figures(run: Run) -> Iterator[Figure]:
-    """Yield a map for every projector of an experiment; nothing for other runs.
+    """Yield what the snapshots of an experiment look like; nothing for other runs.
 
-    A projector that cannot be fitted to the snapshots there are is left out with a warning.
+    For every projector its map over the true loss where it leads back to weights, the same paths coloured by their
+    scores where scores were measured, and what the map does to distances; and once, without any projection, the
+    variance along principal components and all distances between snapshots. A projector that cannot be fitted to the
+    snapshots there are is left out with a warning.
     """
     if run.kind != "experiment" or not run.projectors:
         return
     span = run.span()
     landscape = run.landscape()
     seen: dict[str, int] = {}
+    drawn = False
     for projector in run.projectors:
         kind = type(projector).__name__
         seen[kind] = seen.get(kind, 0) + 1
@@ -709,14 +460,107 @@ def figures(run: Run) -> Iterator[Figure]:
         except ConfigurationError as error:
             warnings.warn(f"No map by {kind} in the report: {error}", PluginWarning, stacklevel=2)
             continue
+        scored = _scores(run, span.rows)
         if isinstance(projection, SOMProjection):
             yield _som_figure(name, projection, span, landscape)
+            if scored is not None:
+                yield _hits_figure(name, projection, span, *scored)
         elif projection.coordinates.shape[1] == 2:
             yield _plane_figure(name, kind, projection, span, landscape)
+            if scored is not None:
+                yield _scored_figure(name, kind, projection, span, *scored)
         else:
             canvas, _ = draw_coordinates(projection, span.rows)
             caption = f"Each coordinate of {_who(span.rows)} against the step. {_kept(projection)}"
             yield Figure(name, f"Coordinates: {kind}", caption, canvas, order=20)  # type: ignore[arg-type]
+        drawn = True
+        yield _quality_figure(name, kind, projection, span)
+    if drawn:
+        yield _snapshots_figure(span)
+
+
+def _scores(run: Run, rows: pd.DataFrame) -> tuple[np.ndarray, str] | None:
+    """Return the score of each snapshot, NaN where none was measured, and what it is; or None without scores."""
+    metrics = run.metrics
+    for column, label in (("score", "score"), ("score_test", "score on the test data")):
+        if column not in metrics or not metrics[column].notna().any():
+            continue
+        measured = metrics.assign(worker=metrics["worker"].astype(str)).dropna(subset=[column])
+        by_place = measured.drop_duplicates(["step", "worker"], keep="last").set_index(["step", "worker"])[
+            column
+        ]
+        wanted = list(zip(rows["step"], rows["worker"].astype(str), strict=True))
+        values = by_place.reindex(wanted).to_numpy(dtype=np.float64)
+        # A few points of many say little about a path.
+        if np.isfinite(values).mean() > 0.5:
+            return values, label
+    return None
+
+
+def _scored_figure(
+    name: str, kind: str, projection: Projection, span: SnapshotSpan, values: np.ndarray, label: str
+) -> Figure:
+    canvas, _ = draw_scored_paths(projection, span.rows, values, label=label)
+    missing = int(np.sum(~np.isfinite(values)))
+    caption = (
+        f"The same paths, coloured by the {label} of the network at each snapshot; beside the ends stand first and "
+        f"last. {_missing(missing)}"
+    )
+    return Figure(f"scores-{name}", f"Paths and scores: {kind}", caption.strip(), canvas, order=20)  # type: ignore[arg-type]
+
+
+def _missing(count: int) -> str:
+    return f"Grey: {count} snapshots without a measurement." if count else ""
+
+
+def _hits_figure(
+    name: str, projection: SOMProjection, span: SnapshotSpan, values: np.ndarray, label: str
+) -> Figure:
+    known = np.isfinite(values)
+    winners = projection.winners(np.asarray(span.coordinates)[known])
+    canvas, _ = draw_hits(projection, winners, values[known], label=label)
+    caption = (
+        f"Each cell of the map shows the mean {label} of the snapshots that are nearest to its codebook vector; cells "
+        f"without one are light."
+    )
+    return Figure(f"scores-{name}", "Scores on the map: SOM", caption, canvas, order=21)  # type: ignore[arg-type]
+
+
+def _quality_figure(name: str, kind: str, projection: Projection, span: SnapshotSpan) -> Figure:
+    canvas, _ = draw_quality(projection, span)
+    sentences = [
+        f"(a) Distance between two snapshots in the picture by {kind} against their true distance, "
+        f"{min(PAIRS, len(span) * (len(span) - 1) // 2)} pairs."
+    ]
+    if isinstance(projection, PCAProjection):
+        sentences.append("A projection only shortens: on the grey line nothing is lost.")
+    if leads_back(projection):
+        sentences.append(
+            "(b) How far each snapshot is from the point that the picture leads back to, relative to its distance from "
+            "the mean: 0 where the picture holds the snapshot, 1 where it knows no better than the mean."
+        )
+    return Figure(
+        f"quality-{name}",
+        f"What the picture keeps: {kind}",
+        _join(sentences),
+        canvas,
+        order=22,  # type: ignore[arg-type]
+    )
+
+
+def _snapshots_figure(span: SnapshotSpan) -> Figure:
+    width = 1.3 * WIDTH
+    canvas = Canvas(figsize=(width, 0.42 * width), layout="constrained")
+    left, right = canvas.subplots(1, 2)
+    draw_scree(span, left)
+    draw_distances(span, right)
+    for ax, letter in ((left, "a"), (right, "b")):
+        ax.set_title(letter, loc="left", fontweight="bold", fontsize=TEXT + 1, color=INK)
+    caption = (
+        f"Of {_who(span.rows)}, without any projection: (a) share of the variance along each principal component; (b) "
+        f"distances between all pairs of weight vectors, ordered by worker and in each by step."
+    )
+    return Figure("snapshots", "Variance and distances of the snapshots", caption, canvas, order=23)
 
 
 def _plane_figure(
@@ -724,16 +568,16 @@ def _plane_figure(
 ) -> Figure:
     sentences = [f"Paths of {_who(span.rows)}, from the ring to the star, projected by {kind}."]
     grid = None
-    if isinstance(projection, InvertibleProjection):
+    if leads_back(projection):
         grid = loss_grid(landscape, span, projection)
-        steps = ", in steps of equal ratio" if isinstance(_norm(grid.loss), LogNorm) else ""
+        steps = ", in steps of equal ratio" if isinstance(norm_of(grid.loss), LogNorm) else ""
         sentences.append(
             f"The background is the true {grid.label} at {grid.loss.size} points ({len(grid.x)} x "
             f"{len(grid.y)}) of the map{steps}."
         )
         sentences.append(_not_finite(grid.loss))
     sentences += [_coinciding(projection.coordinates, span.rows), _kept(projection)]
-    if isinstance(projection, InvertibleProjection):
+    if leads_back(projection):
         sentences += [_behind(projection, span, landscape), _buffers(landscape)]
     canvas, _ = draw_path_over_loss(projection, span.rows, grid)
     return Figure(name, f"Paths over the loss: {kind}", _join(sentences), canvas, order=20)  # type: ignore[arg-type]
@@ -741,7 +585,7 @@ def _plane_figure(
 
 def _som_figure(name: str, projection: SOMProjection, span: SnapshotSpan, landscape: Landscape) -> Figure:
     loss, examples = loss_at(landscape, span, projection.codebook)
-    label = _loss_label(examples, landscape.data.examples)
+    label = loss_label(examples, landscape.data.examples)
     # Two panels and their colour bars need more than the width of a page of text.
     width = 1.5 * WIDTH
     canvas = Canvas(figsize=(width, 0.4 * width * _ratio(projection) + 1.1), layout="constrained")
@@ -749,7 +593,7 @@ def _som_figure(name: str, projection: SOMProjection, span: SnapshotSpan, landsc
     draw_map(projection, span.rows, loss, left, label=label)
     draw_u_matrix(projection, projection.winners(span.coordinates), right)
     for ax, letter in ((left, "a"), (right, "b")):
-        ax.set_title(letter, loc="left", fontweight="bold", fontsize=_TEXT + 1, color=_INK)
+        ax.set_title(letter, loc="left", fontweight="bold", fontsize=TEXT + 1, color=INK)
     lattice = projection.lattice
     sentences = [
         f"Self-organising map of {lattice.rows} x {lattice.columns} nodes.",
@@ -829,18 +673,23 @@ def _buffers(landscape: Landscape) -> str:
     return "All losses were computed with the same buffers (running statistics of normalisation layers)."
 
 
-def _behind(projection: InvertibleProjection, span: SnapshotSpan, landscape: Landscape) -> str:
-    """Compare the loss drawn under the end of each path with the loss of the network that is there."""
+def _behind(projection: Projection, span: SnapshotSpan, landscape: Landscape) -> str:
+    """Compare the loss drawn under snapshots, and under the end of each path, with the losses of the networks."""
     rows = span.rows.reset_index(drop=True)
     last = rows.groupby(rows["worker"].astype(str))["step"].idxmax().to_numpy()
-    shown = projection.inverse(projection.coordinates[last])
-    losses, _ = loss_at(landscape, span, np.concatenate([shown, np.asarray(span.coordinates)[last]]))
-    drawn, true = losses[: len(last)], losses[len(last) :]
-    return (
-        f"Under the {'stars' if len(last) > 1 else 'star'} the background shows a loss of {_range(drawn)}; "
+    shown, true = losses_shown_and_true(landscape, span, projection)
+    sentence = (
+        f"Under the {'stars' if len(last) > 1 else 'star'} the background shows a loss of {_range(shown[last])}; "
         f"the {'networks' if len(last) > 1 else 'network'} at the {'ends have' if len(last) > 1 else 'end has'} "
-        f"{_range(true)}."
+        f"{_range(true[last])}."
     )
+    mismatch = mismatch_of(shown, true)
+    if "loss_mismatch" in mismatch:
+        sentence += (
+            f" Over all snapshots the loss drawn is off by a factor of {10 ** mismatch['loss_mismatch']:.3g} in the "
+            f"median and {10 ** mismatch['loss_mismatch_largest']:.3g} at most."
+        )
+    return sentence
 
 
 def _range(values: np.ndarray) -> str:
