@@ -9,8 +9,10 @@ import landscape.composition.in_process
 import landscape.composition.schedules
 import landscape.composition.starts
 import landscape_covariance.covariance
+import landscape_hessian.estimates
 import landscape_hessian.overlap
 import landscape_hessian.spectrum
+import landscape_hessian.whole
 import landscape_homotopy.monodromy
 import landscape_networks.cifar
 import landscape_networks.convolutional
@@ -87,7 +89,12 @@ class _Datasets(Namespace):
 
 class _Probes(Namespace):
     CosineWithStart: type[landscape_walkers.path.CosineWithStart]
+    CurvatureDensity: type[landscape_hessian.estimates.CurvatureDensity]
+    CurvatureDiagonal: type[landscape_hessian.estimates.CurvatureDiagonal]
+    CurvatureSpectrum: type[landscape_hessian.whole.CurvatureSpectrum]
+    CurvatureTrace: type[landscape_hessian.estimates.CurvatureTrace]
     DistanceFromStart: type[landscape_walkers.path.DistanceFromStart]
+    EigenvaluesNear: type[landscape_hessian.whole.EigenvaluesNear]
     GradientCovariance: type[landscape_covariance.covariance.GradientCovariance]
     GradientHessianOverlap: type[landscape_hessian.overlap.GradientHessianOverlap]
     GradientNorm: type[landscape_walkers.path.GradientNorm]

@@ -885,13 +885,13 @@ def _example_weights(criterion: Criterion, reduction: str, batch: Batch, weight:
         isinstance(leaf, Tensor) and leaf.ndim for _, leaf in leaves(batch)
     ):
         try:
-            together: Tensor = torch.func.vmap(
+            together: Any = torch.func.vmap(
                 lambda single: criterion.weight(map_leaves(lambda leaf: leaf.unsqueeze(0), single))
             )(batch)
         except (RuntimeError, ValueError, NotImplementedError, TypeError):
             pass  # control flow that depends on the data
         else:
-            return together.double()
+            return torch.as_tensor(together).double()
     singles = [float(criterion.weight(_pick(batch, slice(i, i + 1), count))) for i in range(count)]
     return torch.tensor(singles, dtype=torch.float64)
 

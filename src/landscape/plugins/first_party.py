@@ -22,7 +22,10 @@ _NAMES = {
         "stops": "Target Patience MaximalLoss",
         "schedules": "Anneal Decay",
     },
-    "landscape-hessian": {"probes": "HessianSpectrum GradientHessianOverlap"},
+    "landscape-hessian": {
+        "probes": "HessianSpectrum GradientHessianOverlap CurvatureDensity CurvatureDiagonal CurvatureSpectrum "
+        "CurvatureTrace EigenvaluesNear"
+    },
     "landscape-covariance": {"probes": "GradientCovariance"},
     "landscape-projectors": {
         "projectors": "PCA SOM Autoencoder BinaryEncoder Chain FitOn HessianPlane PHATE Part RandomDirections TSNE "

@@ -1,1 +1,1 @@
-"""Hessian spectra by Lanczos with error bounds, and overlaps with the gradient."""
+"""Spectra, traces and densities of Hessians with error bounds or standard errors, and overlaps with the gradient."""

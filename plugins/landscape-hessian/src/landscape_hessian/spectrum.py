@@ -8,7 +8,6 @@ from attrs import field, frozen
 
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Measurement, Probe, Uncertainty
-from landscape.randomness import derive_seed, preserved_random_state, torch_generator
 from landscape.validators import at_least, between, number, optional
 
 if TYPE_CHECKING:
@@ -131,6 +130,7 @@ class HessianSpectrum(Probe):
         import torch
 
         from landscape_hessian.lanczos import extreme_eigenpairs
+        from landscape_hessian.operators import operator_at
 
         size = point.landscape.size
         for name, count in (("k", self.k), ("bottom", self.bottom)):
@@ -139,7 +139,7 @@ class HessianSpectrum(Probe):
                     f"HessianSpectrum({name}={count}): the landscape has {size} weights, and its Hessian as many "
                     f"eigenvalues; give {name}={size} or less."
                 )
-        operator = self._operator(point)
+        operator = operator_at(point, "hessian", self.examples, "HessianSpectrum")
         found = extreme_eigenpairs(
             operator.matvec,
             size,
@@ -192,24 +192,6 @@ class HessianSpectrum(Probe):
         return Measurement(
             scalars=scalars, errors=errors, arrays=arrays, warnings=tuple(warnings), carry=carry
         )
-
-    def _operator(self, point: Point) -> CurvatureOperator:
-        if self.examples is None:
-            return point.hessian()
-        import torch
-
-        data = point.landscape.data
-        if self.examples > data.examples:
-            raise ConfigurationError(
-                f"HessianSpectrum(examples={self.examples}): the data has {data.examples} examples; "
-                f"give at most that, or None for all."
-            )
-        # One draw per run: along a path, it is the Hessian of one and the same function.
-        label = ("HessianSpectrum examples", self.examples)
-        indices = torch.randperm(data.examples, generator=torch_generator(point.seed, *label))
-        with preserved_random_state(derive_seed(point.seed, *label, "augmentation")):
-            batch = data.take(indices[: self.examples].sort().values)
-        return point.hessian(batch)
 
     def _start(self, point: Point, operator: CurvatureOperator) -> torch.Tensor | None:
         """Return the eigenvectors of the same worker's last measurement, (k + bottom, P), if there are any."""

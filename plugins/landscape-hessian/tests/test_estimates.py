@@ -1,0 +1,226 @@
+"""Traces, diagonals and densities against dense matrices and known densities."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import landscape as ls
+from landscape.errors import ConfigurationError
+from landscape.testing import check_component, check_probe, quadratic
+from landscape_hessian.estimates import CurvatureDensity, CurvatureDiagonal, CurvatureTrace, xtrace
+from landscape_hessian.operators import KINDS, prefix_of
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    x, y = torch.randn(50, 6, dtype=torch.float64), torch.randint(3, (50,))
+    landscape = ls.Landscape(net, "cross_entropy", (x, y))
+    return ls.Point(landscape, landscape.initial())
+
+
+def near(found, name, truth, errors=5):
+    """Whether a number is within a few standard errors of the truth, and the error is one."""
+    error = found.errors[name]
+    assert error.kind == "standard error"
+    return abs(found.scalars[name] - truth) <= errors * error.value + 1e-12
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", ["hutchinson", "xtrace"])
+def test_traces_are_within_standard_errors_of_the_dense_trace(kind, method):
+    point = network()
+    truth = float(point.curvature(kind).dense().trace())
+    found = point.measure(CurvatureTrace(samples=40, method=method, kind=kind))
+    assert near(found, f"{prefix_of(kind)}_trace", truth)
+
+
+def test_layers_have_the_traces_of_their_blocks_and_sum_to_the_whole():
+    point = network()
+    found = point.measure(CurvatureTrace(samples=60, per_layer=True))
+    for layer, block in point.hessian().blocks().items():
+        assert near(found, f"hessian_trace_{layer}", float(block.dense().trace()))
+    parts = found.scalars["hessian_trace_0"] + found.scalars["hessian_trace_2"]
+    assert parts == pytest.approx(found.scalars["hessian_trace"], rel=1e-12)
+
+
+def test_standard_errors_of_the_trace_are_those_of_many_repetitions():
+    """The variance of one sample is twice the squares off the diagonal."""
+    matrix = network().hessian().dense()
+    off = matrix - torch.diag(matrix.diagonal())
+    expected = math.sqrt(2 * float((off**2).sum()) / 400)
+    found = network().measure(CurvatureTrace(samples=400))
+    assert found.errors["hessian_trace"].value == pytest.approx(expected, rel=0.15)
+
+
+def test_xtrace_is_unbiased_better_than_signs_where_the_spectrum_falls_and_knows_its_error():
+    size, products = 120, 24
+    basis = torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(1)).double())[0]
+    values = torch.tensor([(-1.0) ** i * 0.7**i for i in range(size)], dtype=torch.float64)
+    matrix = basis @ torch.diag(values) @ basis.T
+    runs = [
+        xtrace(
+            lambda v: matrix @ v,
+            size,
+            products,
+            torch.Generator().manual_seed(seed),
+            torch.float64,
+            torch.device("cpu"),
+        )
+        for seed in range(200)
+    ]
+    means = np.array([run.mean() for run in runs])
+    errors = np.array([run.std(ddof=1) / len(run) ** 0.5 for run in runs])
+    truth = float(matrix.trace())
+    spread = means.std(ddof=1)
+    assert abs(means.mean() - truth) <= 4 * spread / len(runs) ** 0.5
+    assert 0.3 * spread < np.median(errors) < 3 * spread
+    signs = math.sqrt(2 * float(((matrix - torch.diag(matrix.diagonal())) ** 2).sum()) / products)
+    assert spread < signs / 5
+
+
+@pytest.mark.parametrize("rank", [0, 3])
+def test_xtrace_is_exact_for_low_rank(rank):
+    factor = torch.randn(60, rank, generator=torch.Generator().manual_seed(0)).double()
+    estimates = xtrace(
+        lambda v: factor @ (factor.T @ v),
+        60,
+        12,
+        torch.Generator().manual_seed(0),
+        torch.float64,
+        torch.device("cpu"),
+    )
+    np.testing.assert_allclose(estimates, float((factor**2).sum()), rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["hessian", "gauss_newton"])
+def test_diagonals_are_within_standard_errors_of_the_dense_diagonal(kind):
+    point = network()
+    truth = point.curvature(kind).dense().diagonal().numpy()
+    found = point.measure(CurvatureDiagonal(samples=200, kind=kind))
+    error = found.arrays[f"{kind}_diagonal_error"]
+    distance = np.abs(found.arrays[f"{kind}_diagonal"] - truth)
+    assert (distance <= 5 * error).all()
+    assert 0.5 < (distance <= error).mean() < 0.85  # 68 % of normal errors are within one
+    assert found.scalars[f"{kind}_diagonal_max"] == found.arrays[f"{kind}_diagonal"].max()
+
+
+def test_a_diagonal_matrix_has_its_diagonal_and_trace_exactly():
+    diagonal = [3.0, -1.0, 0.5, 0.0]
+    known = quadratic(diagonal)
+    point = ls.Point(known.landscape, known.landscape.initial())
+    found = point.measure(CurvatureDiagonal(samples=2))
+    np.testing.assert_allclose(found.arrays["hessian_diagonal"], diagonal, atol=1e-12)
+    np.testing.assert_allclose(found.arrays["hessian_diagonal_error"], 0, atol=1e-12)
+    assert found.scalars["hessian_diagonal_negative"] == 0.25
+    assert point.measure(CurvatureTrace(samples=2)).scalars["hessian_trace"] == pytest.approx(2.5)
+
+
+def semicircle(size=600):
+    """Return the quantiles of Wigner's semicircle law on [-2, 2]."""
+    t = np.linspace(-2, 2, 200_001)
+    density = np.sqrt(np.maximum(4 - t**2, 0)) / (2 * np.pi)
+    cumulated = np.cumsum(density) * (t[1] - t[0])
+    return t, density, np.interp((np.arange(size) + 0.5) / size, cumulated, t)
+
+
+def test_the_density_of_a_semicircle_is_the_semicircle():
+    t, density, quantiles = semicircle()
+    known = quadratic(quantiles)
+    found = ls.Point(known.landscape, known.landscape.initial()).measure(
+        CurvatureDensity(samples=8, steps=40, width=0.03)
+    )
+    grid, rho = found.arrays["hessian_density_grid"], found.arrays["hessian_density"]
+    assert np.trapezoid(rho, grid) == pytest.approx(1, abs=1e-3)
+    sigma = 0.03 * 4
+    expected = (
+        np.array([(density * np.exp(-0.5 * ((x - t) / sigma) ** 2)).sum() for x in grid])
+        * (t[1] - t[0])
+        / (sigma * math.sqrt(2 * math.pi))
+    )
+    error = found.arrays["hessian_density_error"]
+    assert (np.abs(rho - expected) <= 5 * error + 0.02).all()
+    assert error.max() < 0.05
+    assert found.scalars["hessian_density_products"] == 320
+
+
+def test_the_density_of_a_network_has_the_moments_and_shares_of_the_dense_spectrum():
+    point = network()
+    values = point.measure("CurvatureSpectrum").arrays["hessian_spectrum"]
+    found = point.measure(CurvatureDensity(samples=20, steps=30, zero=1e-2))
+    assert near(found, "hessian_density_trace", values.sum())
+    limit = 1e-2 * np.abs(values).max()
+    for name, share in (
+        ("hessian_density_negative", (values < -limit).mean()),
+        ("hessian_density_zero", (np.abs(values) <= limit).mean()),
+    ):
+        low, high, error = (
+            found.scalars[f"{name}_low"],
+            found.scalars[f"{name}_high"],
+            found.errors[name].value,
+        )
+        assert low - 4 * error <= share <= high + 4 * error
+        assert low <= found.scalars[name] <= high
+    # First Wasserstein distance between quadrature and spectrum.
+    nodes, weights = (
+        found.arrays["hessian_density_nodes"].ravel(),
+        found.arrays["hessian_density_weights"].ravel(),
+    )
+    order = np.argsort(nodes)
+    grid = np.linspace(values[0], values[-1], 4000)
+    below = np.concatenate([[0], np.cumsum(weights[order]) / weights.sum()])[
+        np.searchsorted(nodes[order], grid)
+    ]
+    exact = np.searchsorted(values, grid) / len(values)
+    assert np.trapezoid(np.abs(below - exact), grid) < 0.02 * (values[-1] - values[0])
+
+
+def test_a_run_that_ends_early_is_padded_with_nodes_of_no_weight():
+    known = quadratic([2.0, 2.0, 1.0, 1.0])
+    found = ls.Point(known.landscape, known.landscape.initial()).measure(CurvatureDensity(samples=3, steps=9))
+    np.testing.assert_allclose(found.arrays["hessian_density_weights"].sum(axis=1), 1)
+    assert found.scalars["hessian_density_products"] <= 3 * 4
+    assert found.scalars["hessian_density_trace"] == pytest.approx(6)
+
+
+def test_estimates_on_a_few_examples_are_those_of_the_subset():
+    point = network()
+    one = point.measure(CurvatureTrace(samples=4, examples=10))
+    assert one == point.measure(CurvatureTrace(samples=4, examples=10))
+    with pytest.raises(ConfigurationError, match=r"CurvatureTrace\(examples=51\)"):
+        point.measure(CurvatureTrace(examples=51))
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [
+        CurvatureTrace(samples=3, per_layer=True),
+        CurvatureTrace(samples=4, method="xtrace"),
+        CurvatureDiagonal(samples=3, kind="gauss_newton"),
+        CurvatureDensity(samples=2, steps=5),
+    ],
+)
+def test_the_probes_keep_the_rules(probe):
+    check_component(probe)
+    check_probe(probe)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: CurvatureTrace(samples=1), "at least 2"),
+        (lambda: CurvatureTrace(method="hutch"), "Did you mean 'hutchinson'"),
+        (lambda: CurvatureTrace(method="xtrace", per_layer=True), "method='hutchinson'"),
+        (lambda: CurvatureTrace(method="xtrace", samples=3), "give 4 or more"),
+        (lambda: CurvatureTrace(kind="hesian"), "Did you mean 'hessian'"),
+        (lambda: CurvatureDiagonal(samples=0), "at least 2"),
+        (lambda: CurvatureDensity(steps=1), "at least 2"),
+        (lambda: CurvatureDensity(width=0.0), "larger than 0"),
+    ],
+)
+def test_impossible_configurations_are_refused_with_the_cure(make, message):
+    with pytest.raises(ConfigurationError, match=message):
+        make()
