@@ -17,7 +17,7 @@ from landscape.plugins import RunHooks
 from landscape.store import RunStore
 from landscape.store.files import path_of
 
-__all__ = ["begin", "conducted", "default_store", "torch_threads"]
+__all__ = ["begin", "beyond_seeds", "conducted", "default_store", "torch_threads"]
 
 
 def default_store(store: str | os.PathLike[str] | None) -> Path:
@@ -91,6 +91,17 @@ def announce(obstacles: Iterable[str]) -> None:
         warnings.warn(
             f"This run cannot be replicated from its own files: {obstacle}", UserWarning, stacklevel=5
         )
+
+
+def beyond_seeds(landscapes: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for every split whose data no seed decides, for the obstacles of a run."""
+    return [
+        f"The {name} data draws random numbers that no seed decides (from a generator of its own?): what is read of "
+        "it differs each time, so the run can be neither resumed nor replicated exactly. landscape.fixed(...) draws "
+        "such data once."
+        for name, landscape in landscapes.items()
+        if not landscape.data.repeats
+    ]
 
 
 def reopened(run: Run, recipe: Any, **provenance: Any) -> Run:

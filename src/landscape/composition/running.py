@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from landscape.composition.best import Best
 from landscape.composition.conduct import (
     begin,
+    beyond_seeds,
     conducted,
     default_store,
     refuse_unless_same_data,
@@ -95,6 +96,7 @@ def run_experiment(
             data=data,
             device=experiment.device,
             threads=experiment.threads,
+            obstacles=beyond_seeds(landscapes),
         )
         return _carry_out(experiment, walk, run, pause_at, prober, best, first)
 
@@ -116,6 +118,8 @@ def resume_experiment(run: Run, *, pause_at: Sequence[int] = ()) -> Run:
         landscapes = experiment.landscapes()
         data = {name: landscape.data.fingerprint() for name, landscape in landscapes.items()}
         refuse_unless_same_data(run, data, "resuming")
+        for obstacle in beyond_seeds(landscapes):
+            warnings.warn(f"This run is not resumed exactly: {obstacle}", UserWarning, stacklevel=3)
         prober, best = _prober(experiment), Best.parse(experiment.best)
         snapshots = run.directory.snapshots()
         if snapshots:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["Walk"]
 
 _FORMAT = 1
+_BEYOND_SEEDS = (
+    "its data draws random numbers that no seed decides (from a generator of its own?), and differs each time it "
+    "is read. landscape.fixed(...) draws such data once."
+)
 
 
 class Walk:
@@ -237,6 +242,9 @@ class Walk:
     def save(self, path: str | Path) -> None:
         """Write the walk to a new directory; :meth:`load` continues it bit for bit.
 
+        Data that draws random numbers which no seed decides, from a generator of its own, say, is no such data;
+        saving says so with a warning. The order of the examples is always the walk's own and continues exactly.
+
         A walk of several workers that has not chosen its engine yet does so now, and for good: by the calls of
         one update, whose result is thrown away.
 
@@ -250,6 +258,8 @@ class Walk:
         from landscape.store.layout import plain_layout
 
         path = path_of(path, "path")
+        if not self.landscape.data.repeats:
+            warnings.warn(f"{path} cannot be continued exactly: {_BEYOND_SEEDS}", UserWarning, stacklevel=2)
         self.settle_engine()
         tree, tensors = encode(self.snapshot())
         workers, size = self.positions.shape
@@ -337,6 +347,10 @@ def _check_header(
     if header["dtype"] != str(landscape.dtype):
         raise RunError(
             f"{path} was saved in {header['dtype']}; this landscape computes in {landscape.dtype}."
+        )
+    if not other_data and not landscape.data.repeats:
+        raise RunError(
+            f"{path} cannot be continued exactly: {_BEYOND_SEEDS} To go on all the same, pass other_data=True."
         )
     if header["data"] != landscape.data.fingerprint() and not other_data:
         raise RunError(

@@ -105,6 +105,11 @@ class Data(ABC):
         """
         return None
 
+    @property
+    def picks(self) -> bool:
+        """Whether single examples can be picked, as mini-batches in an order of their own need it."""
+        return True
+
     def batches_from(self, first: int, size: int | None = None) -> Iterator[Batch]:
         """Yield the batches of :meth:`batches` from number `first` on."""
         return islice(self.batches(size), first, None)
@@ -143,6 +148,19 @@ class Data(ABC):
         """Whether two passes give the same data; found out by reading it twice, once."""
         with preserved_random_state():
             return fingerprint_of(self.batches()) == fingerprint_of(self.batches())
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the same seeds give the same data; found out by reading the first batch twice.
+
+        A dataset with a generator of its own, or one that asks the operating system for random numbers, gives
+        other data each time. A walk on it cannot be continued or repeated exactly.
+        """
+        seen = []
+        for _ in range(2):
+            with preserved_random_state(derive_seed(0, "repeats")):
+                seen.append(fingerprint_of(islice(self.batches(), 1)))
+        return seen[0] == seen[1]
 
 
 class _InMemory(Data):
@@ -184,6 +202,11 @@ class _InMemory(Data):
     @property
     def deterministic(self) -> bool:
         """What is in memory is the same in every pass."""
+        return True
+
+    @property
+    def repeats(self) -> bool:
+        """What is in memory is the same whenever it is read."""
         return True
 
 
@@ -417,6 +440,11 @@ class DatasetData(Data):
         with preserved_random_state():
             return self._read([self.indices[i] for i in indices.tolist()])
 
+    @property
+    def picks(self) -> bool:
+        """Whether the items are examples, not batches."""
+        return self.batch_size != 0
+
     def first(self, count: int) -> Batch:
         """Return the first examples as one batch: `count`, or where items are batches as many as it takes."""
         return super().first(count) if self.batch_size else _head(self.batches(), count)
@@ -516,6 +544,11 @@ class IterableData(Data):
                     return
             yield batch
             number += 1
+
+    @property
+    def picks(self) -> bool:
+        """No: an iterable has no random access."""
+        return False
 
     def take(self, indices: Tensor) -> Batch:
         """Refuse: an iterable has no random access.

@@ -10,7 +10,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from landscape.errors import ConfigurationError
+from landscape.errors import ConfigurationError, DataError
 from landscape.objective.batch import Batch, PerRow
 from landscape.objective.data import Data
 from landscape.randomness import derive_seed, preserved_random_state, torch_generator
@@ -65,12 +65,20 @@ class BatchStream:
     ------
     ConfigurationError
         For a batch size below 1.
+    DataError
+        For mini-batches of data that cannot pick single examples.
     """
 
     def __init__(self, data: Data, batch_size: int | None, seed: int) -> None:
         if batch_size is not None and (not is_whole(batch_size) or batch_size < 1):
             raise ConfigurationError(
                 f"batch_size={batch_size!r}: give a whole number, at least 1, or None for all of the data."
+            )
+        if batch_size is not None and not data.picks:
+            raise DataError(
+                f"batch_size={batch_size}: mini-batches are drawn example by example in an order that the seed "
+                "decides, and this data yields whole batches (an iterable dataset, or a loader without batching). "
+                "Draw it once with landscape.fixed(data, batches=...), or give batch_size=None for all of it."
             )
         self.data = data
         self.batch_size = batch_size
