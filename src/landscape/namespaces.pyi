@@ -14,6 +14,7 @@ import landscape_hessian.overlap
 import landscape_hessian.spectrum
 import landscape_hessian.whole
 import landscape_homotopy.monodromy
+import landscape_msolve.msolve
 import landscape_networks.cifar
 import landscape_networks.convolutional
 import landscape_networks.corruptions
@@ -144,6 +145,7 @@ class _Projectors(Namespace):
 
 class _Solvers(Namespace):
     Monodromy: type[landscape_homotopy.monodromy.Monodromy]
+    Msolve: type[landscape_msolve.msolve.Msolve]
     PHCpack: type[landscape_phcpack.phcpack.PHCpack]
 
 class _Backends(Namespace):

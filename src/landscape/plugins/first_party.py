@@ -33,6 +33,7 @@ _NAMES = {
     },
     "landscape-homotopy": {"solvers": "Monodromy"},
     "landscape-phcpack": {"solvers": "PHCpack"},
+    "landscape-msolve": {"solvers": "Msolve"},
     "landscape-studies": {"studies": "demo elementary-walkers zero-gradient"},
 }
 

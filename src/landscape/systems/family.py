@@ -14,7 +14,7 @@ from landscape.errors import PolynomialError
 from landscape.systems.symmetry import SignGroup
 
 if TYPE_CHECKING:
-    from landscape.systems.polynomial import PolynomialSystem
+    from landscape.systems.polynomial import PolynomialFamily, PolynomialSystem
 
 __all__ = ["ParametricFamily", "Subfamily"]
 
@@ -79,6 +79,20 @@ class ParametricFamily(ABC):
     @abstractmethod
     def system(self, p: NDArray[np.complex128] | NDArray[np.float64]) -> PolynomialSystem:
         """Return the member with parameters `p` of shape (M,), written out in monomials."""
+
+    def expanded(self) -> PolynomialFamily:
+        """Return the whole family written out in monomials of unknowns and parameters.
+
+        Solvers that compute exactly need it: the coefficients of :meth:`system` are rounded.
+
+        Raises
+        ------
+        PolynomialError
+            By default, for a family that is not known in this way.
+        """
+        raise PolynomialError(
+            f"{type(self).__name__} is not known as polynomials in its parameters; solve its members one by one."
+        )
 
     @abstractmethod
     def start_pair(

@@ -388,6 +388,10 @@ class PolynomialFamily(ParametricFamily):
         """Return the member with parameters `p`; the same as :meth:`at`."""
         return self.at(p)
 
+    def expanded(self) -> PolynomialFamily:
+        """Return the family itself."""
+        return self
+
     def sample(self, n: int, seed: int) -> NDArray[np.float64]:
         """Return n real parameter vectors, shape (n, M), drawn as `sampling` says."""
         generator = np.random.default_rng(seed)

@@ -16,9 +16,9 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
+from landscape.programs import Ended, read, run
 from landscape.systems import PolynomialSystem, SolutionList, Solutions, phc_lists, write_solutions
 from landscape_phcpack import worker
-from landscape_phcpack.running import Ended, read, run
 
 __all__ = ["Answer", "Call", "Problem", "volumes"]
 

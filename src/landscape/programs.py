@@ -1,4 +1,4 @@
-"""Other programs run so that nothing they do reaches this process."""
+"""Other programs, run so that nothing they do reaches this process: for solvers that are programs."""
 
 from __future__ import annotations
 

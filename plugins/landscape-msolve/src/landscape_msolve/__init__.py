@@ -1,0 +1,1 @@
+"""Exact solving of polynomial systems with rational coefficients, by the program msolve."""
