@@ -100,6 +100,7 @@ class _Probes(Namespace):
     GradientHessianOverlap: type[landscape_hessian.overlap.GradientHessianOverlap]
     GradientNorm: type[landscape_walkers.path.GradientNorm]
     HessianSpectrum: type[landscape_hessian.spectrum.HessianSpectrum]
+    HessianSubspaceOverlap: type[landscape_hessian.overlap.HessianSubspaceOverlap]
     Interpolation: type[landscape_walkers.interpolation.Interpolation]
     Loss: type[landscape_walkers.path.Loss]
     MinimumRatio: type[landscape_walkers.minimum_ratio.MinimumRatio]

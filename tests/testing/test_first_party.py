@@ -40,6 +40,7 @@ CONFIGURATIONS = {
     ("models", "MLP"): {"hidden": (3,)},
     ("models", "DeepLinear"): {"widths": (2, 2, 2)},
     ("probes", "HessianSpectrum"): {"k": 3},
+    ("probes", "HessianSubspaceOverlap"): {"k": 3},
     ("probes", "CurvatureDensity"): {"samples": 2, "steps": 10},
     ("probes", "CurvatureTrace"): {"samples": 4, "method": "xtrace"},
     ("probes", "EigenvaluesNear"): {"k": 2},

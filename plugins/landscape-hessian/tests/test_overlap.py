@@ -10,7 +10,7 @@ from torch import nn
 import landscape as ls
 from landscape.errors import ConfigurationError
 from landscape.testing import check_component, check_probe
-from landscape_hessian.overlap import GradientHessianOverlap
+from landscape_hessian.overlap import GradientHessianOverlap, HessianSubspaceOverlap
 from landscape_hessian.spectrum import HessianSpectrum
 
 
@@ -114,3 +114,76 @@ def test_the_probe_keeps_the_rules():
 def test_impossible_configurations_are_refused_with_the_cure(options, message):
     with pytest.raises(ConfigurationError, match=message):
         GradientHessianOverlap(**options)
+
+
+def test_overlaps_of_batches_are_those_of_their_gradients():
+    x = torch.eye(4, dtype=torch.float64) * torch.tensor([2.0, 1.5, 1.0, 0.5], dtype=torch.float64)
+    landscape = ls.Landscape(
+        torch.nn.Linear(4, 1, bias=False).double(), "mse", (x, torch.zeros(4, 1, dtype=torch.float64))
+    )
+    point = ls.Point(landscape, torch.ones(4, dtype=torch.float64))
+    # The gradient of one example lies along one axis: the overlap is 0 or 1.
+    probe = GradientHessianOverlap(k=2, batches=200, batch_size=1)
+    found = point.measure(probe)
+    for i in (1, 2):
+        name = f"batch_gradient_hessian_overlap_{i}"
+        share = i / 4
+        assert found.errors[name].kind == "standard error"
+        assert found.errors[name].value == pytest.approx(math.sqrt(share * (1 - share) / 200), rel=0.2)
+        assert abs(found.scalars[name] - share) < 4 * found.errors[name].value
+    whole = point.measure(GradientHessianOverlap(k=2, batches=2, batch_size=4))
+    for i in (1, 2):
+        assert whole.scalars[f"batch_gradient_hessian_overlap_{i}"] == pytest.approx(
+            whole.scalars[f"gradient_hessian_overlap_{i}"]
+        )
+    with pytest.raises(ConfigurationError, match="batch_size=5"):
+        point.measure(GradientHessianOverlap(k=2, batches=1, batch_size=5))
+
+
+class Turning(torch.nn.Module):
+    """L = a (w.e1')^2 + b (w.e2')^2 with axes that turn with the third weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
+
+    def forward(self, x):
+        first, second, angle = self.w
+        c, s = torch.cos(angle), torch.sin(angle)
+        return (3 * (c * first + s * second) ** 2 + (c * second - s * first) ** 2 + 0 * angle).reshape(1)
+
+
+def test_subspaces_that_turn_have_the_cosine_of_the_angle():
+    landscape = ls.Landscape(Turning(), ls.BatchLoss(lambda m, b: m(b[0])[0]), (torch.zeros(1, 1),))
+    probe = HessianSubspaceOverlap(k=2)
+    previous = None
+    angles = [0.0, 0.3, 0.7]
+    found = []
+    for step, angle in enumerate(angles):
+        theta = torch.tensor([0.0, 0.0, angle], dtype=torch.float64)
+        point = ls.Point(landscape, theta, step=step, previous=previous)
+        found.append(point.measure(probe))
+        previous = point
+    assert all(map(math.isnan, found[0].scalars.values()))
+    assert "this is the first" in found[0].warnings[0]
+    for step, (last, first) in enumerate([(0.3, 0.3), (0.4, 0.7)], start=1):
+        scalars = found[step].scalars
+        assert scalars["hessian_subspace_overlap_1"] == pytest.approx(math.cos(last) ** 2, abs=1e-9)
+        assert scalars["hessian_subspace_overlap_first_1"] == pytest.approx(math.cos(first) ** 2, abs=1e-9)
+        # Together the two axes span the same plane everywhere.
+        assert scalars["hessian_subspace_overlap_2"] == pytest.approx(1, abs=1e-9)
+
+
+def test_a_subspace_that_is_not_determined_is_nan_with_a_warning():
+    landscape = parabola([3.0, 3.0, 1.0])
+    first = ls.Point(landscape, torch.ones(3))
+    first.measure(HessianSubspaceOverlap(k=2))
+    found = ls.Point(landscape, torch.zeros(3), step=1, previous=first).measure(HessianSubspaceOverlap(k=2))
+    assert math.isnan(found.scalars["hessian_subspace_overlap_1"])
+    assert found.scalars["hessian_subspace_overlap_2"] == pytest.approx(1)
+    assert "told apart" in found.warnings[0]
+
+
+def test_the_subspace_probe_keeps_the_rules():
+    check_component(HessianSubspaceOverlap(k=2))
+    check_probe(HessianSubspaceOverlap(k=2))

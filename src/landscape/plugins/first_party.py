@@ -24,7 +24,7 @@ _NAMES = {
     },
     "landscape-hessian": {
         "probes": "HessianSpectrum GradientHessianOverlap CurvatureDensity CurvatureDiagonal CurvatureSpectrum "
-        "CurvatureTrace EigenvaluesNear"
+        "CurvatureTrace EigenvaluesNear HessianSubspaceOverlap"
     },
     "landscape-covariance": {"probes": "GradientCovariance"},
     "landscape-projectors": {

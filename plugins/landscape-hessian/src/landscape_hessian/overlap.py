@@ -1,22 +1,26 @@
-"""How much of the gradient lies in the Hessian's leading eigenspaces."""
+"""How much of the gradient lies in the Hessian's leading eigenspaces, and how much of these stays."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from attrs import evolve, field, frozen
 
-from landscape.interfaces import Measurement, Probe
+from landscape.errors import ConfigurationError
+from landscape.interfaces import Measurement, Probe, Uncertainty
+from landscape.randomness import preserved_random_state
 from landscape.validators import at_least, between, number, optional
 from landscape_hessian.spectrum import HessianSpectrum
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from landscape.objective import Point
 
-__all__ = ["GradientHessianOverlap"]
+__all__ = ["GradientHessianOverlap", "HessianSubspaceOverlap"]
 
 
 @frozen
@@ -36,12 +40,17 @@ class GradientHessianOverlap(Probe):
     enough: always so every 40 steps along 400 steps of SGD on digits. Where it is not, ``HessianSpectrum``
     with k + 1 is measured too, which costs as much again. Dot products are summed in float64.
 
-    Columns ``gradient_hessian_overlap_1`` .. ``_k``.
+    With `batches`, the same of mini-batch gradients, drawn without replacement within a batch: the mean over batches,
+    with its standard error. Noise spreads a gradient over all directions, and so lowers it.
+
+    Columns ``gradient_hessian_overlap_1`` .. ``_k``; with `batches`, ``batch_gradient_hessian_overlap_1`` .. ``_k``.
 
     Parameters
     ----------
     k
         How many overlaps.
+    batches, batch_size
+        How many mini-batch gradients, and their size: None takes 64, or a quarter of the data where that is less.
     tolerance, max_products, basis, risk, examples
         See :class:`~landscape_hessian.spectrum.HessianSpectrum`. `examples` concerns the Hessian alone.
     """
@@ -52,6 +61,8 @@ class GradientHessianOverlap(Probe):
     basis: int | None = field(default=None, validator=optional(at_least(1)))
     risk: float | None = field(default=1e-3, validator=optional(between(0, 1)))
     examples: int | None = field(default=None, validator=optional(at_least(1)))
+    batches: int = field(default=0, validator=at_least(0))
+    batch_size: int | None = field(default=None, validator=optional(at_least(1)))
 
     references: ClassVar[tuple[str, ...]] = (
         "G. Gur-Ari, D. A. Roberts, E. Dyer. Gradient descent happens in a tiny subspace. "
@@ -72,6 +83,29 @@ class GradientHessianOverlap(Probe):
             examples=self.examples,
         )
 
+    def _batch_gradients(self, point: Point, generator: torch.Generator) -> Iterator[Tensor]:
+        """Yield mini-batch gradients, each of shape (P,), float64.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            When a batch is larger than the data.
+        """
+        import torch
+
+        data = point.landscape.data
+        size = self.batch_size or max(1, min(64, data.examples // 4))
+        if size > data.examples:
+            raise ConfigurationError(
+                f"GradientHessianOverlap(batch_size={size}): the data has {data.examples} examples; give that or less."
+            )
+        for _ in range(self.batches):
+            indices = torch.randperm(data.examples, generator=generator, device=generator.device)[:size].cpu()
+            seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+            with preserved_random_state(seed):
+                batch = data.take(indices)
+            yield point.landscape.gradient(point.theta, batch).double()
+
     def _ends_between_eigenvalues(self, point: Point, spectrum: Measurement) -> bool:
         """Say whether the k-th eigenvalue is certainly larger than the one after it, if there is one."""
         lowest = f"hessian_eigenvalue_{self.k}"
@@ -84,6 +118,26 @@ class GradientHessianOverlap(Probe):
             return False
         return values[lowest] - errors[lowest].value > values[after] + errors[after].value
 
+    def _undetermined(self, point: Point, spectrum: Measurement) -> tuple[list[str], list[str]]:
+        """Return which i have no converged eigenvalues, and for which i the i-th cannot be told from the next."""
+        values = spectrum.arrays["hessian_eigenvalues"]
+        bounds = [
+            spectrum.errors[name].value if name in spectrum.errors else math.nan
+            for name in (f"hessian_eigenvalue_{i + 1}" for i in range(self.k))
+        ]
+        unknown: list[str] = []
+        ambiguous: list[str] = []
+        for i in range(self.k):
+            if math.isnan(values[: i + 1].sum()):
+                unknown.append(str(i + 1))
+            elif (
+                values[i] - values[i + 1] <= bounds[i] + bounds[i + 1]
+                if i + 1 < self.k
+                else not self._ends_between_eigenvalues(point, spectrum)
+            ):
+                ambiguous.append(str(i + 1))
+        return unknown, ambiguous
+
     def measure(self, point: Point, generator: torch.Generator) -> Measurement:
         """Return the overlaps.
 
@@ -94,40 +148,33 @@ class GradientHessianOverlap(Probe):
         landscape.errors.NonFiniteLossError
             When loss, gradient or a product with the Hessian is not finite here.
         """
-        names = [f"gradient_hessian_overlap_{i + 1}" for i in range(self.k)]
-        gradient = point.gradient().double()
-        squared_norm = float(gradient @ gradient)
-        if squared_norm == 0:
+        import numpy as np
+
+        prefixes = ["gradient_hessian_overlap"] + ["batch_gradient_hessian_overlap"] * bool(self.batches)
+        gradients = {prefixes[0]: [point.gradient().double()]}
+        if self.batches:
+            gradients[prefixes[1]] = list(self._batch_gradients(point, generator))
+        zero = any(float(gradient @ gradient) == 0 for several in gradients.values() for gradient in several)
+        if zero:
             return Measurement(
-                scalars=dict.fromkeys(names, math.nan),
+                scalars={f"{prefix}_{i + 1}": math.nan for prefix in prefixes for i in range(self.k)},
                 warnings=("gradient_hessian_overlap is unknown: the gradient is zero here.",),
             )
         spectrum = point.measure(self.spectrum())
-        values = spectrum.arrays["hessian_eigenvalues"]
-        vectors = spectrum.carry["eigenvectors"]
-        bounds = [
-            spectrum.errors[name].value if name in spectrum.errors else math.nan
-            for name in (f"hessian_eigenvalue_{i + 1}" for i in range(self.k))
-        ]
+        unknown, ambiguous = self._undetermined(point, spectrum)
         scalars: dict[str, float] = {}
-        unknown: list[str] = []
-        ambiguous: list[str] = []
-        within = 0.0
-        for i, name in enumerate(names):
-            scalars[name] = math.nan
-            if math.isnan(values[: i + 1].sum()):
-                unknown.append(str(i + 1))
-                continue
-            within += float(vectors[i].double() @ gradient) ** 2
-            if (
-                values[i] - values[i + 1] <= bounds[i] + bounds[i + 1]
-                if i + 1 < self.k
-                else not self._ends_between_eigenvalues(point, spectrum)
-            ):
-                ambiguous.append(str(i + 1))
-                continue
-            # Vectors are orthonormal to rounding only.
-            scalars[name] = min(math.sqrt(within / squared_norm), 1.0)
+        errors: dict[str, Uncertainty] = {}
+        for prefix, several in gradients.items():
+            shares = np.array([_shares(spectrum.carry["eigenvectors"], gradient) for gradient in several])
+            for i in range(self.k):
+                name = f"{prefix}_{i + 1}"
+                scalars[name] = math.nan
+                if str(i + 1) in (*unknown, *ambiguous):
+                    continue
+                scalars[name] = float(shares[:, i].mean())
+                if prefix.startswith("batch") and len(shares) > 1:
+                    error = float(shares[:, i].std(ddof=1)) / len(shares) ** 0.5
+                    errors[name] = Uncertainty(error, "standard error")
         warnings = []
         if unknown:
             warnings.append(
@@ -139,4 +186,109 @@ class GradientHessianOverlap(Probe):
                 f"gradient_hessian_overlap_{', '.join(ambiguous)} is not determined: the eigenvalue cannot be "
                 "told apart from the next one."
             )
-        return Measurement(scalars=scalars, warnings=tuple(warnings))
+        return Measurement(scalars=scalars, errors=errors, warnings=tuple(warnings))
+
+
+def _shares(vectors: Tensor, gradient: Tensor) -> list[float]:
+    """Return |P_i g| / |g| for i = 1 .. k, where there are so many vectors."""
+    squares = ((vectors.double() @ gradient) ** 2).cumsum(0) / (gradient @ gradient)
+    # Vectors are orthonormal to rounding only.
+    return [min(math.sqrt(float(square)), 1.0) for square in squares]
+
+
+@frozen
+class HessianSubspaceOverlap(Probe):
+    r"""How much of the Hessian's leading eigenspaces stays the same along a path.
+
+    .. math:: \mathrm{overlap}_i = \frac1i \| U_i^\top V_i \|_F^2
+
+    with the eigenvectors :math:`V_i` of the i largest eigenvalues here and :math:`U_i` at an earlier point of the
+    same worker: 1 for equal spaces, i/P on average for random ones (Gur-Ari, Roberts & Dyer 2018, sec. 3). Turning
+    eigenvectors within the space changes nothing; where the i-th and the next eigenvalue cannot be told apart, at
+    either point, the space is not determined and the overlap is NaN with a warning.
+
+    Columns ``hessian_subspace_overlap_1`` .. ``_k``, with the last measured point, and
+    ``hessian_subspace_overlap_first_1`` .. ``_k``, with the first; NaN at the first itself. The
+    eigenvectors are those of ``HessianSpectrum`` with the same options, computed once for both.
+
+    Parameters
+    ----------
+    k
+        How many overlaps.
+    tolerance, max_products, basis, risk, examples
+        See :class:`~landscape_hessian.spectrum.HessianSpectrum`.
+    """
+
+    k: int = field(default=5, validator=at_least(1))
+    tolerance: float = field(default=1e-3, validator=number(above=0))
+    max_products: int | None = field(default=None, validator=optional(at_least(1)))
+    basis: int | None = field(default=None, validator=optional(at_least(1)))
+    risk: float | None = field(default=1e-3, validator=optional(between(0, 1)))
+    examples: int | None = field(default=None, validator=optional(at_least(1)))
+
+    references: ClassVar[tuple[str, ...]] = (
+        "G. Gur-Ari, D. A. Roberts, E. Dyer. Gradient descent happens in a tiny subspace. "
+        "arXiv:1812.04754 (2018).",
+    )
+
+    def __attrs_post_init__(self) -> None:
+        self._gradient_overlap()  # refuses what the spectrum would refuse
+
+    def _gradient_overlap(self) -> GradientHessianOverlap:
+        """Return the probe that knows which eigenspaces are determined."""
+        return GradientHessianOverlap(
+            k=self.k,
+            tolerance=self.tolerance,
+            max_products=self.max_products,
+            basis=self.basis,
+            risk=self.risk,
+            examples=self.examples,
+        )
+
+    def measure(self, point: Point, generator: torch.Generator) -> Measurement:
+        """Return the overlaps with the last and the first measured point.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            When `examples` is more than there are.
+        landscape.errors.NonFiniteLossError
+            When loss, gradient or a product with the Hessian is not finite here.
+        """
+        import torch
+
+        other = self._gradient_overlap()
+        spectrum = point.measure(other.spectrum())
+        vectors = spectrum.carry["eigenvectors"]
+        unclear = {int(i) for several in other._undetermined(point, spectrum) for i in several}
+        known = torch.tensor([i + 1 not in unclear for i in range(self.k)])
+        earlier = point.previous.measured(self) if point.previous is not None else None
+        before = dict(earlier.carry) if earlier is not None else {}
+        if "vectors" in before and before["vectors"].shape[1] != vectors.shape[1]:
+            before = {}  # of another landscape
+        scalars: dict[str, float] = {}
+        late = False
+        for infix, name in (("", "vectors"), ("first_", "first")):
+            there = before.get(name)
+            for i in range(1, self.k + 1):
+                column = f"hessian_subspace_overlap_{infix}{i}"
+                if there is None:
+                    scalars[column] = math.nan
+                    continue
+                if not (known[i - 1] and before[f"{name}_known"][i - 1]):
+                    scalars[column], late = math.nan, True
+                    continue
+                cosines = there[:i].to(vectors).double() @ vectors[:i].double().T
+                scalars[column] = min(float((cosines**2).sum()) / i, 1.0)
+        warnings: tuple[str, ...] = ()
+        if not before:
+            warnings = ("hessian_subspace_overlap needs an earlier point of the path: this is the first.",)
+        elif late:
+            warnings = (
+                "hessian_subspace_overlap is NaN where an eigenvalue has not converged or cannot be told apart "
+                "from the next one.",
+            )
+        first = {"first": before.get("first", vectors), "first_known": before.get("first_known", known)}
+        return Measurement(
+            scalars=scalars, warnings=warnings, carry={"vectors": vectors, "vectors_known": known, **first}
+        )
