@@ -386,6 +386,32 @@ def test_texts_that_hold_no_table_are_refused(text, message):
         ls.loads(text)
 
 
+@pytest.mark.parametrize("place", [3, None, "", "a\0.toml", b"a.toml"])
+def test_configurations_are_read_from_and_written_to_paths(tiny, place):
+    with pytest.raises(ConfigurationError, match=r"path=.* is no path"):
+        ls.load(place)
+    with pytest.raises(ConfigurationError, match=r"path=.* is no path"):
+        ls.save(tiny, place)
+
+
+@pytest.mark.parametrize("text", [3, None, b"{}"])
+def test_configurations_are_texts(text):
+    with pytest.raises(ConfigurationError, match="is a text in JSON or TOML"):
+        ls.loads(text)
+
+
+@pytest.mark.parametrize("stages", [3, None, "demo", [3]])
+def test_a_study_is_made_of_stages(stages):
+    with pytest.raises(ConfigurationError, match=r"(?i)stage"):
+        ls.Study(stages=stages)
+
+
+@pytest.mark.parametrize("name", [3, None])
+def test_runs_of_a_store_have_names(finished, name):
+    with pytest.raises(RunError, match="is no name of a run"):
+        ls.RunStore("s").open(name)
+
+
 _NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 _NAMES = st.text(min_size=1, max_size=8)
 _STEPS = st.integers(0, 10**6)

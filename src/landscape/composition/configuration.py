@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from landscape.composition.trees import plain, recipe_key, recipes, structure, unsayable
-from landscape.errors import ConfigurationError, nearest
+from landscape.errors import ConfigurationError, RunError, nearest
+from landscape.store.files import path_of
 
 __all__ = ["dumps", "from_tree", "load", "loads", "save", "to_tree"]
 
@@ -117,6 +118,11 @@ def _without_none(tree: Any) -> Any:
     return tree
 
 
+def _require_text(text: Any) -> None:
+    if not isinstance(text, str):
+        raise ConfigurationError(f"A configuration is a text in JSON or TOML; got a {type(text).__name__}.")
+
+
 def loads(text: str, format: str = "json", *, trust: bool = False) -> Any:
     """Build the value that a text describes; the inverse of :func:`dumps`.
 
@@ -125,6 +131,7 @@ def loads(text: str, format: str = "json", *, trust: bool = False) -> Any:
     landscape.errors.ConfigurationError
         For text that does not parse, and for everything :func:`from_tree` refuses.
     """
+    _require_text(text)
     try:
         if format == "json":
             tree = json.loads(text)
@@ -141,6 +148,13 @@ def loads(text: str, format: str = "json", *, trust: bool = False) -> Any:
     return from_tree(tree, trust=trust)
 
 
+def _path(place: Any) -> Path:
+    try:
+        return path_of(place, "path")
+    except RunError as error:
+        raise ConfigurationError(str(error)) from error
+
+
 def _format_of(path: Path) -> str:
     suffix = path.suffix.removeprefix(".")
     if suffix not in ("json", "toml"):
@@ -150,7 +164,7 @@ def _format_of(path: Path) -> str:
 
 def load(path: str | Path, *, trust: bool = False) -> Any:
     """Read an experiment, critical-point study, sweep or study from a ``.toml`` or ``.json`` file."""
-    path = Path(path)
+    path = _path(path)
     format = _format_of(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -166,7 +180,7 @@ def load(path: str | Path, *, trust: bool = False) -> Any:
 
 def save(value: Any, path: str | Path) -> None:
     """Write an experiment, critical-point study, sweep or study to a ``.toml`` or ``.json`` file."""
-    path = Path(path)
+    path = _path(path)
     text = dumps(value, _format_of(path))
     try:
         path.write_text(text, encoding="utf-8")

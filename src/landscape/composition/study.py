@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Stage", "Study"]
 
 
-def _stages(stages: Iterable[Stage]) -> tuple[Stage, ...]:
-    return tuple(stages)
+def _stages(stages: Any) -> tuple[Stage, ...]:
+    return tuple(stages) if isinstance(stages, Iterable) else (stages,)
 
 
 def _name(instance: Any, attribute: Any, value: Any) -> None:

@@ -152,6 +152,8 @@ class RunStore:
         landscape.errors.RunError
             If there is no such run, or more than one.
         """
+        if not isinstance(run, str):
+            raise RunError(f"run={run!r} is no name of a run; give a text.")
         known = self.ids()
         matches = [run] if run in known else [name for name in known if name.startswith(run)]
         matches = matches or [name for name in known if name.rpartition("-")[2].startswith(run)]
