@@ -14,6 +14,8 @@ import landscape_hessian.overlap
 import landscape_hessian.spectrum
 import landscape_hessian.whole
 import landscape_homotopy.monodromy
+import landscape_homotopy.parameter_homotopy
+import landscape_homotopy.total_degree
 import landscape_msolve.msolve
 import landscape_networks.cifar
 import landscape_networks.convolutional
@@ -148,6 +150,8 @@ class _Solvers(Namespace):
     Monodromy: type[landscape_homotopy.monodromy.Monodromy]
     Msolve: type[landscape_msolve.msolve.Msolve]
     PHCpack: type[landscape_phcpack.phcpack.PHCpack]
+    ParameterHomotopy: type[landscape_homotopy.parameter_homotopy.ParameterHomotopy]
+    TotalDegree: type[landscape_homotopy.total_degree.TotalDegree]
 
 class _Backends(Namespace):
     InProcess: type[landscape.composition.in_process.InProcess]

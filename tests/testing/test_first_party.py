@@ -63,6 +63,11 @@ CONFIGURATIONS = {
     ("projectors", "Part"): {"projector": ls.projectors.PCA(), "patterns": "weight"},
     ("projectors", "RandomDirections"): {"normalisation": "layer"},
     ("projectors", "TSNE"): {"iterations": 250},
+    # From x^2 + y^2 = 10, x y = 3 to the system that solvers are checked with.
+    ("solvers", "ParameterHomotopy"): {
+        "parameters": (1, 1, -10, 1, -3),
+        "solutions": ((1, 3), (3, 1), (-1, -3), (-3, -1)),
+    },
     ("starts", "FromFile"): {"path": "weights.safetensors"},
     ("starts", "FromRun"): {"run": "runs/first"},
     ("starts", "PreTrained"): {
@@ -194,6 +199,35 @@ def instance(kind, name):
 )
 def test_it_keeps_the_rules(kind, name):
     CHECKS.get(kind, check_component)(instance(kind, name))
+
+
+FIELDS = {
+    "models": "model",
+    "datasets": "dataset",
+    "walkers": "walker",
+    "starts": "start",
+    "probes": "probes",
+    "projectors": "projectors",
+    "schedules": "schedule",
+    "stops": "stop",
+}
+
+
+@pytest.mark.parametrize("format", ["json", "toml"])
+@pytest.mark.parametrize(
+    ("kind", "name"), [pair for pair in sorted({*CORE, *FIRST_PARTY}) if pair[0] in FIELDS]
+)
+def test_an_experiment_with_it_survives_every_file(kind, name, format):
+    needed = {
+        "model": ls.models.MLP(hidden=(2,)),
+        "dataset": ls.datasets.Digits(),
+        "walker": ls.walkers.GD(lr=0.1),
+    }
+    experiment = ls.Experiment(**needed | {FIELDS[kind]: instance(kind, name)})
+    back = ls.loads(ls.dumps(experiment, format), format)
+    assert back == experiment
+    assert hash(back) == hash(experiment)
+    assert ls.dumps(back, format) == ls.dumps(experiment, format)
 
 
 def test_the_backend_of_this_process_runs_tasks_and_outlives_one_that_fails(tmp_path, monkeypatch):

@@ -227,7 +227,7 @@ def forgetful(track, share):
 
     def worse(family, start, p0, p1, settings):
         ends = track(family, start, p0, p1, settings)
-        if p1.imag.any() or settings == monodromy._CAREFUL:
+        if p1.imag.any() or settings == monodromy.CAREFUL:
             return ends
         outcome, points = ends.outcome.copy(), ends.points.copy()
         outcome[rng.random(len(outcome)) < share] = monodromy.REGULAR + 1

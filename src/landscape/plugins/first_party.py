@@ -31,7 +31,7 @@ _NAMES = {
         "projectors": "PCA SOM Autoencoder BinaryEncoder Chain FitOn HessianPlane PHATE Part RandomDirections TSNE "
         "ThreePoints UMAP"
     },
-    "landscape-homotopy": {"solvers": "Monodromy"},
+    "landscape-homotopy": {"solvers": "Monodromy ParameterHomotopy TotalDegree"},
     "landscape-phcpack": {"solvers": "PHCpack"},
     "landscape-msolve": {"solvers": "Msolve"},
     "landscape-studies": {"studies": "demo elementary-walkers zero-gradient"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
@@ -23,7 +24,18 @@ from landscape.systems import (
 )
 from landscape.validators import at_least
 from landscape_homotopy.free_coefficients import coefficient_family
-from landscape_homotopy.points import SAME, SINGULAR, distinct, equilibrated, generic, is_nonzero, is_regular
+from landscape_homotopy.paths import CAREFUL, SINGULAR, gathered
+from landscape_homotopy.points import (
+    CONDITION,
+    SAME,
+    distinct,
+    equilibrated,
+    generic,
+    is_nonzero,
+    is_regular,
+    with_zeros,
+)
+from landscape_homotopy.total_degree import total_degree_ends
 from landscape_homotopy.tracker import REGULAR, Settings, polish, track
 
 if TYPE_CHECKING:
@@ -40,10 +52,6 @@ Complex = NDArray[np.complex128]
 #: which the monodromy took 22. A quarter of it takes half as long again per member.
 _JACOBIAN_ENTRIES = 200_000
 
-_CAREFUL = Settings(
-    contraction=0.002, displacement=0.01, first_step=0.002, smallest_step=1e-12, most_steps=6000
-)
-
 
 @define
 class _Counts:
@@ -59,6 +67,9 @@ class _Counts:
 
 #: Families without suitable start pairs: a generic member is solved anew until two agree, at most this often.
 _MEMBERS = 4
+#: Such members are solved by as many paths as the product of their degrees up to this many, which take seconds,
+#: and above by way of systems with the same monomials, which have fewer solutions, but need a monodromy.
+_TOTAL_DEGREE = 2000
 #: How far from its end a path that does not arrive is looked at. Where it runs to infinity z grows like
 #: (1 - t)^(-w): over the last two decades w = 1/6 gives a factor of 2.15. A path that has left the range of the
 #: tracker by then grew at least five-fold over the decade before.
@@ -103,12 +114,16 @@ class _Start:
 
 @define
 class _Tally:
-    """What became of the solutions of a member with free coefficients on the way to a generic member."""
+    """What became of the paths from a system whose solutions are known to a generic member.
 
+    ``curves`` counts ends that are singular and known to be no isolated solutions.
+    """
+
+    origin: str = ""
     total: int = 0
     infinite: int = 0
+    curves: int = 0
     singular: int = 0
-    undecided: int = 0
 
 
 def _allowed(z: Complex, forbidden: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -132,10 +147,10 @@ class Monodromy(Solver):
 
     Start pairs lead to all solutions where the family says so
     (:attr:`~landscape.systems.ParametricFamily.start_pairs_suffice`): where every equation has a parameter of
-    its own, roughly. Any other family is reached from one that has, that of all systems with the same
-    monomials: its solutions are followed to a generic member, to a second one as a check, and around loops
-    between members. That takes as many paths as systems with these monomials have solutions, which can be
-    far more than the members have, but any family will do, also one with fixed coefficients.
+    its own, roughly. Of any other family a generic member is solved by itself, from a system of the same degrees
+    or, where there are thousands of paths, from one with the same monomials; a second one is solved as a check,
+    and loops between members follow. That takes more paths than the members have solutions, but any family will
+    do, also one with fixed coefficients.
 
     What a path lost or two paths shared is looked for again: among complex conjugates of what was found, with
     short careful steps, and along other routes. When a member turns out to have more solutions than the
@@ -222,8 +237,9 @@ class Monodromy(Solver):
             for part in parts:
                 part.start_pair(np.random.default_rng(0))
         else:
-            free, _ = coefficient_family(family.system(generic(np.random.default_rng(0), m)))
-            free.subfamilies()
+            member = family.system(generic(np.random.default_rng(0), m))
+            if family.bezout_number() > _TOTAL_DEGREE:
+                coefficient_family(member)[0].subfamilies()
             everything = Subfamily(family, tuple(range(len(family.unknown_names))), tuple(range(m)))
             parts = {family: [everything]}
         return self._solve_family(family, targets, parts, rng)
@@ -275,7 +291,7 @@ class Monodromy(Solver):
             return _Start(family, group, np.zeros(0, dtype=np.complex128), empty, none, 0, 0, 0)
         pairs = [family.start_pair(rng) for _ in range(self.starts)]
         z, p = np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs])
-        regular = np.linalg.cond(equilibrated(family.jacobian(z, p))) < SINGULAR
+        regular = np.linalg.cond(equilibrated(family.jacobian(z, p))) < CONDITION
         if not regular.any():
             return None
         z, p = z[regular], p[regular]
@@ -294,12 +310,12 @@ class Monodromy(Solver):
         return _Start(family, group, base, points, forbidden, quiet, arrived, paths + more)
 
     def _generic_whole(self, family: ParametricFamily, rng: np.random.Generator) -> _Start:
-        """Find the regular solutions of one generic member by way of members with free coefficients.
+        """Find the regular solutions of one generic member, where start pairs need not lead to them.
 
-        Every regular solution of a member is the end of a path from a generic system with the same monomials
-        (Morgan and Sommese 1989). Each round solves a member of its own in this way, from a generic system
-        of its own, and carries the solutions to the first member; then come loops. The rounds end when one
-        finds exactly what was known.
+        Every regular solution of a member is the end of a path from a generic system of the same degrees, and
+        from one with the same monomials (Morgan and Sommese 1989). Each round solves a member of its own in this
+        way, from a system of its own, and carries the solutions to the first member; then come loops. The rounds
+        end when one finds exactly what was known.
         """
         n, m = len(family.unknown_names), len(family.parameter_names)
         group, forbidden = SignGroup([], n), np.zeros((0, n), dtype=bool)
@@ -309,7 +325,10 @@ class Monodromy(Solver):
         while not agree and rounds < _MEMBERS:
             member = generic(rng, m) if rounds else base
             tally = _Tally()
-            found = self._by_coefficients(family, member, tally, rng)
+            if family.bezout_number() <= _TOTAL_DEGREE:
+                found = _by_degrees(family, member, tally, rng)
+            else:
+                found = self._by_coefficients(family, member, tally, rng)
             carried = _carried(family, found, member, base)
             known = len(points)
             points, new = self._merge(family, group, forbidden, points, carried, base)
@@ -324,15 +343,19 @@ class Monodromy(Solver):
             rounds += 1
             _log.info("generic member: %d regular solutions after %d rounds", len(points), rounds)
         text = (
-            f"Start pairs need not lead to all solutions of this family. Of the {tally.total} solutions of a "
-            f"system with the same monomials and free coefficients, {len(points)} arrived at a generic member"
+            f"Start pairs need not lead to all solutions of this family. Of the {tally.total} {tally.origin}, "
+            f"{len(points)} arrived at a generic member"
         )
         gone = tally.total - len(points)
-        if gone:
-            text += (
-                f"; {tally.infinite} went to infinity, {tally.singular} ended where the Jacobian is singular, "
-                f"of {gone - tally.infinite - tally.singular} it is unknown"
-            )
+        unknown = gone - tally.infinite - tally.curves - tally.singular
+        for number, what in (
+            (tally.infinite, "went to infinity"),
+            (tally.curves, "ended on curves or surfaces of solutions"),
+            (tally.singular, "ended where the Jacobian is singular"),
+            (unknown, "were lost"),
+        ):
+            if number:
+                text += f"; {number} {what}"
         text += "."
         if not agree:
             text += f" {rounds} members, solved independently, did not agree."
@@ -342,7 +365,7 @@ class Monodromy(Solver):
             text += " The same came out twice, independently."
         if quiet:
             text += f" {quiet} loops in a row brought nothing new."
-        trusted = agree and tally.infinite == gone
+        trusted = agree and not tally.singular and not unknown
         return _Start(family, group, base, points, forbidden, quiet, rounds, paths, text, trusted)
 
     def _by_coefficients(
@@ -352,6 +375,7 @@ class Monodromy(Solver):
         n = len(family.unknown_names)
         free, coefficients = coefficient_family(family.system(member))
         parts = _parts(free)
+        tally.origin = "solutions of a system with the same monomials and free coefficients"
         found = [np.zeros((0, n), dtype=np.complex128)]
         for part, start in self._generic_parts(parts, rng).items():
             for placed in parts[part]:
@@ -561,14 +585,12 @@ class Monodromy(Solver):
             if rung > 1:
                 # Another route: over a corner of its own.
                 corner = _corner(start.family, np.random.default_rng([routes, rung]))
-                moved = track(
-                    start.family, points, np.tile(origin, (k, 1)), np.tile(corner, (k, 1)), _CAREFUL
-                )
+                moved = track(start.family, points, np.tile(origin, (k, 1)), np.tile(corner, (k, 1)), CAREFUL)
                 good = moved.outcome == REGULAR
                 origin, points = corner, moved.points[good]
             for target in missing:
                 counts[target].retried += len(points)
-            state.add(missing, origin, points, _CAREFUL, counts)
+            state.add(missing, origin, points, CAREFUL, counts)
             for target in state.conjugate(missing):
                 counts[target].conjugated += 1
         found = state.found()
@@ -588,7 +610,7 @@ class Monodromy(Solver):
         points = state.points[state.target == target]
         here = np.tile(state.targets[target].astype(np.complex128), (len(points), 1))
         there = np.broadcast_to(start.parameters, here.shape)
-        ends = track(start.family, points, here, there, _CAREFUL)
+        ends = track(start.family, points, here, there, CAREFUL)
         merged, _ = self._merge(
             start.family,
             start.group,
@@ -674,10 +696,18 @@ class _Ends:
 
     def result(self) -> tuple[list[Complex], list[NDArray[np.float64]]]:
         """Return points and residuals of every member; coordinates at rounding level are exactly zero."""
-        z = np.where(is_nonzero(self.points), self.points, 0.0)
         order = np.argsort(self.target, kind="stable")
         ends = np.cumsum(self.found())[:-1]
-        return np.split(z[order], ends), np.split(self.residuals[order], ends)
+        family, zero = self.start.family, np.zeros((1, self.points.shape[1]), dtype=np.complex128)
+
+        def origin_solves(target: int) -> bool:
+            return not family.value(zero, self.targets[target][None].astype(np.complex128)).any()
+
+        points = [
+            with_zeros(z, partial(origin_solves, target))
+            for target, z in enumerate(np.split(self.points[order], ends))
+        ]
+        return points, np.split(self.residuals[order], ends)
 
 
 def _parts(family: ParametricFamily) -> dict[ParametricFamily, list[Subfamily]]:
@@ -710,9 +740,25 @@ def _followed(part: ParametricFamily, start: _Start, target: Complex) -> tuple[C
     together = np.zeros(len(which), dtype=np.int64)
     again[which] = ~(distinct(together, invariants) & distinct(together, invariants[::-1])[::-1])
     which = np.flatnonzero(again)
-    ends = track(part, start.points[which], here[which], there[which], _CAREFUL)
+    ends = track(part, start.points[which], here[which], there[which], CAREFUL)
     points[which], arrived[which] = ends.points, ends.outcome == REGULAR
     return points, arrived
+
+
+def _by_degrees(
+    family: ParametricFamily, member: Complex, tally: _Tally, rng: np.random.Generator
+) -> Complex:
+    """Return the regular solutions of one generic member, found from a system of the same degrees."""
+    system = family.system(member)
+    ends = total_degree_ends(system, rng)
+    found = gathered(lambda: system, ends)
+    tally.origin = "solutions of a system of the same degrees"
+    tally.total = len(ends.points)
+    tally.infinite = found.statistics["infinite"]
+    tally.curves = found.statistics["curves"]
+    # Multiple solutions, and what is not known.
+    tally.singular = int((ends.outcome == SINGULAR).sum()) - tally.curves
+    return np.asarray(found.points[found.multiplicities == 1])
 
 
 def _whereabouts(
@@ -725,7 +771,7 @@ def _whereabouts(
     moduli, reached = [], []
     for rest in _REMAINING:
         there = target + rest * (origin - target)
-        ends = track(part, points, np.tile(origin, (k, 1)), np.tile(there, (k, 1)), _CAREFUL)
+        ends = track(part, points, np.tile(origin, (k, 1)), np.tile(there, (k, 1)), CAREFUL)
         moduli.append(np.abs(ends.points).max(axis=1))
         reached.append(ends.outcome == REGULAR)
     growing = reached[1] & reached[2] & (moduli[2] > _GROWTH * moduli[1])
@@ -740,7 +786,7 @@ def _carried(family: ParametricFamily, points: Complex, origin: Complex, target:
     start = _Start(family, SignGroup([], n), origin, points, np.zeros((0, n), dtype=bool), 0, 0, 0)
     ends, arrived = _followed(family, start, target)
     found = ends[arrived]
-    return found[distinct(np.zeros(len(found), dtype=np.int64), found)]
+    return np.asarray(found[distinct(np.zeros(len(found), dtype=np.int64), found)])
 
 
 def _patterns(family: ParametricFamily) -> NDArray[np.bool_]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape.systems import ParametricFamily
-from landscape_homotopy.tracker import solve_batched
+from landscape_homotopy.tracker import Homotopy, solve_batched
 
-__all__ = ["SAME", "SINGULAR", "ZERO", "distinct", "equilibrated", "generic", "is_nonzero", "is_regular"]
+__all__ = ["CONDITION", "SAME", "ZERO", "distinct", "equilibrated", "generic", "is_nonzero", "is_regular"]
 
 Complex = NDArray[np.complex128]
 
@@ -20,7 +21,7 @@ SAME = 1e-8
 ZERO = 1e-12
 #: A start pair whose Jacobian is worse conditioned than this is singular. Generic ones of the families tried
 #: stay below 1e6, singular ones come out at 1e15 and above.
-SINGULAR = 1e12
+CONDITION = 1e12
 
 
 def distinct(groups: NDArray[np.int64], points: Complex, tolerance: float = SAME) -> NDArray[np.bool_]:
@@ -54,6 +55,30 @@ def is_nonzero(z: Complex) -> NDArray[np.bool_]:
     return np.asarray(moduli > ZERO * moduli.max(axis=1, keepdims=True, initial=0.0))
 
 
+def with_zeros(
+    z: Complex, origin_solves: Callable[[], bool], accuracy: float | NDArray[np.float64] = ZERO
+) -> Complex:
+    """Return the solutions (n, N) of one system with zeros in place of coordinates at rounding level.
+
+    Parameters
+    ----------
+    z
+        Distinct solutions.
+    origin_solves
+        Whether zero solves the system exactly. If so, a point that is tiny beside the others stands for it.
+    accuracy
+        To what part of its largest coordinate each point is known, shape (n,) or ().
+    """
+    moduli = np.abs(z)
+    sizes = moduli.max(axis=1, initial=0.0)
+    threshold = np.broadcast_to(np.maximum(accuracy, ZERO), sizes.shape)
+    z = np.where(moduli > (threshold * sizes)[:, None], z, 0.0)
+    tiny = sizes < threshold * (sizes.max(initial=0.0) if len(z) > 1 else 1.0)
+    if tiny.any() and origin_solves():
+        z[tiny] = 0.0
+    return z
+
+
 def equilibrated(matrices: Complex) -> Complex:
     """Scale rows, then columns, to largest entries of one: conditioning apart from units."""
     tiny = np.finfo(float).tiny
@@ -61,7 +86,7 @@ def equilibrated(matrices: Complex) -> Complex:
     return np.asarray(scaled / np.maximum(np.abs(scaled).max(axis=1, keepdims=True), tiny))
 
 
-def is_regular(family: ParametricFamily, z: Complex, p: NDArray[np.generic]) -> NDArray[np.bool_]:
+def is_regular(family: Homotopy, z: Complex, p: NDArray[np.generic]) -> NDArray[np.bool_]:
     """Return at which of the points (n, N) the Jacobian of the member `p` is regular."""
     n = z.shape[1]
     if len(z) == 0 or n == 0:
@@ -71,7 +96,7 @@ def is_regular(family: ParametricFamily, z: Complex, p: NDArray[np.generic]) -> 
     with np.errstate(over="ignore", invalid="ignore"):
         condition = np.abs(matrices).sum(axis=2).max(axis=1) * np.abs(inverses).sum(axis=2).max(axis=1)
     # NaN, for an exactly singular matrix, compares as not less.
-    return np.asarray(condition < SINGULAR)
+    return np.asarray(condition < CONDITION)
 
 
 def generic(rng: np.random.Generator, size: int) -> Complex:

@@ -14,15 +14,29 @@ Nonlinear Problems, 2004, section 5.1).
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from landscape.systems import ParametricFamily
-
-__all__ = ["LOST", "REGULAR", "Settings", "Tracked", "polish", "solve_batched", "track"]
+__all__ = ["LOST", "REGULAR", "Homotopy", "Settings", "Tracked", "polish", "solve_batched", "track"]
 
 Complex = NDArray[np.complex128]
+
+
+class Homotopy(Protocol):
+    """What the tracker needs of F(z; p), batched: z (B, N) and p (B, M). Parametric families have it."""
+
+    def jacobian(self, z: Complex, p: Complex) -> Complex:
+        """Return dF/dz, shape (B, N, N)."""
+
+    def value_and_jacobian(self, z: Complex, p: Complex) -> tuple[Complex, Complex]:
+        """Return F (B, N) and dF/dz (B, N, N)."""
+
+    def parameter_derivative(self, z: Complex, p: Complex, dp: Complex) -> Complex:
+        """Return the derivative of F along `dp` of shape (B, M), shape (B, N)."""
+
 
 #: Outcomes of a path: a regular solution, or none.
 REGULAR, LOST = 0, 1
@@ -133,7 +147,7 @@ def _hermite(
 
 
 def polish(
-    family: ParametricFamily, z: Complex, p: Complex, iterations: int = 6
+    family: Homotopy, z: Complex, p: Complex, iterations: int = 6
 ) -> tuple[Complex, NDArray[np.float64], NDArray[np.float64]]:
     """Return z after Newton's method, the relative size of its last correction, and the last contraction.
 
@@ -164,7 +178,7 @@ def polish(
     return z, last, contraction
 
 
-def track(family: ParametricFamily, start: Complex, p0: Complex, p1: Complex, settings: Settings) -> Tracked:
+def track(family: Homotopy, start: Complex, p0: Complex, p1: Complex, settings: Settings) -> Tracked:
     """Track solutions of F(.; p0) to solutions of F(.; p1).
 
     Parameters
@@ -202,7 +216,7 @@ def track(family: ParametricFamily, start: Complex, p0: Complex, p1: Complex, se
 
 
 def _advance(
-    family: ParametricFamily,
+    family: Homotopy,
     points: Complex,
     outcome: NDArray[np.int64],
     p0: Complex,

@@ -1,0 +1,160 @@
+"""Where paths end that do not end in a regular solution: Cauchy's integral formula.
+
+Near its end, with s = 1 - t, a path is a power series in s^(1/c), beginning with a negative power where it goes
+to infinity. Carried around the circle |s| = r it closes after c turns, c the *winding number*. The mean over
+those turns is the constant term of the series: for a finite end the end itself, however singular, from points
+that are all regular. The other Fourier coefficients tell finite ends from infinite ones (Morgan, Sommese and
+Wampler, A power series method for computing singular solutions to nonlinear analytic systems, Numer. Math. 63
+(1992); Sommese and Wampler, The Numerical Solution of Systems of Polynomials, 2005, chapter 10).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+
+from landscape_homotopy.tracker import REGULAR, Homotopy, Settings, track
+
+__all__ = ["RADIUS", "Endings", "endings"]
+
+Complex = NDArray[np.complex128]
+
+#: Where the first circle lies. The radius shrinks until two circles in a row agree.
+RADIUS = 0.05
+_SHRINK = 0.25
+_LEVELS = 12
+#: Points per turn. The error of the mean is about (r / R)^8, R the distance of the next branch point, so that
+#: a circle a quarter as large is 65,000 times better.
+_CORNERS = 8
+#: A path that has not closed after this many turns is tried on a smaller circle.
+_TURNS = 16
+#: Two ends of one turn are the same point when they differ by less than this, relative to its size. Points are
+#: polished to about 1e-14, two branches of a series differ by a part of r^(1/c).
+_CLOSED = 1e-7
+#: Means of two circles that agree to this; the error of the smaller one is far below.
+_AGREE = 1e-6
+#: Negative powers that carry more than this share of the size, on two circles in a row and growing, make an
+#: end infinite; finite ends have none but aliases of high powers, below this on circles that agree.
+_NEGATIVE = 1e-3
+#: A path this far out is at infinity.
+_FAR = 1e8
+
+_ARC = Settings(first_step=0.25, most_steps=300)
+
+
+@frozen(eq=False)
+class Endings:
+    """Ends of n paths.
+
+    Attributes
+    ----------
+    points
+        Shape (n, N): the end where it is finite, else the last point that was reached on the way to it.
+    finite, infinite
+        Shape (n,); neither where the endgame came to no result.
+    winding
+        Winding numbers where finite, shape (n,).
+    accuracy
+        Difference between the last two estimates relative to their size, shape (n,); the error is smaller.
+    """
+
+    points: Complex
+    finite: NDArray[np.bool_]
+    infinite: NDArray[np.bool_]
+    winding: NDArray[np.int64]
+    accuracy: NDArray[np.float64]
+
+
+def _circle(
+    family: Homotopy, z: Complex, p0: Complex, p1: Complex, radius: float
+) -> tuple[list[Complex], NDArray[np.int64]]:
+    """Go around |s| = radius until every path closes; return its points, (c * corners, N), and c or 0."""
+    n = len(z)
+    winding = np.zeros(n, dtype=np.int64)
+    samples: list[list[Complex]] = [[z[k]] for k in range(n)]
+    active = np.arange(n)
+    here = z.copy()
+    corners = radius * np.exp(2j * np.pi * np.arange(_CORNERS + 1) / _CORNERS)
+    corners[-1] = corners[0]
+    size = np.maximum(np.abs(z).max(axis=1), 1e-300)
+    for turn in range(1, _TURNS + 1):
+        for a, b in pairwise(corners):
+            difference = p0[active] - p1[active]
+            ends = track(family, here, p1[active] + a * difference, p1[active] + b * difference, _ARC)
+            good = ends.outcome == REGULAR
+            active, here = active[good], ends.points[good]
+            for k, point in zip(active, here, strict=True):
+                samples[k].append(point)
+        closed = np.abs(here - z[active]).max(axis=1, initial=0.0) < _CLOSED * size[active]
+        winding[active[closed]] = turn
+        active, here = active[~closed], here[~closed]
+        if active.size == 0:
+            break
+    # The last point repeats the first.
+    return [
+        np.array(points[:-1]) if c else np.array(points) for points, c in zip(samples, winding, strict=True)
+    ], winding
+
+
+def endings(family: Homotopy, z: Complex, p0: Complex, p1: Complex) -> Endings:
+    """Find the ends at s = 0 of paths with parameters p_1 + s (p_0 - p_1) that are at `z` for s = RADIUS.
+
+    Parameters
+    ----------
+    family
+        The family.
+    z
+        Regular solutions at s = RADIUS, shape (n, N).
+    p0, p1
+        Parameters at s = 1 and s = 0, shape (n, M).
+    """
+    n, unknowns = z.shape
+    points = z.copy()
+    finite, infinite = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+    winding = np.zeros(n, dtype=np.int64)
+    accuracy = np.full(n, np.inf)
+    means = np.full((n, unknowns), np.nan, dtype=np.complex128)
+    negative = np.zeros(n)
+    active, here, radius = np.arange(n), z.copy(), RADIUS
+    for level in range(_LEVELS):
+        if level:
+            difference = p0[active] - p1[active]
+            smaller = radius * _SHRINK
+            there = p1[active] + smaller * difference
+            ends = track(family, here, p1[active] + radius * difference, there, Settings())
+            good = ends.outcome == REGULAR
+            # Out of reach: the coordinates have grown beyond what the tracker takes.
+            infinite[active[~good & (np.abs(here).max(axis=1) > _FAR / 100)]] = True
+            active, here, radius = active[good], ends.points[good], smaller
+        far = np.abs(here).max(axis=1, initial=0.0) > _FAR
+        infinite[active[far]] = True
+        active, here = active[~far], here[~far]
+        points[active] = here
+        if active.size == 0:
+            break
+        circles, turns = _circle(family, here, p0[active], p1[active], radius)
+        settled = np.zeros(len(active), dtype=bool)
+        for number, (k, circle, c) in enumerate(zip(active, circles, turns, strict=True)):
+            if not c:
+                negative[k], means[k] = 0.0, np.nan
+                continue
+            coefficients = np.fft.fft(circle, axis=0) / len(circle)
+            size = max(float(np.abs(coefficients[0]).max()), 1e-300)
+            # Of len(circle) coefficients the second half are the negative powers.
+            below = float(np.abs(coefficients[len(circle) // 2 + 1 :]).max(initial=0.0))
+            share = below / max(size, float(np.abs(circle).max()))
+            scale = max(size, 1.0)
+            change = float(np.abs(coefficients[0] - means[k]).max()) / scale
+            if share > _NEGATIVE and negative[k] > _NEGATIVE and share > 0.9 * negative[k] and below > 1.0:
+                infinite[k] = settled[number] = True
+            elif change < _AGREE and share < _NEGATIVE and c == winding[k]:
+                points[k], accuracy[k] = coefficients[0], change
+                finite[k] = settled[number] = True
+            negative[k], means[k], winding[k] = share, coefficients[0], c
+        active, here = active[~settled], here[~settled]
+        if active.size == 0:
+            break
+    return Endings(points, finite, infinite, np.where(finite, winding, 0), accuracy)

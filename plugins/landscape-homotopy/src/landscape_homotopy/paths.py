@@ -1,0 +1,231 @@
+"""Paths followed to whatever ends they have: regular, singular, or at infinity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+
+from landscape.systems import PolynomialSystem, Solutions
+from landscape_homotopy.endgame import RADIUS, endings
+from landscape_homotopy.multiplicity import local_structure
+from landscape_homotopy.points import distinct, is_regular, with_zeros
+from landscape_homotopy.tracker import LOST, REGULAR, Homotopy, Settings, polish, track
+
+__all__ = ["CAREFUL", "INFINITE", "SINGULAR", "Ends", "follow", "gathered"]
+
+Complex = NDArray[np.complex128]
+
+#: More outcomes of a path: a finite end where the Jacobian is singular, and none because the path is unbounded.
+SINGULAR, INFINITE = 2, 3
+
+CAREFUL = Settings(
+    contraction=0.002, displacement=0.01, first_step=0.002, smallest_step=1e-12, most_steps=6000
+)
+#: From s = RADIUS a regular end is a few steps away.
+_LAST = Settings(first_step=0.1, most_steps=80)
+#: Paths have met when they are nearer than this, relative to their size: both are polished to about 1e-14, and
+#: paths to infinity may differ only in coordinates that are small beside the others.
+_MET = 1e-11
+#: Singular ends nearer to each other than this, relative to their size, are one. They are known to about 1e-9.
+_TOGETHER = 1e-5
+
+
+@frozen(eq=False)
+class Ends:
+    """Ends of n paths.
+
+    Attributes
+    ----------
+    points
+        Shape (n, N); of a path without a finite end, the last point where the endgame saw it, or zero.
+    outcome
+        REGULAR, SINGULAR, INFINITE or LOST, shape (n,).
+    winding
+        Winding numbers of singular ends, one elsewhere, shape (n,).
+    residuals
+        Relative size of the last Newton correction, or of the change in the last estimate of a singular end.
+    retried
+        Which paths were followed again with short steps, shape (n,).
+    """
+
+    points: Complex
+    outcome: NDArray[np.int64]
+    winding: NDArray[np.int64]
+    residuals: NDArray[np.float64]
+    retried: NDArray[np.bool_]
+
+
+def _met(target: NDArray[np.int64], points: Complex) -> NDArray[np.bool_]:
+    """Return which points coincide with another one of the same target."""
+    first = distinct(target, points, _MET)
+    return np.asarray(~(first & distinct(target[::-1], points[::-1], _MET)[::-1]))
+
+
+def follow(family: Homotopy, start: Complex, p0: Complex, p1: Complex, target: NDArray[np.int64]) -> Ends:
+    """Follow solutions of F(.; p0) to their ends at p1.
+
+    Two paths to one target do not meet before its end. Where two have, at a short distance from it, one has
+    jumped, and both are followed again with short steps; so are paths that got lost before.
+
+    Parameters
+    ----------
+    family
+        The family.
+    start
+        Regular solutions, distinct for each target, shape (n, N).
+    p0, p1
+        Parameters, shape (n, M). Points on the segment between them, its end apart, must be generic.
+    target
+        Numbers of the targets, shape (n,): paths with equal numbers have equal parameters.
+    """
+    n, unknowns = start.shape
+    points = np.zeros((n, unknowns), dtype=np.complex128)
+    outcome, winding = np.full(n, LOST), np.ones(n, dtype=np.int64)
+    residuals = np.full(n, np.nan)
+    retried = np.zeros(n, dtype=bool)
+    if n == 0 or unknowns == 0:
+        return Ends(points, np.full(n, REGULAR), winding, np.zeros(n), retried)
+    near = p1 + RADIUS * (p0 - p1)
+    z = np.zeros((n, unknowns), dtype=np.complex128)
+    there = np.zeros(n, dtype=bool)
+    which = np.arange(n)
+    for settings in (Settings(), CAREFUL):
+        ends = track(family, start[which], p0[which], near[which], settings)
+        z[which], there[which] = ends.points, ends.outcome == REGULAR
+        arrived = np.flatnonzero(there)
+        again = ~there
+        again[arrived] = _met(target[arrived], z[arrived])
+        which = np.flatnonzero(again)
+        if settings == CAREFUL or which.size == 0:
+            break
+        retried[which] = True
+    # What still meets has jumped for good: one of them is right, nobody knows which path it belongs to.
+    arrived = np.flatnonzero(there)
+    which = arrived[distinct(target[arrived], z[arrived], _MET)]
+    ends = track(family, z[which], near[which], p1[which], _LAST)
+    regular = ends.outcome == REGULAR
+    regular[regular] = _regular(family, ends.points[regular], p1[which[regular]])
+    regular[regular] = ~_met(target[which[regular]], ends.points[regular])
+    done = which[regular]
+    points[done], residuals[done], outcome[done] = ends.points[regular], ends.residuals[regular], REGULAR
+    which = which[~regular]
+    if which.size:
+        last = endings(family, z[which], p0[which], p1[which])
+        points[which] = last.points
+        outcome[which[last.infinite]] = INFINITE
+        finite = np.flatnonzero(last.finite)
+        done = which[finite]
+        winding[done] = last.winding[finite]
+        residuals[done], outcome[done] = last.accuracy[finite], SINGULAR
+        # An end that was regular after all, only hard to reach.
+        once = finite[last.winding[finite] == 1]
+        done = which[once]
+        refined, correction, _ = polish(family, points[done], p1[done])
+        size = np.maximum(np.abs(refined).max(axis=1, initial=0.0), 1.0)
+        good = (correction < 1e-9) & (np.abs(refined - points[done]).max(axis=1, initial=0.0) < 1e-6 * size)
+        good[good] = _regular(family, refined[good], p1[done[good]])
+        done = done[good]
+        points[done], residuals[done], outcome[done] = refined[good], correction[good], REGULAR
+    return Ends(points, outcome, winding, residuals, retried)
+
+
+def _regular(family: Homotopy, z: Complex, p: Complex) -> NDArray[np.bool_]:
+    """Return at which points (n, N) the Jacobian with parameters (n, M) is regular."""
+    return np.array([is_regular(family, z[k : k + 1], p[k])[0] for k in range(len(z))], dtype=bool)
+
+
+def gathered(
+    system: Callable[[], PolynomialSystem],
+    ends: Ends,
+    *,
+    parameters: NDArray[np.generic] | None = None,
+    sentences: Sequence[str] = (),
+    complete: bool = True,
+    lost: int = 0,
+) -> Solutions:
+    """Return the isolated solutions at the ends of all paths to one target.
+
+    Parameters
+    ----------
+    system
+        Writes out the target, where there are singular ends.
+    ends
+        Of all paths to it.
+    parameters
+        Of the target in its family.
+    sentences
+        Beginning of the evidence.
+    complete
+        Whether every isolated solution is the end of as many paths as its multiplicity.
+    lost
+        Paths that were lost before.
+    """
+    n = ends.points.shape[1]
+    regular = np.flatnonzero(ends.outcome == REGULAR)
+    found = distinct(np.zeros(len(regular), dtype=np.int64), ends.points[regular])
+    # Two paths with one regular end: one of them jumped.
+    lost += int((ends.outcome == LOST).sum() + (~found).sum())
+    regular = regular[found]
+    points, residuals = [ends.points[regular]], [ends.residuals[regular]]
+    multiplicities = [np.ones(len(regular), dtype=np.int64)]
+    curves = undecided = multiple = contradictory = 0
+    left = np.flatnonzero(ends.outcome == SINGULAR)
+    while left.size:
+        first = ends.points[left[0]]
+        size = max(1.0, float(np.abs(first).max(initial=0.0)))
+        here = np.abs(ends.points[left] - first).max(axis=1) < _TOGETHER * size
+        members, left = left[here], left[~here]
+        best = members[np.argmin(ends.residuals[members])]
+        structure = local_structure(system(), ends.points[best], len(members))
+        if structure.isolated:
+            # Coordinates at rounding level of a singular end are those of a power of it; they stay.
+            points.append(ends.points[best][None])
+            residuals.append(ends.residuals[best][None])
+            multiplicities.append(np.array([structure.multiplicity]))
+            multiple += 1
+            contradictory += structure.multiplicity != len(members)
+        elif structure.isolated is None:
+            undecided += len(members)
+        else:
+            curves += len(members)
+    infinite = int((ends.outcome == INFINITE).sum())
+    text = list(sentences)
+    text.append(
+        f"Of {len(ends.points)} paths {len(regular)} ended in regular solutions and {infinite} at infinity."
+    )
+    if multiple:
+        total = sum(int(m[0]) for m in multiplicities[1:])
+        text.append(f"{multiple} solutions are multiple, together {total}-fold.")
+    if curves:
+        text.append(f"{curves} ended on curves or surfaces of solutions, which are left out.")
+    if undecided:
+        text.append(
+            f"{undecided} ended where the Jacobian is singular and it was too costly to find out more."
+        )
+    if complete and contradictory:
+        text.append(f"{contradictory} multiple solutions are the ends of another number of paths.")
+    if lost:
+        text.append(f"{lost} were lost: that many solutions may be missing.")
+    together = np.concatenate([np.zeros((0, n), dtype=np.complex128), *points])
+    accuracy = np.concatenate([np.zeros(0), *residuals])
+    zero = np.zeros((1, n), dtype=np.complex128)
+    together = with_zeros(together, lambda: not system().value(zero).any(), accuracy)
+    return Solutions(
+        together,
+        accuracy,
+        np.concatenate([np.zeros(0, dtype=np.int64), *multiplicities]),
+        completeness="heuristic" if complete and not (lost or undecided or contradictory) else "unknown",
+        evidence=" ".join(text),
+        parameters=parameters,
+        statistics={
+            "tracked": len(ends.points),
+            "retried": int(ends.retried.sum()),
+            "infinite": infinite,
+            "singular": curves + undecided,
+            "curves": curves,
+            "lost": lost,
+        },
+    )

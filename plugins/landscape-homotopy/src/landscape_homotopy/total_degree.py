@@ -1,0 +1,207 @@
+"""All isolated solutions of one system, from as many paths as the product of the degrees."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from attrs import field, frozen
+from numpy.typing import NDArray
+
+from landscape.errors import SolverError
+from landscape.interfaces import Solver
+from landscape.randomness import numpy_generator
+from landscape.systems import PolynomialSystem, Solutions
+from landscape.validators import at_least
+from landscape_homotopy.paths import INFINITE, SINGULAR, Ends, follow, gathered
+from landscape_homotopy.tracker import LOST, REGULAR, polish
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["TotalDegree", "total_degree_ends"]
+
+_log = logging.getLogger("landscape")
+
+Complex = NDArray[np.complex128]
+
+#: Paths followed at once have at most this many Jacobian entries together: 32 MB.
+_JACOBIAN_ENTRIES = 2_000_000
+
+
+#: An end whose homogenising coordinate is smaller than this, beside the largest, is at infinity; ends that are
+#: regular are known to about 1e-14, singular ones to about 1e-8.
+#: The third is for paths whose end cannot be resolved: they came this near to infinity while s >= RADIUS / 4^11.
+_AT_INFINITY = {REGULAR: 1e-10, SINGULAR: 1e-7, LOST: 1e-5}
+
+
+@frozen(eq=False)
+class _Line:
+    """a G(z) + b F(z) in homogeneous coordinates (z_1, ..., z_N, z_0), with the parameters (a, b).
+
+    G_i = z_i^d_i - c_i z_0^d_i. The last equation, patch . z = 1, picks one representative of every point but
+    those on a random hyperplane, so that paths to infinity end at ordinary points with z_0 = 0.
+    """
+
+    target: PolynomialSystem
+    degrees: NDArray[np.int64]
+    constants: Complex
+    patch: Complex
+
+    def value(self, z: Complex, p: Complex) -> Complex:
+        value = p[:, 1:] * self.target.value(z)
+        value[:, :-1] += p[:, :1] * (z[:, :-1] ** self.degrees - self.constants * z[:, -1:] ** self.degrees)
+        value[:, -1] = z @ self.patch - 1.0
+        return np.asarray(value)
+
+    def jacobian(self, z: Complex, p: Complex) -> Complex:
+        jacobian = p[:, 1, None, None] * self.target.jacobian(z)
+        diagonal = np.arange(z.shape[1] - 1)
+        lowered = p[:, :1] * self.degrees
+        jacobian[:, diagonal, diagonal] += lowered * z[:, :-1] ** (self.degrees - 1)
+        jacobian[:, :-1, -1] -= lowered * self.constants * z[:, -1:] ** (self.degrees - 1)
+        jacobian[:, -1] = self.patch
+        return np.asarray(jacobian)
+
+    def value_and_jacobian(self, z: Complex, p: Complex) -> tuple[Complex, Complex]:
+        return self.value(z, p), self.jacobian(z, p)
+
+    def parameter_derivative(self, z: Complex, p: Complex, dp: Complex) -> Complex:
+        derivative = self.value(z, dp)
+        derivative[:, -1] = 0.0
+        return derivative
+
+    def start(self) -> Complex:
+        """Return all solutions of G on the patch, shape (product of the degrees, N + 1)."""
+        n = len(self.degrees)
+        roots = [
+            complex(c) ** (1 / d) * np.exp(2j * np.pi * np.arange(d) / d)
+            for c, d in zip(self.constants, self.degrees, strict=True)
+        ]
+        grid = np.stack(np.meshgrid(*roots, indexing="ij"), axis=-1).reshape(-1, n)
+        z = np.concatenate([grid, np.ones((len(grid), 1))], axis=1)
+        return np.asarray(z / (z @ self.patch)[:, None])
+
+
+@frozen(eq=False)
+class _Fixed:
+    """One system, for Newton's method."""
+
+    target: PolynomialSystem
+
+    def jacobian(self, z: Complex, p: Complex) -> Complex:
+        return self.target.jacobian(z)
+
+    def value_and_jacobian(self, z: Complex, p: Complex) -> tuple[Complex, Complex]:
+        return self.target.value(z), self.target.jacobian(z)
+
+    def parameter_derivative(self, z: Complex, p: Complex, dp: Complex) -> Complex:
+        return np.zeros_like(z)
+
+
+def _line(system: PolynomialSystem, rng: np.random.Generator) -> _Line:
+    degrees = np.array(system.degrees, dtype=np.int64)
+    n = len(degrees)
+    homogenising = "z0"
+    while homogenising in system.unknowns:
+        homogenising += "_"
+    rows: list[dict[tuple[int, ...], complex]] = []
+    for f, d in zip(system.monomials, degrees, strict=True):
+        # Largest entry one, so that no equation outweighs its start.
+        scale = max(abs(complex(c)) for c in f.values())
+        rows.append({(*e, int(d) - sum(e)): c / scale for e, c in f.items()})
+    # Stands for the patch, which does not take part in the homotopy.
+    rows.append({(0,) * n + (1,): 1.0})
+    homogeneous = PolynomialSystem.from_monomials(rows, [*system.unknowns, homogenising])
+    patch = np.exp(2j * np.pi * rng.random(n + 1))
+    return _Line(homogeneous, degrees, np.exp(2j * np.pi * rng.random(n)), patch)
+
+
+def total_degree_ends(system: PolynomialSystem, rng: np.random.Generator) -> Ends:
+    """Follow the solutions of z_i^d_i = c_i to the ends of their paths at `system`.
+
+    The c_i and the factor of (1 - t) gamma G + t F are random complex numbers of modulus one, so that for almost
+    all of them paths meet nowhere before t = 1 (Sommese and Wampler 2005, theorem 8.4.1).
+    """
+    n = len(system.unknowns)
+    line = _line(system, rng)
+    begin = np.array([np.exp(2j * np.pi * rng.random()), 0.0])
+    end = np.array([0.0, 1.0 + 0j])
+    start = line.start()
+    chunk = max(1, _JACOBIAN_ENTRIES // (n + 1) ** 2)
+    found = []
+    for first in range(0, len(start), chunk):
+        some = start[first : first + chunk]
+        here, there = np.tile(begin, (len(some), 1)), np.tile(end, (len(some), 1))
+        found.append(follow(line, some, here, there, np.zeros(len(some), dtype=np.int64)))
+        _log.info("total degree: %d of %d paths", first + len(some), len(start))
+    points, outcome, winding, residuals, retried = (
+        np.concatenate([getattr(ends, name) for ends in found])
+        for name in ("points", "outcome", "winding", "residuals", "retried")
+    )
+    for kind, smallest in _AT_INFINITY.items():
+        which = np.flatnonzero(outcome == kind)
+        outcome[
+            which[np.abs(points[which, -1]) < smallest * np.abs(points[which]).max(axis=1, initial=0.0)]
+        ] = INFINITE
+    finite = (outcome == REGULAR) | (outcome == SINGULAR)
+    affine = np.zeros((len(points), n), dtype=np.complex128)
+    affine[finite] = points[finite, :-1] / points[finite, -1:]
+    which = np.flatnonzero(outcome == REGULAR)
+    affine[which], residuals[which], _ = polish(
+        _Fixed(system), affine[which], np.zeros((len(which), 0), dtype=np.complex128)
+    )
+    return Ends(affine, outcome, winding, residuals, retried)
+
+
+@frozen
+class TotalDegree(Solver):
+    """All isolated solutions of one system, multiple ones included, from a start system of the same degrees.
+
+    By Bezout's theorem a system has at most as many isolated solutions as the product of its degrees, counted
+    with their multiplicities, and each is the end of that many of the paths that lead here from the solutions
+    of z_i^d_i = c_i (Sommese and Wampler, The Numerical Solution of Systems of Polynomials, 2005, theorem
+    8.4.1). The other paths go to infinity, or end on curves of solutions; what each did is counted. An endgame
+    finds singular ends, and a local test whether they are isolated, and their multiplicity.
+
+    Nothing is assumed of the system but that it is square, and the members of a family are solved one by one.
+    For many members of a family that has fewer solutions than its degrees allow, :class:`Monodromy` follows
+    only as many paths as there are solutions.
+
+    Attributes
+    ----------
+    most_paths
+        Larger products of degrees are refused. A path of four unknowns takes about a millisecond.
+    """
+
+    references: ClassVar[tuple[str, ...]] = (
+        "Sommese, Wampler: The Numerical Solution of Systems of Polynomials Arising in Engineering and Science. "
+        "World Scientific (2005)",
+    )
+
+    most_paths: int = field(default=100_000, validator=at_least(1))
+
+    def solve(self, system: PolynomialSystem, generator: torch.Generator) -> Solutions:
+        """Find the isolated solutions of one system.
+
+        Raises
+        ------
+        SolverError
+            When there are more than `most_paths` paths to follow.
+        """
+        number = system.bezout_number
+        if number > self.most_paths:
+            raise SolverError(
+                f"the product of the degrees is {number}, and as many paths would have to be followed; raise "
+                f"most_paths={self.most_paths}, or use Monodromy, which follows as many as there are solutions."
+            )
+        rng = numpy_generator(generator)
+        if number == 0 and system.unknowns:
+            # An equation that is a constant other than zero.
+            return Solutions(
+                np.zeros((0, len(system.unknowns)), dtype=np.complex128),
+                completeness="proved",
+                evidence="An equation is a constant other than zero, so that there are no solutions.",
+            )
+        return gathered(lambda: system, total_degree_ends(system, rng))

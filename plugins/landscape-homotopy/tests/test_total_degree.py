@@ -1,0 +1,317 @@
+"""Total degree, parameter homotopy, the endgame and local multiplicities, against counts known otherwise."""
+
+import numpy as np
+import pytest
+import sympy
+import torch
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+import landscape as ls
+from landscape.errors import PolynomialError, SolverError
+from landscape.systems import PolynomialFamily, PolynomialSystem, match
+from landscape_homotopy import paths
+from landscape_homotopy.endgame import RADIUS, endings
+from landscape_homotopy.multiplicity import local_structure
+from landscape_homotopy.parameter_homotopy import ParameterHomotopy
+from landscape_homotopy.total_degree import TotalDegree
+from landscape_homotopy.tracker import Settings, track
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def solve(equations, unknowns, seed=0, **fields):
+    return TotalDegree(**fields).solve(PolynomialSystem(equations, unknowns), generator(seed))
+
+
+def katsura(n):
+    names = [f"u{k}" for k in range(n + 1)]
+    equations = [
+        " + ".join(f"u{abs(k)}*u{abs(m - k)}" for k in range(-n, n + 1) if abs(m - k) <= n) + f" - u{m}"
+        for m in range(n)
+    ]
+    return [*equations, "u0 - 1 + " + " + ".join(f"2*u{k}" for k in range(1, n + 1))], names
+
+
+def cyclic(n):
+    names = [f"x{k}" for k in range(n)]
+    equations = [
+        " + ".join("*".join(names[(i + k) % n] for k in range(d)) for i in range(n)) for d in range(1, n)
+    ]
+    return [*equations, "*".join(names) + " - 1"], names
+
+
+def noon(n):
+    names = [f"x{k}" for k in range(n)]
+    equations = []
+    for name in names:
+        squares = " + ".join(f"{other}^2" for other in names if other != name)
+        equations.append(f"{name}*({squares}) - 1.1*{name} + 1")
+    return equations, names
+
+
+def eco(n):
+    equations = [
+        f"(x{k}" + "".join(f" + x{i}*x{i + k}" for i in range(1, n - k)) + f")*x{n} - {k}"
+        for k in range(1, n)
+    ]
+    return [*equations, " + ".join(f"x{k}" for k in range(1, n)) + " + 1"], [f"x{k}" for k in range(1, n + 1)]
+
+
+# Counts of the literature: Katsura 2^n, cyclic 5-roots 70, Noonburg 3^n - 2 n, economics 2^(n-2).
+@pytest.mark.parametrize(
+    ("system", "bezout", "count"),
+    [
+        (katsura(4), 16, 16),
+        (katsura(6), 64, 64),
+        (noon(3), 27, 21),
+        (noon(4), 81, 73),
+        (cyclic(5), 120, 70),
+        (eco(4), 18, 4),
+    ],
+)
+def test_known_systems_have_their_known_numbers_of_solutions(system, bezout, count):
+    target = PolynomialSystem(*system)
+    assert target.bezout_number == bezout
+    solutions = TotalDegree().solve(target, generator())
+    assert len(solutions) == count
+    assert (solutions.multiplicities == 1).all()
+    assert solutions.completeness == "heuristic"
+    assert solutions.statistics["lost"] == 0
+    assert solutions.statistics["infinite"] == bezout - count
+    # Judged by the equations, and told apart.
+    scale = np.abs(target.jacobian(solutions.points)).max() * np.abs(solutions.points).max()
+    assert np.abs(target.value(solutions.points)).max() < 1e-12 * scale
+    assert (match(solutions.points, solutions.points) == np.arange(count)).all()
+
+
+@pytest.mark.parametrize(
+    ("equations", "unknowns", "expected"),
+    [
+        # Griewank and Osborne (1983): Newton's method diverges from the triple solution at the origin.
+        (["29/16*x^3 - 2*x*y", "y - x^2"], "xy", {(0, 0): 3}),
+        (["(x - 1)^3*(x - 2)"], "x", {(1,): 3, (2,): 1}),
+        (["x^2", "y^2"], "xy", {(0, 0): 4}),
+        (["x^2 - y^3", "x*y"], "xy", {(0, 0): 5}),
+        # A parabola and its tangent.
+        (["y - x^2", "y - 2*x + 1"], "xy", {(1, 1): 2}),
+        (["(x - 1)^2 + y^2 - 1", "(x - 2)^2 + y^2 - 4"], "xy", {(0, 0): 2}),
+        (["x^2 + y^2 - 2", "x*y - 1"], "xy", {(1, 1): 2, (-1, -1): 2}),
+    ],
+)
+def test_multiple_solutions_are_found_with_their_multiplicities(equations, unknowns, expected):
+    solutions = solve(equations, list(unknowns))
+    partners = match(np.array(list(expected), dtype=complex), solutions.points, 1e-5)
+    assert sorted(partners) == list(range(len(expected)))
+    assert solutions.multiplicities[partners].tolist() == list(expected.values())
+    assert solutions.completeness == "heuristic"
+
+
+@settings(max_examples=15, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=5), st.integers(0, 1000))
+def test_roots_of_products_have_their_multiplicities(roots, seed):
+    x = sympy.Symbol("x")
+    polynomial = sympy.expand(sympy.prod([x - root for root in roots]))
+    solutions = solve([polynomial], ["x"], seed)
+    expected = sorted(set(roots))
+    partners = match(np.array(expected, dtype=complex)[:, None], solutions.points, 1e-3)
+    assert sorted(partners) == list(range(len(solutions)))
+    assert solutions.multiplicities[partners].tolist() == [roots.count(root) for root in expected]
+
+
+def test_curves_of_solutions_are_left_out_and_said():
+    solutions = solve(["x*(x - 1)", "x*y"], ["x", "y"])
+    # The line x = 0, and (1, 0).
+    assert match(np.array([[1, 0]], dtype=complex), solutions.points).tolist() == [0]
+    assert len(solutions) == 1
+    assert solutions.statistics["curves"] == 2
+    assert "curves or surfaces" in solutions.evidence
+
+
+def test_systems_without_solutions_are_said_to_have_none():
+    assert len(solve(["x + y - 1", "x + y - 2"], ["x", "y"])) == 0
+    solutions = solve(["x", "3"], ["x", "y"])
+    assert (len(solutions), solutions.completeness) == (0, "proved")
+
+
+def test_larger_products_of_degrees_are_refused_with_the_number():
+    with pytest.raises(SolverError, match="is 120, and as many paths"):
+        solve(*cyclic(5), most_paths=100)
+
+
+def test_members_of_a_family_are_solved_one_by_one():
+    family = PolynomialFamily(["x^2 - a", "x*y - b"], ["x", "y"], ["a", "b"])
+    found = list(TotalDegree().solve_family(family, np.array([[4.0, 6.0], [0.0, 1.0]]), generator()))
+    assert sorted(match(np.array([[2, 3], [-2, -3]], dtype=complex), found[0].points)) == [0, 1]
+    assert len(found[1]) == 0
+
+
+def test_a_study_with_multiple_solutions_counts_points(tmp_path):
+    family = PolynomialFamily.gradient("x^4 + p*x^3", ["x"], ["p"])
+    run = ls.CriticalPointStudy(family, TotalDegree(), samples=2).run(tmp_path)
+    assert run.summary()["N_C"].tolist() == [2, 2]
+    assert sorted(run.solutions[0].multiplicities) == [1, 2]
+
+
+# -- the endgame --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("power", "winding"), [(2, 2), (3, 3), (5, 5)])
+def test_winding_numbers_are_those_of_the_branches(power, winding):
+    # (z - 1)^k = s times something regular: k branches that are permuted in a circle.
+    family = PolynomialFamily([f"(z - 1)^{power} - s*(2 + z)"], ["z"], ["s"])
+    s = np.array([[RADIUS + 0j]])
+    z = np.roots(np.polyadd(np.poly1d([1, -1]) ** power, -RADIUS * np.poly1d([1, 2])))
+    ends = endings(family, z[:1, None].astype(complex), s / RADIUS, np.zeros((1, 1), dtype=complex))
+    assert ends.finite.all()
+    assert ends.winding.tolist() == [winding]
+    assert abs(ends.points[0, 0] - 1) < 1e-9
+
+
+@pytest.mark.parametrize("power", [1, 2, 4])
+def test_paths_that_grow_like_a_root_are_seen_to_go_to_infinity(power):
+    family = PolynomialFamily([f"s*z^{power} - s*z - 1"], ["z"], ["s"])
+    if power == 1:
+        family = PolynomialFamily(["s*z - 1"], ["z"], ["s"])
+    coefficients = np.zeros(power + 1)
+    coefficients[0], coefficients[-2], coefficients[-1] = RADIUS, -RADIUS, -1
+    start = np.roots(coefficients) if power > 1 else np.array([1 / RADIUS])
+    ones = np.ones((len(start), 1), dtype=complex)
+    ends = endings(family, start[:, None].astype(complex), ones, 0 * ones)
+    assert ends.infinite.all()
+    assert not ends.finite.any()
+
+
+def test_jumped_paths_are_followed_again(monkeypatch):
+    def jumping(family, start, p0, p1, settings):
+        ends = track(family, start, p0, p1, settings)
+        if settings == Settings() and len(start) > 1:
+            ends.points[-1] = ends.points[0]
+        return ends
+
+    expected = solve(*noon(3))
+    monkeypatch.setattr(paths, "track", jumping)
+    solutions = solve(*noon(3))
+    assert solutions.matches(expected)
+    assert solutions.statistics["retried"] > 0
+
+
+def test_lost_paths_leave_the_count_unknown(monkeypatch):
+    def losing(family, start, p0, p1, settings):
+        ends = track(family, start, p0, p1, settings)
+        ends.outcome[:2] = paths.LOST
+        return ends
+
+    monkeypatch.setattr(paths, "track", losing)
+    solutions = solve(*noon(3))
+    assert solutions.statistics["lost"] > 0
+    assert solutions.completeness == "unknown"
+
+
+# -- local structure ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("equations", "point", "most", "isolated", "multiplicity"),
+    [
+        (["x - 1", "y"], (1, 0), 1, True, 1),
+        (["x^2", "y^2"], (0, 0), 4, True, 4),
+        (["x^2 + y^2", "x*y"], (0, 0), 4, True, 4),
+        # The cusp and the parabola.
+        (["y^2 - x^3", "y - x^2"], (0, 0), 3, True, 3),
+        (["x*y", "x*(x - 1)"], (0, 0.5), 2, False, None),
+        (["x^2 + y^2 - 1", "(x^2 + y^2 - 1)*x"], (0.6, 0.8), 3, False, None),
+        # An embedded point: the line x = 0 with a double structure at the origin.
+        (["x^2", "x*y"], (0, 0), 5, False, None),
+    ],
+)
+def test_multiplicity_and_isolation_follow_from_the_equations(equations, point, most, isolated, multiplicity):
+    structure = local_structure(PolynomialSystem(equations, ["x", "y"]), np.array(point, dtype=complex), most)
+    assert structure.isolated is isolated
+    if isolated:
+        assert structure.multiplicity == multiplicity
+
+
+def test_matrices_that_would_be_too_large_leave_it_undecided(monkeypatch):
+    monkeypatch.setattr("landscape_homotopy.multiplicity._COLUMNS", 4)
+    structure = local_structure(PolynomialSystem(["x^2", "y^2"], ["x", "y"]), np.zeros(2, dtype=complex), 4)
+    assert structure.isolated is None
+
+
+# -- from given solutions -----------------------------------------------------------------------------------
+
+CIRCLES = PolynomialFamily(["x^2 + y^2 - a", "x*y - b"], ["x", "y"], ["a", "b"])
+START = {"parameters": (10.0, 3.0), "solutions": ((1, 3), (3, 1), (-1, -3), (-3, -1))}
+
+
+def follow(family, targets, **fields):
+    return list(ParameterHomotopy(**fields).solve_family(family, np.asarray(targets), generator()))
+
+
+def test_solutions_are_followed_to_other_members():
+    found = follow(CIRCLES, [[5.0, 2.0], [13.0, 6.0]], **START)
+    for (x, y), solutions in zip([(1, 2), (2, 3)], found, strict=True):
+        expected = np.array([[x, y], [y, x], [-x, -y], [-y, -x]], dtype=complex)
+        assert sorted(match(expected, solutions.points, 1e-12)) == [0, 1, 2, 3]
+        assert "4 given solutions" in solutions.evidence
+        assert solutions.completeness == "unknown"
+
+
+def test_solutions_that_meet_are_found_as_multiple_ones():
+    # a = 2 b: the circle touches the hyperbola.
+    (solutions,) = follow(CIRCLES, [[2.0, 1.0]], **START)
+    assert sorted(match(np.array([[1, 1], [-1, -1]], dtype=complex), solutions.points, 1e-6)) == [0, 1]
+    assert solutions.multiplicities.tolist() == [2, 2]
+
+
+def test_paths_to_infinity_are_counted_as_such():
+    family = PolynomialFamily(["a*x^2 + x - 2"], ["x"], ["a"])
+    (solutions,) = follow(family, [[0.0]], parameters=[1.0], solutions=[[1.0], [-2.0]])
+    assert match(np.array([[2.0 + 0j]]), solutions.points, 1e-10).tolist() == [0]
+    assert solutions.statistics["infinite"] == 1
+    assert solutions.statistics["lost"] == 0
+
+
+def test_complex_numbers_may_be_given_as_such_or_as_pairs():
+    family = PolynomialFamily(["x^2 - a"], ["x"], ["a"])
+    as_such = ParameterHomotopy(parameters=[2j], solutions=[[1 + 1j], [-1 - 1j]])
+    as_pairs = ParameterHomotopy(parameters=[(0, 2)], solutions=[[(1, 1)], [(-1, -1)]])
+    assert as_such == as_pairs
+    (solutions,) = as_such.solve_family(family, np.array([[9.0]]), generator())
+    assert sorted(solutions.points[:, 0].real.round(10)) == [-3, 3]
+
+
+def test_what_monodromy_found_can_be_carried_on():
+    family = ls.models.DeepLinear(widths=(1, 2, 2)).family()
+    parameters = family.sample(3, 0)
+    found = list(ls.solvers.Monodromy().solve_family(family, parameters, generator()))
+    carried = follow(family, parameters[1:], parameters=parameters[0], solutions=found[0].points)
+    for ours, theirs in zip(carried, found[1:], strict=True):
+        assert ours.matches(theirs)
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"parameters": (10.0,)}, "2 parameters, the start member 1"),
+        ({"solutions": ((1, 3, 0),)}, "start solution 1 has 3 coordinates"),
+        ({"solutions": ()}, "nothing to follow"),
+        ({"solutions": ((1, 3), (1, 3))}, "start solution 2 is given twice"),
+        ({"solutions": ((1, 3), (1.0, 2.5))}, "start solution 2 is no regular solution"),
+        ({"solutions": ((1, float("nan")),)}, "finite"),
+        ({"parameters": (2.0, 1.0), "solutions": ((1, 1),)}, "start solution 1 is no regular solution"),
+    ],
+)
+def test_starts_that_are_none_are_refused_at_once(fields, complaint):
+    with pytest.raises(PolynomialError, match=complaint):
+        ParameterHomotopy(**START | fields).solve_family(CIRCLES, np.ones((1, 2)), generator())
+
+
+def test_targets_that_are_none_are_refused_at_once():
+    solver = ParameterHomotopy(**START)
+    with pytest.raises(PolynomialError, match=r"\(samples, 2\)"):
+        solver.solve_family(CIRCLES, np.ones((1, 3)), generator())
+    with pytest.raises(PolynomialError, match="finite"):
+        solver.solve_family(CIRCLES, np.full((1, 2), np.inf), generator())
