@@ -230,35 +230,6 @@ def test_an_experiment_with_it_survives_every_file(kind, name, format):
     assert ls.dumps(back, format) == ls.dumps(experiment, format)
 
 
-FIELDS = {
-    "models": "model",
-    "datasets": "dataset",
-    "walkers": "walker",
-    "starts": "start",
-    "probes": "probes",
-    "projectors": "projectors",
-    "schedules": "schedule",
-    "stops": "stop",
-}
-
-
-@pytest.mark.parametrize("format", ["json", "toml"])
-@pytest.mark.parametrize(
-    ("kind", "name"), [pair for pair in sorted({*CORE, *FIRST_PARTY}) if pair[0] in FIELDS]
-)
-def test_an_experiment_with_it_survives_every_file(kind, name, format):
-    needed = {
-        "model": ls.models.MLP(hidden=(2,)),
-        "dataset": ls.datasets.Digits(),
-        "walker": ls.walkers.GD(lr=0.1),
-    }
-    experiment = ls.Experiment(**needed | {FIELDS[kind]: instance(kind, name)})
-    back = ls.loads(ls.dumps(experiment, format), format)
-    assert back == experiment
-    assert hash(back) == hash(experiment)
-    assert ls.dumps(back, format) == ls.dumps(experiment, format)
-
-
 def test_the_backend_of_this_process_runs_tasks_and_outlives_one_that_fails(tmp_path, monkeypatch):
     from landscape.composition.shipping import task_of
 
