@@ -244,7 +244,13 @@ class SimpleCNN(Model):
             )
 
     def build(self, example: Any, generator: torch.Generator) -> nn.Module:
-        """Build the module for batches like `example`, a pair (x, y); draw weights from `generator` only."""
+        """Build the module for batches like `example`, a pair (x, y); draw weights from `generator` only.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            For examples that are no images, and images of fewer than 4 x 4 pixels.
+        """
         from torch import nn
 
         x, y = inputs_and_targets("SimpleCNN", example)

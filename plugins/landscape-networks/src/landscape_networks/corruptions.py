@@ -136,13 +136,24 @@ class DoubleImages(Dataset):
         The data.
     classes
         C; None is the largest label of any split, plus one.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        If `base` is no dataset.
     """
 
     base: Dataset = field(validator=_check_base)
     classes: int | None = field(default=None, validator=optional_count)
 
     def load(self, generator: torch.Generator) -> Mapping[str, Data]:
-        """Return the splits of the base, doubled."""
+        """Return the splits of the base, doubled.
+
+        Raises
+        ------
+        landscape.errors.DataError
+            For inputs that are no vectors or images, and targets that are no class numbers.
+        """
         import torch
 
         from landscape.objective import as_data
@@ -169,6 +180,11 @@ class ScrambledLabels(Dataset):
     ----------
     base
         The data.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        If `base` is no dataset.
     """
 
     references: ClassVar[tuple[str, ...]] = (_ZHANG,)
@@ -195,6 +211,11 @@ class RandomLabels(Dataset):
         From 0 to 1.
     classes
         C; None is the largest label of the training data plus one.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        If `base` is no dataset or the fraction is not between 0 and 1.
     """
 
     references: ClassVar[tuple[str, ...]] = (_ZHANG,)
@@ -224,6 +245,11 @@ class NoiseInputs(Dataset):
     ----------
     base
         The data.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        If `base` is no dataset.
     """
 
     references: ClassVar[tuple[str, ...]] = (_ZHANG,)
@@ -248,6 +274,11 @@ class NoiseLines(Dataset):
         The data: images of shape (n, ..., height, width).
     rows, columns
         How many.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        If `base` is no dataset, or for numbers below 0.
     """
 
     base: Dataset = field(validator=_check_base)
@@ -261,7 +292,13 @@ class NoiseLines(Dataset):
             )
 
     def load(self, generator: torch.Generator) -> Mapping[str, Data]:
-        """Return the splits of the base, with noise in some lines of ``"train"``."""
+        """Return the splits of the base, with noise in some lines of ``"train"``.
+
+        Raises
+        ------
+        landscape.errors.DataError
+            For inputs that are no images, and images that have fewer rows or columns.
+        """
         import torch
 
         def replace(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -301,6 +338,11 @@ class SoftLabels(Dataset):
         Of every other class; None is (1 - p) / (C - 1), with which they sum to 1: 0.01 for ten classes.
     classes
         C; None is the largest label of any split, plus one.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        If `base` is no dataset, or for probabilities that are not between 0 and 1.
     """
 
     references: ClassVar[tuple[str, ...]] = (
@@ -314,7 +356,15 @@ class SoftLabels(Dataset):
     classes: int | None = field(default=None, validator=optional_count)
 
     def load(self, generator: torch.Generator) -> Mapping[str, Data]:
-        """Return the splits of the base, with probabilities as targets of ``"train"``."""
+        """Return the splits of the base, with probabilities as targets of ``"train"``.
+
+        Raises
+        ------
+        landscape.errors.DataError
+            For targets that are no class numbers, and data of one class.
+        landscape.errors.ConfigurationError
+            Where the probabilities do not sum to 1.
+        """
         import torch
 
         from landscape.objective import as_data
@@ -352,6 +402,11 @@ class Seeded(Dataset):
         The data.
     seed
         The seed of the data.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        If `base` is no dataset.
     """
 
     base: Dataset = field(validator=_check_base)

@@ -55,6 +55,11 @@ class Digits(Dataset):
     flatten
         Whether an image is a vector of 64 pixels or an array of shape (1, 8, 8) for convolutions.
 
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        For a number of examples that there is not, and a fraction that is not between 0 and 1.
+
     Examples
     --------
     >>> import torch

@@ -111,7 +111,13 @@ class Omniglot(Dataset):
     labels: str = field(default="character", validator=one_of(("character", "alphabet")))
 
     def load(self, generator: torch.Generator) -> Mapping[str, Data]:
-        """Return the split ``"train"`` and, for ``test_drawings > 0``, ``"test"``."""
+        """Return the split ``"train"`` and, for ``test_drawings > 0``, ``"test"``.
+
+        Raises
+        ------
+        landscape.errors.DataError
+            For files that are missing or damaged, and alphabets or characters that there are not.
+        """
         import torch
 
         characters = self._characters()

@@ -104,7 +104,13 @@ class Plane(Model):
             raise ConfigurationError(f"Plane: start={self.start} is no point of the plane; give two numbers.")
 
     def build(self, example: Any, generator: torch.Generator) -> nn.Module:
-        """Build the module, in float64, for batches like `example`; draw the start from `generator` only."""
+        """Build the module, in float64, for batches like `example`; draw the start from `generator` only.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            For data whose noise has another dimension than 2.
+        """
         import torch
 
         from landscape_networks._modules import Surface

@@ -142,7 +142,13 @@ class NoisyQuadratic(Model):
     scale: float = field(default=1.0, validator=check_scale)
 
     def build(self, example: Any, generator: torch.Generator) -> nn.Module:
-        """Build the module, in float64, for batches like `example`; draw the start from `generator` only."""
+        """Build the module, in float64, for batches like `example`; draw the start from `generator` only.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            For data that is no noise, and a Hessian or a centre of another dimension than the noise.
+        """
         import torch
 
         from landscape_networks._modules import Quadratic

@@ -50,6 +50,11 @@ class FunctionFit(Dataset):
         Map inputs to [-1, 1] and targets to mean 0 and variance 1 over x uniform in [0, 20] (the same map for
         any sample), which makes training much faster.
 
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        For values outside of their range.
+
     Examples
     --------
     >>> import torch
@@ -64,7 +69,13 @@ class FunctionFit(Dataset):
     standardise: bool = False
 
     def load(self, generator: torch.Generator) -> Mapping[str, Data]:
-        """Return the split ``"train"`` and, for ``test_fraction > 0``, ``"test"``."""
+        """Return the split ``"train"`` and, for ``test_fraction > 0``, ``"test"``.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            If the test data leaves none for training.
+        """
         import torch
 
         from landscape.objective import as_data
@@ -116,6 +127,11 @@ class GaussianClusters(Dataset):
         Share of the examples that becomes the split ``"test"``, the same of every class; with 0 there is no such
         split.
 
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        For values outside of their range, and more classes than the dimension allows at equal distances.
+
     Examples
     --------
     >>> import torch
@@ -146,7 +162,13 @@ class GaussianClusters(Dataset):
             )
 
     def load(self, generator: torch.Generator) -> Mapping[str, Data]:
-        """Return the split ``"train"`` and, for ``test_fraction > 0``, ``"test"``."""
+        """Return the split ``"train"`` and, for ``test_fraction > 0``, ``"test"``.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            If the test data leaves none for training.
+        """
         import torch
 
         from landscape.objective import as_data

@@ -85,7 +85,13 @@ class Tensors(Dataset):
             )
 
     def load(self, generator: torch.Generator) -> Mapping[str, Data]:
-        """Return the split ``"train"`` and, where it was asked for, ``"test"``."""
+        """Return the split ``"train"`` and, where it was asked for, ``"test"``.
+
+        Raises
+        ------
+        landscape.errors.DataError
+            If the file is missing or damaged, has no such tensors, or they do not belong together.
+        """
         import torch
 
         from landscape.objective import as_data

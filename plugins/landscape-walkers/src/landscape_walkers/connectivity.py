@@ -117,6 +117,11 @@ class ModeConnectivity(PopulationProbe):
         On which data; by default the training data, and the split ``"test"`` where there is one. The curve is
         trained on the landscape's own data.
 
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        For another curve, anything but a pair of names, and numbers outside of their range.
+
     Examples
     --------
     >>> import torch

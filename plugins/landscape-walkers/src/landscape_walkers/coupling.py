@@ -35,7 +35,13 @@ class OneNumber(Range):
     """A :class:`~landscape_walkers._values.Range` for a hyper-parameter that all workers share."""
 
     def check(self, owner: str, name: str, value: PerWorker) -> None:
-        """Raise unless `value` is one possible number."""
+        """Raise unless `value` is one possible number.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            Naming the value and what is possible.
+        """
         if isinstance(value, tuple):
             raise ConfigurationError(f"{owner}: {name}={value!r}: the workers share it; give one number.")
         Range.check(self, owner, name, value)
@@ -137,7 +143,14 @@ class Coupling(Walker[S]):
     # -- what all of them do ------------------------------------------------------------------------------
 
     def start(self, landscape: Landscape, positions: Tensor, generator: torch.Generator) -> S:
-        """Return the state at `positions`, shape (K, P)."""
+        """Return the state at `positions`, shape (K, P).
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            For positions of another shape, and for a base walker whose hyper-parameters have the names of the
+            coupling's own.
+        """
         owner = type(self).__name__
         positions = check_positions(owner, landscape, positions)
         base = self.base.start(landscape, positions, generator)

@@ -32,6 +32,11 @@ class Share:
         What moves them.
     count
         How many.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        For what is no walker, a count below 1, and a walker that says another number of workers.
     """
 
     walker: Walker[Any]
@@ -137,7 +142,13 @@ class Group(Walker[GroupState]):
         return sum(share.count for share in self.members)
 
     def start(self, landscape: Landscape, positions: Tensor, generator: torch.Generator) -> GroupState:
-        """Return the state at `positions`, shape (K, P), K being the number of workers of all members."""
+        """Return the state at `positions`, shape (K, P), K being the number of workers of all members.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            For positions of another shape or number than the members' workers.
+        """
         positions = check_positions("Group", landscape, positions)
         if len(positions) != self.workers:
             raise ConfigurationError(
@@ -187,7 +198,13 @@ class Group(Walker[GroupState]):
         return {name: tuple(values) for name, values in columns.items()}
 
     def relocate(self, state: GroupState, positions: Tensor) -> GroupState:
-        """Return the state with the workers at `positions`, shape (K, P); all else stays."""
+        """Return the state with the workers at `positions`, shape (K, P); all else stays.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            For another number of positions than the members' workers.
+        """
         if len(positions) != self.workers:
             raise ConfigurationError(
                 f"Group: its members move {self.workers} workers together, and there are {len(positions)} "

@@ -392,7 +392,13 @@ class Independent(Walker[WorkersState]):
         return state.positions
 
     def relocate(self, state: WorkersState, positions: Tensor) -> WorkersState:
-        """Return the state with the workers at `positions`, shape (K, P); all else stays."""
+        """Return the state with the workers at `positions`, shape (K, P); all else stays.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            For positions of another shape than the workers have.
+        """
         if positions.shape != state.positions.shape:
             raise ConfigurationError(
                 f"{type(self).__name__}: the workers' positions have shape {tuple(state.positions.shape)}; "

@@ -130,6 +130,12 @@ class Interpolation(PopulationProbe):
         ``"all"`` pairs of points, labelled ones such as a centre included; ``"consecutive"``: 0-1, 1-2 and so on
         to the last worker, then the labelled points; or a list of pairs of names.
 
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        For ends that leave out the points themselves, another word for the kind of path or the pairs, and
+        numbers outside of their range.
+
     Examples
     --------
     >>> import torch

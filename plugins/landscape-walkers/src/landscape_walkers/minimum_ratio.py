@@ -79,6 +79,11 @@ class MinimumRatio(Probe):
     extremes
         How many of the smallest eigenvalues to ask for in larger landscapes; 0: none, and no shares.
 
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        For values outside of their range.
+
     Examples
     --------
     >>> import torch

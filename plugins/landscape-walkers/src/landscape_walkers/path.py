@@ -61,7 +61,13 @@ class Score(Probe):
     split: str = "train"
 
     def measure(self, point: Point, generator: torch.Generator) -> Measurement:
-        """Return the column ``score``."""
+        """Return the column ``score``.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            If the landscape has no score.
+        """
         landscape = point.landscape if self.split == "train" else point.on(self.split)
         if not landscape.has_score:
             raise ConfigurationError(

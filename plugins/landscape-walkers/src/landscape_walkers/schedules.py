@@ -45,6 +45,11 @@ class Anneal(Schedule):
         The first step.
     name
         The hyper-parameter.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        For another shape, numbers that are not finite, and ends of an exponential that are not positive.
     """
 
     start: float = field(validator=number())
@@ -82,6 +87,11 @@ class Decay(Schedule):
         Of each change.
     name
         The hyper-parameter.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        For numbers that are not finite, and a factor or an interval that is not positive.
     """
 
     start: float = field(validator=number())

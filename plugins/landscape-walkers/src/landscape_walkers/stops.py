@@ -46,6 +46,11 @@ class Target(StopRule):
     worker
         ``"all"``: every measured point has reached it; ``"any"``: one has; else the label of one point, such
         as ``"centre"``.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        For a metric that is no name, another mode, and a value that is not finite.
     """
 
     metric: str = field(validator=_column)
@@ -82,6 +87,11 @@ class Patience(StopRule):
         ``"min"``: lower is better; ``"max"``: higher is.
     worker
         ``"all"``, or the label of one point.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        For a metric that is no name, another mode, and numbers outside of their range.
     """
 
     metric: str = field(validator=_column)
@@ -122,6 +132,11 @@ class MaximalLoss(StopRule):
         The bound.
     metric
         The column that is looked at.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        For a bound that is not finite, and a metric that is no name.
     """
 
     value: float = field(validator=number())
