@@ -180,6 +180,44 @@ def test_a_layout_takes_tensors_by_name_and_modules():
         layout.vector(None)
 
 
+class Pair(nn.Module):
+    """Returns more than one thing."""
+
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Linear(2, 1)
+
+    def forward(self, x):
+        return self.line(x), x
+
+
+@pytest.mark.parametrize("call", ["value", "gradient"])
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (
+            torch.ones(6),
+            r"output has shape \(6, 3\), the target \(6,\) and torch.float32; give class numbers",
+        ),
+        (torch.ones(6, dtype=torch.int32), "torch.int32; give class numbers of shape .*int64"),
+        (torch.ones(6, 1, dtype=torch.int64), r"the target \(6, 1\)"),
+        (torch.tensor([0, 1, 2, 0, 5, 1]), r"holds the class 5, and the output has 3 classes, 0 to 2"),
+        (torch.tensor([0, 1, -1, 0, 2, 1]), "holds the class -1"),
+    ],
+)
+def test_targets_that_are_no_classes_are_named(call, target, message):
+    classifier = landscape(module=nn.Linear(2, 3), loss="cross_entropy", data=(X, target))
+    with pytest.raises(DataError, match=message):
+        getattr(classifier, call)(classifier.initial())
+
+
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+def test_outputs_that_are_no_tensor_are_named(loss):
+    pair = landscape(module=Pair(), loss=loss)
+    with pytest.raises(DataError, match=f"{loss}: the output is a tuple, not a tensor"):
+        pair.value(pair.initial())
+
+
 def test_a_seed_of_a_stream_is_a_whole_number():
     with pytest.raises(ConfigurationError, match="seed='a'"):
         landscape().stream(2, "a")

@@ -308,14 +308,49 @@ def sharing_output(first: Criterion, second: Criterion) -> tuple[Criterion, Crit
 
 
 def _cross_entropy(reduction: Reduction) -> LossFunction:
-    def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
-        return F.cross_entropy(output, target, reduction=reduction, ignore_index=IGNORED_TARGET)
+    def cross_entropy(output: Any, target: Any) -> Tensor:
+        try:
+            return F.cross_entropy(output, target, reduction=reduction, ignore_index=IGNORED_TARGET)
+        except (RuntimeError, IndexError, TypeError, ValueError) as error:
+            flaw = _flaw_of_targets(output, target)
+            if flaw is None:
+                raise
+            raise DataError(f"cross_entropy: {flaw}") from error
 
     return cross_entropy
 
 
+def _flaw_of_targets(output: Any, target: Any) -> str | None:
+    """Return why a cross-entropy could not be computed, where it is for what it was given."""
+    for what, given in (("output", output), ("target", target)):
+        if not isinstance(given, Tensor):
+            return f"the {what} is a {type(given).__name__}, not a tensor. Say what to compare with a loss of your own."
+    classes = tuple(output.shape[:1] + output.shape[2:])
+    shapes = (
+        f"The output has shape {tuple(output.shape)}, the target {tuple(target.shape)} and {target.dtype}"
+    )
+    wanted = f"give class numbers of shape {classes}, int64, or probabilities in the shape of the output."
+    if target.is_floating_point():
+        return None if target.shape == output.shape else f"{shapes}; {wanted}"
+    if tuple(target.shape) != classes or target.dtype not in (torch.int64, torch.uint8):
+        return f"{shapes}; {wanted}"
+    outside = (target != IGNORED_TARGET) & ((target < 0) | (target >= output.shape[1]))
+    if output.ndim > 1 and bool(outside.any()):
+        return (
+            f"the target holds the class {int(target[outside][0])}, and the output has {output.shape[1]} classes, "
+            f"0 to {output.shape[1] - 1}. Number the classes from 0, or widen the last layer."
+        )
+    return None
+
+
 def _mean_squared_error(reduction: Reduction) -> LossFunction:
-    def mean_squared_error(output: Tensor, target: Tensor) -> Tensor:
+    def mean_squared_error(output: Any, target: Any) -> Tensor:
+        for what, given in (("output", output), ("target", target)):
+            if not isinstance(given, Tensor):
+                raise DataError(
+                    f"mse: the {what} is a {type(given).__name__}, not a tensor. Say what to compare with a loss of "
+                    "your own, loss(output, target), or BatchLoss(lambda module, batch: ...)."
+                )
         if output.shape != target.shape:
             # Broadcasting (B, 1) against (B,) would compare every output with every target.
             raise DataError(
