@@ -116,6 +116,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--examples", type=int, default=1)
     sub.add_argument("--samples", type=int, default=100)
     sub.add_argument("--solver", default="Monodromy", metavar="NAME")
+    sub.add_argument("--against", metavar="NAME",
+                     help="let this solver solve the same samples, and compare; nothing is recorded")  # fmt: skip
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--json", action="store_true", help="a list with one object per sample")
     with_store(sub)
@@ -386,7 +388,7 @@ def _doctor(options: argparse.Namespace) -> int:
     return 1 if any(finding.level == "bad" for finding in findings) else 0
 
 
-def _critical_points(options: argparse.Namespace) -> None:
+def _critical_points(options: argparse.Namespace) -> int:
     import tempfile
 
     import landscape as ls
@@ -396,16 +398,43 @@ def _critical_points(options: argparse.Namespace) -> None:
     model = plugins.get("models", "DeepLinear")(widths=tuple(options.widths), examples=options.examples)
     solver = plugins.get("solvers", options.solver)()
     study = ls.CriticalPointStudy(model, solver, samples=options.samples, seed=options.seed)
+    if options.against:
+        return _cross_examine(study, plugins.get("solvers", options.against)(), options.json)
     if options.json:
         # The answer goes to standard output; nothing is kept unless a store is named.
         with tempfile.TemporaryDirectory() as scratch:
             table = study.run(store=options.store or scratch).summary()
         rows = [{key: _number(value) for key, value in row.items()} for row in table.to_dict("records")]
         print(json.dumps(plain(rows), indent=1))
-        return
+        return 0
     run = study.run(store=options.store)
     _print_table(run.summary())
     print(run.report())
+    return 0
+
+
+def _cross_examine(study: Any, other: Any, as_json: bool) -> int:
+    """Print how two solvers agree; 1 where they do not."""
+    from landscape.composition.trees import plain
+
+    examination = study.against(other)
+    tables = {
+        name: table.astype(object).where(table.notna(), None)
+        for name, table in (("samples", examination.samples()), ("solvers", examination.solvers()))
+    }
+    if as_json:
+        answer: dict[str, Any] = {"agree": bool(examination), "failures": examination.failures()}
+        for name, table in tables.items():
+            records = table.to_dict("records")
+            answer[name] = [{key: _number(value) for key, value in row.items()} for row in records]
+        print(json.dumps(plain(answer), indent=1))
+    else:
+        for table in tables.values():
+            _print_table(table)
+        for failure in examination.failures():
+            print(failure)
+        print(examination)
+    return 0 if examination else 1
 
 
 def _number(value: Any) -> Any:

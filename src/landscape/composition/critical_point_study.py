@@ -21,6 +21,8 @@ from landscape.validators import at_least, of_type, optional, refuse, whole
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from landscape.composition.cross_examination import CrossExamination
+
 __all__ = ["CriticalPointStudy"]
 
 
@@ -104,6 +106,36 @@ class CriticalPointStudy:
 
     def _solved(self, family: ParametricFamily, parameters: NDArray[Any]) -> Iterator[Solutions]:
         return self.solver.solve_family(family, parameters, torch_generator(self.seed, "solver"))
+
+    def against(self, solver: Solver, *, tolerance: float = 1e-6) -> CrossExamination:
+        """Let another solver solve the same samples, and compare; nothing is recorded.
+
+        Parameters
+        ----------
+        solver
+            The other solver; it may be the same with other settings.
+        tolerance
+            Up to which solutions count as the same, relative to their size.
+
+        Returns
+        -------
+        CrossExamination
+            True when both have the same solutions of every sample. ``samples()`` has a row per sample with what
+            is missing on either side, ``solvers()`` time, paths and failures of both, ``failures()`` the reasons.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            For what is no solver.
+        """
+        from landscape.composition.cross_examination import cross_examine
+
+        if not isinstance(solver, Solver):
+            raise ConfigurationError(
+                f"against: {solver!r} is no solver; give one, such as ls.solvers.Monodromy()."
+            )
+        family = self.family()
+        return cross_examine((self.solver, solver), family, self.parameters(family), self.seed, tolerance)
 
     def resume(self, run: Run) -> Run:
         """Solve the samples that `run` is missing."""
