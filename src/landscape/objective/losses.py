@@ -325,6 +325,8 @@ def _flaw_of_targets(output: Any, target: Any) -> str | None:
     for what, given in (("output", output), ("target", target)):
         if not isinstance(given, Tensor):
             return f"the {what} is a {type(given).__name__}, not a tensor. Say what to compare with a loss of your own."
+    if output.ndim < 2:
+        return None  # one example without a leading dimension: torch's own words must do
     classes = tuple(output.shape[:1] + output.shape[2:])
     shapes = (
         f"The output has shape {tuple(output.shape)}, the target {tuple(target.shape)} and {target.dtype}"
@@ -335,7 +337,7 @@ def _flaw_of_targets(output: Any, target: Any) -> str | None:
     if tuple(target.shape) != classes or target.dtype not in (torch.int64, torch.uint8):
         return f"{shapes}; {wanted}"
     outside = (target != IGNORED_TARGET) & ((target < 0) | (target >= output.shape[1]))
-    if output.ndim > 1 and bool(outside.any()):
+    if bool(outside.any()):
         return (
             f"the target holds the class {int(target[outside][0])}, and the output has {output.shape[1]} classes, "
             f"0 to {output.shape[1] - 1}. Number the classes from 0, or widen the last layer."
