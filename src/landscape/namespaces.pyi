@@ -38,6 +38,7 @@ import landscape_projectors.layouts
 import landscape_projectors.pca
 import landscape_projectors.planes
 import landscape_projectors.som
+import landscape_projectors.starts
 import landscape_walkers.adam
 import landscape_walkers.connectivity
 import landscape_walkers.distances
@@ -161,6 +162,8 @@ class _Starts(Namespace):
     FromFile: type[landscape.composition.starts.FromFile]
     FromRun: type[landscape.composition.starts.FromRun]
     PreTrained: type[landscape.composition.starts.PreTrained]
+    Ranked: type[landscape_projectors.starts.Ranked]
+    WeightLattice: type[landscape_projectors.starts.WeightLattice]
 
 class _Stops(Namespace):
     MaximalLoss: type[landscape_walkers.stops.MaximalLoss]

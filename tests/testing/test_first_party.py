@@ -78,6 +78,16 @@ CONFIGURATIONS = {
             steps=1,
         )
     },
+    ("starts", "Ranked"): {
+        "experiment": ls.Experiment(
+            model=ls.models.MLP(hidden=(2,)),
+            dataset=ls.datasets.GaussianClusters(),
+            walker=ls.walkers.GD(lr=0.1, workers=2),
+            steps=1,
+        ),
+        "samples": 1,
+    },
+    ("starts", "WeightLattice"): {"patterns": "*", "step": 1},
     ("datasets", "Tensors"): {"path": "data.safetensors"},
     ("datasets", "TorchvisionDataset"): {"name": "EMNIST"},
     ("schedules", "Anneal"): {"start": 0.1, "end": 0.01, "steps": 50, "begin": 10},
@@ -127,7 +137,7 @@ def checked_start(start):
     """Read weights from a file in what knows where one is; the check of its fields is all there is here."""
     (
         check_component
-        if isinstance(start, ls.starts.FromFile | ls.starts.FromRun | ls.starts.PreTrained)
+        if isinstance(start, ls.starts.FromFile | ls.starts.FromRun | ls.starts.PreTrained | ls.starts.Ranked)
         else check_start
     )(start)
 

@@ -15,7 +15,11 @@ from landscape.objective import Landscape
 from landscape.plugins import PluginWarning
 from landscape.report.style import worker_styles
 from landscape_projectors import _style, figures, surfaces
+from landscape_projectors.autoencoder import Autoencoder
+from landscape_projectors.binary import BinaryEncoder
+from landscape_projectors.composite import Chain, FitOn, Part
 from landscape_projectors.pca import PCA
+from landscape_projectors.planes import RandomDirections
 from landscape_projectors.som import SOM
 
 GENERATOR = torch.Generator()
@@ -54,6 +58,7 @@ def walked(span_of):
 def run_of(span, landscape, *projectors, kind="experiment", metrics=None):
     return SimpleNamespace(
         kind=kind,
+        experiment=SimpleNamespace(start=None),
         metrics=pd.DataFrame(columns=["step", "worker"]) if metrics is None else metrics,
         projectors=projectors,
         span=lambda: span,
@@ -333,7 +338,38 @@ def test_a_strangers_projection_without_inverse_is_drawn_without_background(regr
     figure, *_ = figures.figures(run_of(walked, regression[0], Stranger()))
     assert figure.name == "map-stranger"
     assert "background" not in figure.caption
-    assert "stress 0.25" in figure.caption
+    assert "Stress 0.25." in figure.caption
+    assert figure.title == "Paths: Stranger"
+
+
+def test_projectors_made_of_others_say_what_of():
+    assert figures.described(Chain(Autoencoder(), Chain(PCA(), SOM()))) == "Autoencoder and PCA and SOM"
+    assert figures.described(FitOn(PCA(), ("1", "2"))) == "PCA of 1, 2"
+    assert figures.described(FitOn(PCA())) == "PCA of the first network"
+    assert figures.described(Part(PCA(), "layer1")) == "PCA of layer1"
+    assert figures.described(Part(PCA(), (), "hidden*")) == "PCA of the mean of hidden*"
+    assert figures.described(Part(PCA())) == "PCA of the whole network"
+
+
+def test_planes_that_do_not_lie_in_the_span_have_a_background_too(regression, walked):
+    landscape, _ = regression
+    figure, *_ = figures.figures(run_of(walked, landscape, RandomDirections(normalisation="none")))
+    assert figure.title == "Paths over the loss: RandomDirections"
+    assert "What the picture leads back to explains" in figure.caption
+    assert "the loss drawn is off by a factor of" in figure.caption
+
+
+def test_many_networks_that_do_not_move_are_a_heat_map(regression, span_of):
+    landscape, _ = regression
+    weights = np.random.default_rng(0).integers(0, 2, size=(30, 6)).astype(float)
+    rows = pd.DataFrame({"step": np.repeat([0, 1], 30), "worker": [str(k) for k in range(30)] * 2})
+    span = span_of(np.concatenate([weights, weights]), rows)
+    metrics = rows.assign(score=np.linspace(0, 1, 60))
+    (figure,) = figures.figures(run_of(span, landscape, BinaryEncoder(), metrics=metrics))
+    assert figure.title == "Scores over weight space: BinaryEncoder"
+    assert "30 networks where BinaryEncoder places them" in figure.caption
+    cells = figure.figure.axes[0].collections[0].get_array()
+    assert cells.max() == 1.0
 
 
 def test_the_hook_is_found_and_importing_it_draws_nothing():

@@ -29,7 +29,8 @@ _NAMES = {
     "landscape-covariance": {"probes": "GradientCovariance"},
     "landscape-projectors": {
         "projectors": "PCA SOM Autoencoder BinaryEncoder Chain FitOn HessianPlane PHATE Part RandomDirections TSNE "
-        "ThreePoints UMAP"
+        "ThreePoints UMAP",
+        "starts": "Ranked WeightLattice",
     },
     "landscape-homotopy": {"solvers": "Monodromy ParameterHomotopy TotalDegree"},
     "landscape-phcpack": {"solvers": "PHCpack"},

@@ -22,21 +22,25 @@ from matplotlib.patheffects import Normal, Stroke
 from matplotlib.transforms import Affine2D
 
 from landscape.errors import ConfigurationError
-from landscape.interfaces import Figure, Projection
+from landscape.interfaces import Figure, Projection, Projector
 from landscape.plugins import PluginWarning
 from landscape.report.style import PALETTE, WIDTH, dress, order_of, worker_styles
 from landscape_projectors._style import INK, LOSS, PAPER, TEXT, canvas, colour_bar, legend, norm_of, paths_of
+from landscape_projectors.composite import Chain, FitOn, Part, SubspaceProjection
 from landscape_projectors.pca import PCAProjection
 from landscape_projectors.pictures import (
     PAIRS,
     checked,
     draw_distances,
+    draw_heat_map,
     draw_hits,
     draw_quality,
+    draw_score_bands,
     draw_scored_paths,
     draw_scree,
 )
 from landscape_projectors.som import SOMProjection
+from landscape_projectors.starts import Ranked
 from landscape_projectors.surfaces import (
     LossGrid,
     leads_back,
@@ -449,23 +453,29 @@ def figures(run: Run) -> Iterator[Figure]:
         return
     span = run.span()
     landscape = run.landscape()
+    still = _stand_still(span)
     seen: dict[str, int] = {}
     drawn = False
     for projector in run.projectors:
-        kind = type(projector).__name__
-        seen[kind] = seen.get(kind, 0) + 1
-        name = f"map-{kind.lower()}" + (f"-{seen[kind]}" if seen[kind] > 1 else "")
+        kind = described(projector)
+        stem = f"map-{type(projector).__name__.lower()}"
+        seen[stem] = seen.get(stem, 0) + 1
+        name = stem + (f"-{seen[stem]}" if seen[stem] > 1 else "")
         try:
             projection = run.project(projector)
         except ConfigurationError as error:
             warnings.warn(f"No map by {kind} in the report: {error}", PluginWarning, stacklevel=2)
             continue
         scored = _scores(run, span.rows)
+        plane = projection.coordinates.shape[1] == 2
         if isinstance(projection, SOMProjection):
             yield _som_figure(name, projection, span, landscape)
             if scored is not None:
                 yield _hits_figure(name, projection, span, *scored)
-        elif projection.coordinates.shape[1] == 2:
+        elif plane and still:
+            if scored is not None:
+                yield _heat_figure(name, kind, projection, span, *scored)
+        elif plane:
             yield _plane_figure(name, kind, projection, span, landscape)
             if scored is not None:
                 yield _scored_figure(name, kind, projection, span, *scored)
@@ -474,15 +484,77 @@ def figures(run: Run) -> Iterator[Figure]:
             caption = f"Each coordinate of {_who(span.rows)} against the step. {_kept(projection)}"
             yield Figure(name, f"Coordinates: {kind}", caption, canvas, order=20)  # type: ignore[arg-type]
         drawn = True
-        yield _quality_figure(name, kind, projection, span)
-    if drawn:
+        if not isinstance(projection, SubspaceProjection) and not still:
+            yield _quality_figure(name, kind, projection, span)
+    if drawn and not still:
         yield _snapshots_figure(span)
+    yield from _band_figures(run)
+
+
+def described(projector: Projector) -> str:
+    """Return what to call a projector in a heading."""
+    if isinstance(projector, Chain):
+        return f"{described(projector.first)} and {described(projector.second)}"
+    if isinstance(projector, FitOn):
+        return f"{described(projector.projector)} of {', '.join(projector.workers) or 'the first network'}"
+    if isinstance(projector, Part):
+        what = [", ".join(projector.patterns)] if projector.patterns else []
+        what += [f"the mean of {', '.join(projector.average)}"] if projector.average else []
+        return f"{described(projector.projector)} of {' with '.join(what) or 'the whole network'}"
+    return type(projector).__name__
+
+
+def _stand_still(span: SnapshotSpan) -> bool:
+    """Whether there are many points and none of them moves: a map of weight space, not paths."""
+    names = span.rows["worker"].astype(str).to_numpy()
+    points = np.asarray(span.coordinates)
+    workers = np.unique(names)
+    if len(workers) < 20:
+        return False
+    extent = float(np.ptp(points, axis=0).max(initial=0.0))
+    moved = max(float(np.ptp(points[names == worker], axis=0).max(initial=0.0)) for worker in workers)
+    return moved <= 1e-6 * extent
+
+
+def _heat_figure(
+    name: str, kind: str, projection: Projection, span: SnapshotSpan, values: np.ndarray, label: str
+) -> Figure:
+    canvas, _ = draw_heat_map(
+        projection.coordinates,
+        values,
+        label=label,
+        labels=(projection.axis_labels[0], projection.axis_labels[1]),
+    )
+    caption = (
+        f"{span.rows['worker'].nunique()} networks where {kind} places them; each cell shows the largest {label} of "
+        f"the networks in it, and cells without a network are empty. {_kept(projection)}"
+    )
+    return Figure(name, f"Scores over weight space: {kind}", caption, canvas, order=20)  # type: ignore[arg-type]
+
+
+def _band_figures(run: Run) -> Iterator[Figure]:
+    """Yield scores and losses by step, for walks that began at the best and at the worst points."""
+    if not isinstance(run.experiment.start, Ranked):
+        return
+    groups = Ranked.groups(run.experiment.walker.workers)
+    metrics = run.metrics.assign(group=run.metrics["worker"].astype(str).map(groups)).dropna(subset=["group"])
+    for column, label in (("score", "score"), ("loss", "loss")):
+        if column in metrics and metrics[column].notna().any():
+            canvas, _ = draw_score_bands(metrics, column, "group", label=label)
+            caption = (
+                f"Mean {label} by step of the networks that began at the best and at the worst points, with bands "
+                f"of 95 % confidence of the mean over networks."
+            )
+            yield Figure(
+                f"bands-{column}", f"{label.capitalize()} by where the walk began", caption, canvas, order=19
+            )  # type: ignore[arg-type]
 
 
 def _scores(run: Run, rows: pd.DataFrame) -> tuple[np.ndarray, str] | None:
     """Return the score of each snapshot, NaN where none was measured, and what it is; or None without scores."""
     metrics = run.metrics
-    for column, label in (("score", "score"), ("score_test", "score on the test data")):
+    known = (("score", "score"), ("score_test", "score on the test data"), ("loss", "loss"))
+    for column, label in known:
         if column not in metrics or not metrics[column].notna().any():
             continue
         measured = metrics.assign(worker=metrics["worker"].astype(str)).dropna(subset=[column])
@@ -500,13 +572,14 @@ def _scores(run: Run, rows: pd.DataFrame) -> tuple[np.ndarray, str] | None:
 def _scored_figure(
     name: str, kind: str, projection: Projection, span: SnapshotSpan, values: np.ndarray, label: str
 ) -> Figure:
-    canvas, _ = draw_scored_paths(projection, span.rows, values, label=label)
+    few = span.rows["worker"].nunique() <= 3
+    canvas, _ = draw_scored_paths(projection, span.rows, values, label=label, marks=3 if few else 0)
     missing = int(np.sum(~np.isfinite(values)))
     caption = (
         f"The same paths, coloured by the {label} of the network at each snapshot; beside the ends stand first and "
-        f"last. {_missing(missing)}"
+        f"last{', on the way some steps' if few else ''}. {_missing(missing)}"
     )
-    return Figure(f"scores-{name}", f"Paths and scores: {kind}", caption.strip(), canvas, order=20)  # type: ignore[arg-type]
+    return Figure(f"scores-{name}", f"Paths and {label}: {kind}", caption.strip(), canvas, order=20)  # type: ignore[arg-type]
 
 
 def _missing(count: int) -> str:
@@ -580,7 +653,8 @@ def _plane_figure(
     if leads_back(projection):
         sentences += [_behind(projection, span, landscape), _buffers(landscape)]
     canvas, _ = draw_path_over_loss(projection, span.rows, grid)
-    return Figure(name, f"Paths over the loss: {kind}", _join(sentences), canvas, order=20)  # type: ignore[arg-type]
+    title = f"Paths over the loss: {kind}" if grid is not None else f"Paths: {kind}"
+    return Figure(name, title, _join(sentences), canvas, order=20)  # type: ignore[arg-type]
 
 
 def _som_figure(name: str, projection: SOMProjection, span: SnapshotSpan, landscape: Landscape) -> Figure:
@@ -650,7 +724,21 @@ def _kept(projection: Projection) -> str:
             f"their mean; topographic error {quality['topographic_error']:.3f}. Distances on the map are not "
             f"distances between weights.{both}"
         )
-    return ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in quality.items()) + "."
+    if isinstance(projection, SubspaceProjection):
+        return f"Of these weights alone: {_kept(projection.inner)}"
+    said = ""
+    told = {"trustworthiness", "continuity"}
+    if "off_plane_share" in quality:
+        told |= {"explained_variance", "off_plane_share"}
+        said = (
+            f"What the picture leads back to explains {100 * quality['explained_variance']:.1f} % of the snapshots' "
+            f"variance; the median snapshot lies off it by {100 * quality['off_plane_share']:.0f} % of its distance "
+            f"from the mean."
+        )
+    rest = ", ".join(
+        f"{name.replace('_', ' ')} {value:.3g}" for name, value in quality.items() if name not in told
+    )
+    return f"{said} {rest[:1].upper() + rest[1:] + '.' if rest else ''}{both}".strip()
 
 
 def _coinciding(coordinates: np.ndarray, rows: pd.DataFrame) -> str:

@@ -69,6 +69,7 @@ def draw_scored_paths(
     ax: Axes | None = None,
     *,
     label: str = "score",
+    marks: int = 0,
 ) -> tuple[AnyFigure, Axes]:
     """Draw the path of every network, coloured by how good it is on the way.
 
@@ -87,6 +88,9 @@ def draw_scored_paths(
         Axes to draw into; None makes a figure.
     label
         What the values are.
+    marks
+        How many snapshots between the ends of each path have their step beside them; they are spread evenly over its
+        length.
     """
     coordinates = checked(projection, rows)
     values = np.asarray(values, dtype=np.float64)
@@ -96,13 +100,14 @@ def draw_scored_paths(
         *((finite.min(), finite.max()) if np.ptp(finite) else (finite[0] - 0.5, finite[0] + 0.5))
     )
     colours = colormaps["viridis"].with_extremes(bad="0.6")
-    paths = paths_of(np.column_stack([coordinates, values]), rows)
+    paths = paths_of(np.column_stack([coordinates, values, rows["step"].to_numpy()]), rows)
     several = len(paths) > 1
     collection = None
     handles: list[Any] = []
     ends = []
     for place, (name, path) in enumerate(paths.items()):
         points, score = path[:, :2], path[:, 2]
+        _mark(ax, points, path[:, 3], marks)
         style = _STYLES[place % len(_STYLES)] if len(paths) <= len(_STYLES) else "-"
         segments = np.stack([points[:-1], points[1:]], axis=1)
         collection = LineCollection(
@@ -142,6 +147,24 @@ def draw_scored_paths(
 
 def _name(worker: str) -> str:
     return f"worker {worker}" if worker.isdecimal() else worker
+
+
+def _mark(ax: Axes, points: np.ndarray, steps: np.ndarray, marks: int) -> None:
+    """Write the step beside some points of a path, spread evenly over its length."""
+    way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
+    for share in np.arange(1, marks + 1) / (marks + 1):
+        at = int(np.argmin(np.abs(way - share * way[-1])))
+        ax.plot(*points[at], marker="o", markersize=3.2, color=INK, markeredgecolor=PAPER, zorder=5)
+        ax.annotate(
+            f"{steps[at]:.0f}",
+            points[at],
+            xytext=(4, 4),
+            textcoords="offset points",
+            fontsize=TEXT - 2.5,
+            color="0.35",
+            zorder=5,
+            path_effects=[Stroke(linewidth=1.8, foreground=PAPER), Normal()],
+        )
 
 
 def _label_ends(ax: Axes, ends: Sequence[tuple[np.ndarray, str]]) -> None:
