@@ -7,9 +7,11 @@ import torch
 
 import landscape as ls
 from landscape_walkers.easgd import EASGD
+from landscape_walkers.entropy_sgd import EntropySGD
 from landscape_walkers.group import Group
 from landscape_walkers.parle import Parle
 from landscape_walkers.robust_ensemble import RobustEnsemble
+from landscape_walkers.sam import SAM
 from landscape_walkers.sgd import GD, SGD
 
 SMALL = SGD(lr=0.1, batch_size=64, momentum=0.5)
@@ -24,6 +26,8 @@ WALKERS = {
     "robust": RobustEnsemble(SMALL, 2, gamma=0.1, growth=0.1),
     "elastic": RobustEnsemble(SMALL, 2, gamma=0.1, increment=0.1, every=2, centre="elastic"),
     "parle": Parle(SMALL, 2, inner_steps=3),
+    "of Entropy-SGD": RobustEnsemble(EntropySGD(batch_size=64, inner_steps=2, gamma=0.1), 2, gamma=0.2),
+    "parle of SAM": Parle(SAM(SMALL), 2, inner_steps=2),
     "group": EASGD(Group((SMALL, 2), (GD(lr=0.1), 1))),
 }  # fmt: skip
 
@@ -55,3 +59,13 @@ def test_a_saved_walk_goes_on_bit_for_bit(tmp_path, classifier, walker):
     assert torch.equal(walk.positions, again.positions)
     for label, point in walk.walker.labelled(walk.state).items():
         assert torch.equal(point, again.walker.labelled(again.state)[label])
+
+
+def test_a_schedule_reaches_hyper_parameters_of_the_base_that_have_the_couplings_names(tmp_path):
+    run = ls.Experiment(
+        ls.models.MLP(hidden=(8,)), ls.datasets.Digits(), WALKERS["of Entropy-SGD"], probes=("Loss",), steps=4,
+        schedule=(ls.At(1, {"gamma": 0.4}), ls.At(2, {"base.gamma": 0.3, "scoping": 0.0})),
+    ).run(tmp_path)  # fmt: skip
+    assert run.changes["name"].tolist() == ["gamma", "base.gamma", "scoping"]
+    last = run.metrics[run.metrics["worker"] == "0"].iloc[-1]
+    assert last[["gamma", "base_gamma"]].tolist() == pytest.approx([0.4, 0.3])

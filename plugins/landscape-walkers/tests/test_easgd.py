@@ -277,11 +277,23 @@ def test_impossible_fields_are_refused_by_value(fields, message):
         EASGD(**fields)
 
 
-def test_walkers_whose_hyper_parameters_have_the_same_names_are_not_nested(classifier, generator):
+def test_in_couplings_of_couplings_every_hyper_parameter_and_centre_has_a_name_of_its_own(
+    classifier, generator
+):
     landscape = classifier()
-    nested = EASGD(EASGD(SGD(lr=0.1), workers=2), workers=2)
-    with pytest.raises(ConfigurationError, match="'elasticity' and 'moving_rate'"):
-        nested.start(landscape, landscape.initial().expand(2, -1), generator())
+    nested = EASGD(EASGD(SGD(lr=0.1), workers=2, moving_rate=0.5), workers=2, moving_rate=0.7)
+    state = nested.start(landscape, landscape.initial().expand(2, -1), generator())
+    values = nested.hyperparameters(state)
+    assert (values["moving_rate"], values["base.moving_rate"], values["lr"]) == (0.7, 0.5, 0.1)
+    state = nested.adjust(state, **{"base.moving_rate": 0.4, "moving_rate": 0.6, "lr": 0.2})
+    values = nested.hyperparameters(state)
+    assert (values["moving_rate"], values["base.moving_rate"], values["lr"]) == (0.6, 0.4, 0.2)
+    assert nested.base.hyperparameters(state.base)["moving_rate"] == 0.4
+    state = nested.step(landscape, state)
+    assert set(nested.labelled(state)) == {"centre", "base_centre"}
+    assert {"distance_from_centre", "base_distance_from_centre"} <= set(nested.record(state))
+    with pytest.raises(ConfigurationError, match="has no hyper-parameter 'base.lr'"):
+        nested.adjust(state, **{"base.lr": 0.1})
 
 
 def test_any_walker_can_be_the_base(bowl, generator):

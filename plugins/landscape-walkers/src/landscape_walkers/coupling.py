@@ -7,7 +7,7 @@ walker's step and then relocates them by the forces, so that the base walker's m
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
@@ -79,7 +79,8 @@ class Coupling(Walker[S]):
     """Ties the points of a base walker together.
 
     Fields whose validator is a :class:`OneNumber` are hyper-parameters: they can be changed on the way,
-    beside those of the base walker.
+    beside those of the base walker. Where the base walker has one of the same name, that is called
+    ``base.gamma``; what it records is called ``base_gamma`` then, and its centre ``base_centre``.
 
     Parameters
     ----------
@@ -91,8 +92,7 @@ class Coupling(Walker[S]):
     Raises
     ------
     landscape.errors.ConfigurationError
-        For a base walker with another number of workers, and for one whose hyper-parameters have the names
-        of the coupling's own.
+        For a base walker with another number of workers.
     """
 
     base: Walker[Any]
@@ -148,19 +148,12 @@ class Coupling(Walker[S]):
         Raises
         ------
         landscape.errors.ConfigurationError
-            For positions of another shape, and for a base walker whose hyper-parameters have the names of the
-            coupling's own.
+            For positions of another shape.
         """
         owner = type(self).__name__
         positions = check_positions(owner, landscape, positions)
         base = self.base.start(landscape, positions, generator)
         known = self._own()
-        taken = sorted(set(known) & set(self.base.hyperparameters(base)))
-        if taken:
-            raise ConfigurationError(
-                f"{owner} cannot tie {type(self.base).__name__} together: both call a hyper-parameter "
-                f"{' and '.join(repr(name) for name in taken)}, and a change would not know whose is meant."
-            )
         values = {name: getattr(self, name) for name in known if getattr(self, name) is not None}
         values |= self._open(values, len(positions))
         state = CoupledState(base=base, updates=0, values=values)
@@ -174,9 +167,18 @@ class Coupling(Walker[S]):
         """Return what the base walker labels."""
         return self.base.labelled(state.base)
 
+    def _labelled_with(self, state: S, **own: Tensor) -> Mapping[str, Tensor]:
+        """Return points of the coupling's own, and what the base walker labels under names that are left."""
+        base = self.base.labelled(state.base)
+        return {(f"base_{name}" if name in own else name): point for name, point in base.items()} | own
+
     def record(self, state: S) -> Mapping[str, tuple[float, ...]]:
         """Return what the base walker and the coupling record."""
-        return {**self.base.record(state.base), **self._own_record(state)}
+        own = self._own_record(state)
+        base = self.base.record(state.base)
+        return {(f"base_{name}" if name in own else name): values for name, values in base.items()} | dict(
+            own
+        )
 
     def relocate(self, state: S, positions: Tensor) -> S:
         """Return the state with the workers at `positions`, shape (K, P); all else stays."""
@@ -184,7 +186,13 @@ class Coupling(Walker[S]):
 
     def hyperparameters(self, state: S) -> Mapping[str, PerWorker]:
         """Return the hyper-parameters in force: the base walker's, and the coupling's own."""
-        return {**self.base.hyperparameters(state.base), **state.values}
+        base = self.base.hyperparameters(state.base)
+        return {name: base[called] for name, called in self._names_in_base(base).items()} | state.values
+
+    def _names_in_base(self, base: Iterable[str]) -> dict[str, str]:
+        """Return what the base walker calls its hyper-parameters, by what they are called here."""
+        own = self._own()
+        return {(f"base.{name}" if name in own else name): name for name in base}
 
     def adjust(self, state: S, **changes: PerWorker) -> S:
         """Return the state with the coupling's own or the base walker's hyper-parameters changed.
@@ -198,9 +206,11 @@ class Coupling(Walker[S]):
         own = {name: given(changes.pop(name)) for name in list(changes) if name in state.values}
         if changes:
             # The base walker knows its names best; those that nobody has are refused with all names at hand.
-            if not set(changes) & set(self.base.hyperparameters(state.base)):
+            called = self._names_in_base(self.base.hyperparameters(state.base))
+            if not set(changes) & set(called) or set(changes) & set(known):
                 check_names(owner, list(changes), list(self.hyperparameters(state)))
-            state = attrs.evolve(state, base=self.base.adjust(state.base, **changes))
+            theirs = {called.get(name, name): value for name, value in changes.items()}
+            state = attrs.evolve(state, base=self.base.adjust(state.base, **theirs))
         if not own:
             return state
         for name, value in own.items():
@@ -226,10 +236,14 @@ class Coupling(Walker[S]):
         """
         in_force = self.base.hyperparameters(base)
         if "lr" not in in_force:
+            can = "rate" in attrs.fields_dict(type(self))
+            cure = (
+                "Give the springs a rate of their own: rate=0.1." if can else "Give SGD or another that has."
+            )
             raise ConfigurationError(
                 f"{type(self).__name__} multiplies its springs by the base walker's step size, and "
                 f"{type(self.base).__name__} has no hyper-parameter 'lr' for all workers; it has "
-                f"{', '.join(in_force) or 'none at all'}. Give the springs a rate of their own: rate=0.1."
+                f"{', '.join(in_force) or 'none at all'}. {cure}"
             )
         return spread(type(self).__name__, "lr", in_force["lr"], workers)
 

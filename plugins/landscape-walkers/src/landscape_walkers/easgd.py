@@ -163,8 +163,7 @@ class EASGD(Coupling[EASGDState]):
     Raises
     ------
     landscape.errors.ConfigurationError
-        For values outside of their range, for a base walker with another number of workers, and for one
-        whose hyper-parameters have the names of these.
+        For values outside of their range, and for a base walker with another number of workers.
 
     Examples
     --------
@@ -329,7 +328,7 @@ class EASGD(Coupling[EASGDState]):
 
     def labelled(self, state: EASGDState) -> Mapping[str, Tensor]:
         """Return the centre, and what the base walker labels."""
-        return {**self.base.labelled(state.base), "centre": state.centre}
+        return self._labelled_with(state, centre=state.centre)
 
     def _own_record(self, state: EASGDState) -> Mapping[str, tuple[float, ...]]:
         columns = {"distance_from_centre": distances(self.positions(state), state.centre)}

@@ -118,8 +118,8 @@ class Parle(Coupling[ParleState]):
     Raises
     ------
     landscape.errors.ConfigurationError
-        For values outside of their range, for a base walker with another number of workers, without lr,
-        with a hyper-parameter that has the name of one of these, or from which B is not known.
+        For values outside of their range, for a base walker with another number of workers, without lr, or
+        from which B is not known.
 
     Examples
     --------
@@ -225,7 +225,7 @@ class Parle(Coupling[ParleState]):
 
     def labelled(self, state: ParleState) -> Mapping[str, Tensor]:
         """Return the replicas' mean, and what the base walker labels."""
-        return {**self.base.labelled(state.base), "centre": mean_of_rows(self.positions(state))}
+        return self._labelled_with(state, centre=mean_of_rows(self.positions(state)))
 
     def _own_record(self, state: ParleState) -> Mapping[str, tuple[float, ...]]:
         positions = self.positions(state)

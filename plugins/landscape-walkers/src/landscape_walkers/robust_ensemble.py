@@ -100,8 +100,8 @@ class RobustEnsemble(Coupling[RobustEnsembleState]):
     Raises
     ------
     landscape.errors.ConfigurationError
-        For values outside of their range, for a base walker with another number of workers, without lr
-        where no rate is given, or with a hyper-parameter that has the name of one of these.
+        For values outside of their range, for a base walker with another number of workers, and without lr
+        where no rate is given.
 
     Examples
     --------
@@ -168,7 +168,7 @@ class RobustEnsemble(Coupling[RobustEnsembleState]):
 
     def labelled(self, state: RobustEnsembleState) -> Mapping[str, Tensor]:
         """Return the centre, and what the base walker labels."""
-        return {**self.base.labelled(state.base), "centre": self._centre(state)}
+        return self._labelled_with(state, centre=self._centre(state))
 
     def _own_record(self, state: RobustEnsembleState) -> Mapping[str, tuple[float, ...]]:
         positions = self.positions(state)
