@@ -338,6 +338,26 @@ def test_weights_from_a_file_start_every_worker(small, tmp_path):
     assert torch.equal(walk.positions, theta.expand(2, -1))
 
 
+def test_what_fits_of_a_file_is_taken_and_the_rest_is_reported(small, tmp_path):
+    landscape = small.landscapes()["train"]
+    state = landscape.layout.state_dict(torch.ones(landscape.size))
+    first, *_, last = state
+    state[last] = torch.ones(3)
+    torch.save(state, tmp_path / "other.pt")
+    experiment = evolve(small, start=ls.FromFile(str(tmp_path / "other.pt"), fit="partial"))
+    with pytest.warns(UserWarning, match=rf"Left at the model's own initialisation: {last} \(\(3,\) there"):
+        run = experiment.run(tmp_path / "runs")
+    (note,) = run.provenance["start"]["notes"]
+    assert last in note
+    with pytest.warns(UserWarning, match="own initialisation"):
+        begin = landscape.layout.split(experiment.walk().positions[0])
+    assert (begin[first] == 1).all()
+    assert torch.equal(begin[last], landscape.layout.split(landscape.initial())[last])
+    torch.save({"nothing": torch.ones(3)}, tmp_path / "other.pt")
+    with pytest.raises(ls.errors.DataError, match=r"other\.pt: No parameter"):
+        experiment.walk()
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "says"),
     [

@@ -292,7 +292,7 @@ def test_in_couplings_of_couplings_every_hyper_parameter_and_centre_has_a_name_o
     state = nested.step(landscape, state)
     assert set(nested.labelled(state)) == {"centre", "base_centre"}
     assert {"distance_from_centre", "base_distance_from_centre"} <= set(nested.record(state))
-    with pytest.raises(ConfigurationError, match="has no hyper-parameter 'base.lr'"):
+    with pytest.raises(ConfigurationError, match=r"has no hyper-parameter 'base\.lr'"):
         nested.adjust(state, **{"base.lr": 0.1})
 
 

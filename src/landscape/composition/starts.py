@@ -58,9 +58,14 @@ class FromFile(Start):
     path
         A ``.safetensors`` file, or a file that ``torch.load(weights_only=True)`` reads, with a state
         dictionary of the model.
+    fit
+        ``"exact"``: the file has the parameters and buffers of the model. ``"partial"``: parameters of the same
+        name and shape are taken, the rest keeps the model's own initialisation and is reported in a warning;
+        buffers are the model's own.
     """
 
     path: str = field(validator=of_type(str, "the path of a file"))
+    fit: Literal["exact", "partial"] = field(default="exact", validator=one_of(("exact", "partial")))
 
     def begin(
         self, landscape: Landscape, workers: int, draw: Callable[[int], Tensor]
@@ -70,10 +75,14 @@ class FromFile(Start):
         Raises
         ------
         landscape.errors.DataError
-            If the file cannot be read or its tensors do not fit the model.
+            If the file cannot be read or its tensors do not fit the model: with ``fit="partial"``, none of them.
         """
         try:
-            there, theta = placed(landscape, read_checkpoint(Path(self.path)))
+            state = read_checkpoint(Path(self.path))
+            if self.fit == "partial":
+                there, theta = landscape, _reported(landscape, state, draw(0))
+            else:
+                there, theta = placed(landscape, state)
         except DataError as error:
             raise DataError(f"{self.path}: {error}") from error
         return there, theta.expand(workers, -1).clone()
