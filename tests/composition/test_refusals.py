@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from attrs import evolve
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import landscape as ls
@@ -442,6 +442,7 @@ _SCHEDULES = st.one_of(
 )
 
 
+@settings(max_examples=50, deadline=None)
 @given(schedules=st.lists(_SCHEDULES, max_size=3), format=st.sampled_from(["json", "toml"]))
 def test_every_schedule_survives_json_and_toml(schedules, format):
     experiment = ls.Experiment(
