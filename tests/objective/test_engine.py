@@ -92,10 +92,14 @@ class OwnLoss(nn.Module):
         return scale * F.cross_entropy(self.net(x), y)
 
 
-def frozen():
+def frozen(name="0.weight"):
     net = perceptron()
-    net[0].weight.requires_grad_(False)
+    net.get_parameter(name).requires_grad_(False)
     return net
+
+
+def also_small(output, target):
+    return F.cross_entropy(output, target) + 0.1 * output.square().mean()
 
 
 def square(theta: Tensor) -> Tensor:
@@ -108,6 +112,17 @@ LANDSCAPES = {
     "batch and layer norm": lambda **o: Landscape(normalised().double(), "cross_entropy", images(), **o),
     "tied and unused weights": lambda **o: Landscape(Tied().double(), "cross_entropy", vectors(), **o),
     "frozen weights": lambda **o: Landscape(frozen().double(), "cross_entropy", vectors(), **o),
+    "frozen last weights": lambda **o: Landscape(
+        frozen("2.weight").double(), "cross_entropy", vectors(), **o
+    ),
+    "a frozen last bias": lambda **o: Landscape(frozen("2.bias").double(), "cross_entropy", vectors(), **o),
+    "an output used twice": lambda **o: Landscape(perceptron().double(), also_small, vectors(), **o),
+    "no last bias": lambda **o: Landscape(
+        nn.Sequential(perceptron()[:2], nn.Linear(9, 10, bias=False)).double(),
+        "cross_entropy",
+        vectors(),
+        **o,
+    ),
     "a penalty": lambda **o: Landscape(
         perceptron().double(), "cross_entropy", vectors(), penalty=square, **o
     ),

@@ -357,7 +357,10 @@ def _require_agreement(
         When they are further apart than rounding can explain.
     """
     values, gradients = landscape._row_by_row(theta, batch.per_row(rows))
-    found = _run(graph, landscape, theta, batch.tensors(rows))
+    try:
+        found = _run(graph, landscape, theta, batch.tensors(rows))
+    except RuntimeError as error:  # the loop has just computed the same
+        raise NotTraceable(_said(error)) from error
     value = found[0].to(values)
     count = len(landscape.layout)
     gradient = torch.cat([part.reshape(len(theta), -1) for part in found[1 : 1 + count]], dim=1)
@@ -416,6 +419,9 @@ def _simplify(module: Any) -> None:
             _turn_softmax(graph, node)
         elif node.target is _aten.max_pool2d_with_indices.default:
             _turn_pooling(graph, node)
+    for node in graph.nodes:
+        if node.target is _aten.view.default or node.target is _aten._unsafe_view.default:
+            node.target = _aten.reshape.default  # the layout may have been turned since
     graph.eliminate_dead_code()
     graph.lint()
     module.recompile()
@@ -438,6 +444,11 @@ def _equal_node(node: Any) -> Any:
     if node.target in _RESHAPING or (node.target is _aten.mul.Scalar and node.args[1] == 1):
         return source
     return None
+
+
+def _dimensions(node: Any) -> int | None:
+    value = node.meta.get("val") if isinstance(node, torch.fx.Node) else None
+    return value.ndim if isinstance(value, Tensor) else None
 
 
 def _axes(node: Any, ndim: int) -> set[int]:
@@ -476,7 +487,8 @@ def _turn_softmax(graph: Any, node: Any) -> None:
 
     The kernel for the last dimension works on one row of classes at a time: 64 x 64 rows of 10 take 600 us, where
     the kernel for other dimensions takes 60 with the change of layout. For a small perceptron that is half of
-    the step.
+    the step. A linear layer before it is computed in the new layout, which its product is faster in, too: where
+    64 x 64 rows of 16 meet 10 classes, 40 us instead of 115.
     """
     value = node.meta["val"]
     last = value.ndim - 1
@@ -490,8 +502,30 @@ def _turn_softmax(graph: Any, node: Any) -> None:
         return
 
     def turned(source: Any) -> Any:
-        other = insert(_aten.transpose.int, source, last - 1, last)
-        return insert(_aten.clone.default, other, memory_format=torch.contiguous_format)
+        return insert(_aten.contiguous.default, linear_turned(source) or view(source))
+
+    def linear_turned(source: Any) -> Any:
+        """Compute the sum of a product of matrices and a bias turned; None for anything else."""
+        if source.target is not _aten.add.Tensor or source.kwargs or len(source.users) > 1:
+            return None
+        if any(_dimensions(term) != 3 for term in source.args) or not any(map(only_product, source.args)):
+            return None
+        return insert(_aten.add.Tensor, *map(term_turned, source.args))
+
+    def only_product(term: Any) -> bool:
+        return term.target is _aten.bmm.default and len(term.users) == 1
+
+    def term_turned(term: Any) -> Any:
+        if not only_product(term):
+            return view(term)
+        return insert(_aten.bmm.default, view(term.args[1]), view(term.args[0]))
+
+    def view(source: Any) -> Any:
+        if source.target is _aten.transpose.int and _axes(source, last + 1) == {last - 1, last}:
+            return source.args[0]
+        made = insert(_aten.transpose.int, source, last - 1, last)
+        made.meta = dict(source.meta)
+        return made
 
     def insert(target: Any, *args: Any, **kwargs: Any) -> Any:
         made = graph.call_function(target, args, kwargs)
