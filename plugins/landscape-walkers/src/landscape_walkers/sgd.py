@@ -103,20 +103,29 @@ class _HeavyBall(FirstOrder):
 
     @staticmethod
     def _long_update(team: Team, before: list[Tensor], lr: float, momentum: float) -> None:
-        """Add the gradients to the velocities part by part, which spares vectors that do not fit in the cache."""
+        """Make the update stretch by stretch, each of them in the cache from its gradient to its new position."""
         import torch
 
         positions, blank = team.positions(), team.landscape.blank
-        velocities = blank(len(positions))
-        for place, velocity in zip(velocities, before, strict=True):
-            torch.mul(velocity, momentum, out=place)
-        team.landscape.add_gradient(velocities, positions, team.batches())
+        velocities, moved = blank(len(positions)), blank(len(positions))
+        gradients = team.landscape.gradient_pieces(positions, team.batches())
+        for *vectors, pieces in zip(before, velocities, positions, moved, gradients, strict=True):
+            stretches = [stretch for piece in pieces for stretch in piece.split(_STRETCH)]
+            lengths = [len(stretch) for stretch in stretches]
+            columns = [vector.split_with_sizes(lengths) for vector in vectors]
+            for old, new, here, there, gradient in zip(*columns, stretches, strict=True):
+                torch.mul(old, momentum, out=new)
+                new += gradient
+                torch.add(here, new, alpha=-lr, out=there)
         team.remember("velocity", velocities)
-        team.move(torch.add(positions, velocities, alpha=-lr, out=blank(len(positions))))
+        team.move(moved)
 
 
 # Weights from which on one more pass over all of them costs more than the operations.
 _LONG = 1 << 19
+# Weights that are updated at once: five vectors of this length in single precision take 2.5 MB. With four networks
+# of 4.3 million weights, a step is one percent faster than over whole vectors.
+_STRETCH = 1 << 17
 
 
 def velocity_step(
