@@ -33,7 +33,11 @@ def made(validator, value, **settings):
         each_at_least(0, "no."),
     ],
 )
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, None, "1", [1], object()], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [math.nan, math.inf, -math.inf, True, None, "1", [1], object()],
+    ids=lambda value: type(value).__name__,
+)
 def test_what_is_no_number_is_refused_by_value(validator, value):
     with pytest.raises(ConfigurationError, match=r"Plan: entry=.* is not possible"):
         made(validator, value)
