@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from attrs import evolve
 
 from landscape.composition.critical_points import checks, real_points, sample_rows
 from landscape.systems import PolynomialFamily, Solutions
@@ -63,3 +64,11 @@ def test_a_large_newton_correction_is_named():
 def test_complex_coefficients_need_no_conjugates():
     family = PolynomialFamily(["x - I*a"], ["x"], ["a"])
     assert checks(family, FOUR, wells([[4j]])) == []
+
+
+def test_certified_solutions_are_counted():
+    solutions = wells([[2.0], [-2.0], [0.0]])
+    family = PolynomialFamily.gradient("(x^2 - a)^2", ["x"], ["a"])
+    assert np.isnan(sample_rows(family, FOUR, solutions)["certified"])
+    some = evolve(solutions, certificates=np.array([1e-14, np.nan, 1e-15]))
+    assert sample_rows(family, FOUR, some)["certified"] == 2

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sympy
 import torch
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 import landscape as ls
@@ -111,6 +111,8 @@ def test_multiple_solutions_are_found_with_their_multiplicities(equations, unkno
 
 @settings(max_examples=15, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=5), st.integers(0, 1000))
+# Here circles of the first four radii enclose another branch point, and have equal means.
+@example([-1, -3, -1, -2, -1], 397)
 def test_roots_of_products_have_their_multiplicities(roots, seed):
     x = sympy.Symbol("x")
     polynomial = sympy.expand(sympy.prod([x - root for root in roots]))

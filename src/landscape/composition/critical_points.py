@@ -84,7 +84,8 @@ def sample_rows(
     """Return the row of one sample in the summary.
 
     ``N`` unknowns, ``N_C`` isolated complex solutions found, ``N_C_torus`` of these without zero coordinate,
-    ``N_R`` real ones; the bounds of the family (``CBB`` and so on) and those in `bounds`, which plugins know;
+    ``N_R`` real ones; ``certified``, how many are proved to exist and to be different (NaN where the solver did
+    not try); the bounds of the family (``CBB`` and so on) and those in `bounds`, which plugins know;
     ``completeness``; how many solutions were ``lost`` and paths ``retried``; ``checks_failed``, empty or what
     :func:`checks` found.
     """
@@ -93,6 +94,9 @@ def sample_rows(
         "N_C": len(solutions),
         "N_C_torus": int(solutions.in_torus().sum()),
         "N_R": int(solutions.is_real().sum()),
+        "certified": float("nan")
+        if solutions.certificates is None
+        else int(np.isfinite(solutions.certificates).sum()),
         **{name: float(bound) for name, bound in family.bounds().items()},
     }
     for name, bound in bounds.items():

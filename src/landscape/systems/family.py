@@ -166,6 +166,28 @@ class ParametricFamily(ABC):
         """
         return {"CBB": float(self.bezout_number())}
 
+    def written_out(
+        self, p: NDArray[np.complex128] | NDArray[np.float64]
+    ) -> tuple[PolynomialFamily, NDArray[np.complex128] | NDArray[np.float64]]:
+        """Return a family in monomials and parameters of it, the member of which is the one with parameters `p`.
+
+        For arithmetic other than double precision: what is computed from coefficients and parameters of the
+        result has no rounding error in it. The default has the coefficients of :meth:`system`, which may be
+        rounded; families that can do better override it.
+        """
+        from landscape.systems.polynomial import PolynomialFamily
+
+        system = self.system(p)
+        return PolynomialFamily(system.equations, system.unknowns, ()), np.zeros(0)
+
+    def solution_bound(self) -> int:
+        """Return a proved upper bound on the number of isolated complex solutions of any member."""
+        return self.bezout_number()
+
+    def solution_bound_reason(self) -> str:
+        """Return one sentence that says why :meth:`solution_bound` holds."""
+        return "the product of the degrees bounds the number of isolated solutions (Bezout)."
+
     @abstractmethod
     def bezout_number(self) -> int:
         """Return the product of the degrees in z, for generic parameters."""

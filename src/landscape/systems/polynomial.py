@@ -571,6 +571,12 @@ class PolynomialFamily(ParametricFamily):
             return super().objective_value(z, p)
         return np.ascontiguousarray(self._objective(self._joined(z, p))[:, 0].real)
 
+    def written_out(
+        self, p: NDArray[np.complex128] | NDArray[np.float64]
+    ) -> tuple[PolynomialFamily, NDArray[np.complex128] | NDArray[np.float64]]:
+        """Return this family and `p`."""
+        return self, p
+
     def bezout_number(self) -> int:
         """Return the product of the degrees in the unknowns."""
         n = len(self.unknowns)

@@ -36,9 +36,12 @@ _TURNS = 16
 _CLOSED = 1e-7
 #: Means of two circles that agree to this; the error of the smaller one is far below.
 _AGREE = 1e-6
-#: Negative powers that carry more than this share of the size, on two circles in a row and growing, make an
-#: end infinite; finite ends have none but aliases of high powers, below this on circles that agree.
-_NEGATIVE = 1e-3
+#: The same means on two circles also come of a third that other branch points lie in. The end itself solves the
+#: equations: there they are smaller than on the circle by this factor at least.
+_SOLVED = 1e-3
+#: Negative powers are less than this part of the size for finite ends, which have none but aliases of high powers,
+#: and more than that part on two circles in a row, the outer being smaller, for infinite ones.
+_POSITIVE, _NEGATIVE = 1e-3, 0.5
 #: A path this far out is at infinity.
 _FAR = 1e8
 
@@ -117,7 +120,7 @@ def endings(family: Homotopy, z: Complex, p0: Complex, p1: Complex) -> Endings:
     winding = np.zeros(n, dtype=np.int64)
     accuracy = np.full(n, np.inf)
     means = np.full((n, unknowns), np.nan, dtype=np.complex128)
-    negative = np.zeros(n)
+    negative, before = np.zeros(n), np.full(n, np.inf)
     active, here, radius = np.arange(n), z.copy(), RADIUS
     for level in range(_LEVELS):
         if level:
@@ -139,7 +142,7 @@ def endings(family: Homotopy, z: Complex, p0: Complex, p1: Complex) -> Endings:
         settled = np.zeros(len(active), dtype=bool)
         for number, (k, circle, c) in enumerate(zip(active, circles, turns, strict=True)):
             if not c:
-                negative[k], means[k] = 0.0, np.nan
+                negative[k], before[k], means[k] = 0.0, np.inf, np.nan
                 continue
             coefficients = np.fft.fft(circle, axis=0) / len(circle)
             size = max(float(np.abs(coefficients[0]).max()), 1e-300)
@@ -148,12 +151,17 @@ def endings(family: Homotopy, z: Complex, p0: Complex, p1: Complex) -> Endings:
             share = below / max(size, float(np.abs(circle).max()))
             scale = max(size, 1.0)
             change = float(np.abs(coefficients[0] - means[k]).max()) / scale
-            if share > _NEGATIVE and negative[k] > _NEGATIVE and share > 0.9 * negative[k] and below > 1.0:
+            if share > _NEGATIVE and negative[k] > _NEGATIVE and below > before[k]:
                 infinite[k] = settled[number] = True
-            elif change < _AGREE and share < _NEGATIVE and c == winding[k]:
-                points[k], accuracy[k] = coefficients[0], change
-                finite[k] = settled[number] = True
-            negative[k], means[k], winding[k] = share, coefficients[0], c
+            elif change < _AGREE and share < _POSITIVE and c == winding[k]:
+                target = np.tile(p1[k], (len(circle) + 1, 1))
+                sizes = np.abs(
+                    family.value_and_jacobian(np.vstack([coefficients[:1], circle]), target)[0]
+                ).max(axis=1)
+                if sizes[0] < _SOLVED * sizes[1:].max():
+                    points[k], accuracy[k] = coefficients[0], change
+                    finite[k] = settled[number] = True
+            negative[k], before[k], means[k], winding[k] = share, below, coefficients[0], c
         active, here = active[~settled], here[~settled]
         if active.size == 0:
             break

@@ -22,7 +22,8 @@ from landscape.systems import (
     Solutions,
     Subfamily,
 )
-from landscape.validators import at_least
+from landscape.validators import at_least, of_type
+from landscape_homotopy.certification import certified
 from landscape_homotopy.free_coefficients import coefficient_family
 from landscape_homotopy.paths import CAREFUL, SINGULAR, gathered
 from landscape_homotopy.points import (
@@ -51,6 +52,9 @@ Complex = NDArray[np.complex128]
 #: once is all there or all lost when somebody interrupts: 4 s for 17 members with widths (2, 2, 2, 2), of
 #: which the monodromy took 22. A quarter of it takes half as long again per member.
 _JACOBIAN_ENTRIES = 200_000
+#: Solutions of one member that differ by less than this, relative to the largest coordinate, cannot be told apart:
+#: they are polished to about 1e-14.
+_COINCIDENT = 1e-12
 
 
 @define
@@ -171,6 +175,10 @@ class Monodromy(Solver):
         Rungs of the ladder for members with missing solutions. The first two keep the route.
     most_solutions
         Give up when a generic member has more orbits than this.
+    certified
+        Prove of every solution that it exists, differs from all others, and is real or is not, in ball
+        arithmetic: ``Solutions.certificates``. Takes about 30 ms for the 33 solutions with widths (2, 2, 2), and
+        half a second for the 245 with widths (3, 3, 3). Where a proved bound is met, the set is proved complete.
 
     References
     ----------
@@ -189,6 +197,7 @@ class Monodromy(Solver):
     starts: int = field(default=8, validator=at_least(1))
     retries: int = field(default=6, validator=at_least(0))
     most_solutions: int = field(default=100_000, validator=at_least(1))
+    certified: bool = field(default=False, validator=of_type(bool))
 
     # -- the interface ------------------------------------------------------------------------------------
 
@@ -265,7 +274,10 @@ class Monodromy(Solver):
         for first in range(0, len(targets), chunk):
             rows = targets[first : first + chunk]
             known = {key: len(start.points) for key, start in starts.items()}
-            yield from self._solve_chunk(family, rows, parts, starts, routes)
+            for row, solutions in zip(
+                rows, self._solve_chunk(family, rows, parts, starts, routes), strict=True
+            ):
+                yield certified(family, row, solutions) if self.certified else solutions
             _log.info("solved %d of %d members", min(first + chunk, len(targets)), len(targets))
             if first and any(len(start.points) > known[key] for key, start in starts.items()):
                 _log.warning(
@@ -501,9 +513,11 @@ class Monodromy(Solver):
         for row in range(samples):
             together = np.concatenate([np.zeros((0, n), dtype=np.complex128), *points[row]])
             accuracy_row = np.concatenate([np.zeros(0), *residuals[row]])
-            # Two parts can only share a solution where parameters are special; then it counts once.
-            keep = distinct(np.zeros(len(together), dtype=np.int64), together)
+            # Regular solutions of two parts are never one, and images under sign changes differ: what coincides
+            # to the last digits is not what was looked for.
+            keep = distinct(np.zeros(len(together), dtype=np.int64), together, _COINCIDENT)
             count = counts[row]
+            count.lost += int((~keep).sum())
             missing = (
                 f" Of the solutions of a generic member {count.lost} did not arrive: they are missing, or, for "
                 f"special parameters, at infinity or not regular."
@@ -519,8 +533,11 @@ class Monodromy(Solver):
                 Solutions(
                     together[keep],
                     accuracy_row[keep],
-                    # Nothing is known of a set that nothing was found of, or that something is missing from.
-                    completeness="heuristic" if len(together) and not count.lost and trusted else "unknown",
+                    # Nothing is known of a set that nothing was found of, or that something is missing from: a
+                    # point where the Jacobian is singular may be an isolated multiple solution.
+                    completeness="heuristic"
+                    if len(together) and not count.lost and not count.singular and trusted
+                    else "unknown",
                     evidence=evidence + missing,
                     parameters=targets[row],
                     statistics={

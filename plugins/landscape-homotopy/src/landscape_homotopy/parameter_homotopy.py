@@ -14,6 +14,8 @@ from landscape.errors import PolynomialError
 from landscape.interfaces import Solver
 from landscape.randomness import numpy_generator
 from landscape.systems import ParametricFamily, PolynomialSystem, Solutions
+from landscape.validators import of_type
+from landscape_homotopy.certification import certified
 from landscape_homotopy.free_coefficients import coefficient_family
 from landscape_homotopy.paths import Ends, follow, gathered
 from landscape_homotopy.points import distinct, generic, is_regular
@@ -70,6 +72,9 @@ class ParameterHomotopy(Solver):
         members with solutions that meet can lie on the straight way.
     solutions
         Regular solutions of that member, shape (n, N), given likewise.
+    certified
+        Prove of every regular solution that it exists, differs from all others, and is real or is not, in ball
+        arithmetic: ``Solutions.certificates``.
 
     Examples
     --------
@@ -88,6 +93,7 @@ class ParameterHomotopy(Solver):
 
     parameters: tuple[tuple[float, float], ...] = field(converter=_numbers)
     solutions: tuple[tuple[tuple[float, float], ...], ...] = field(converter=_points)
+    certified: bool = field(default=False, validator=of_type(bool), kw_only=True)
 
     def solve(self, system: PolynomialSystem, generator: torch.Generator) -> Solutions:
         """Solve one system from another one with the same monomials.
@@ -200,7 +206,7 @@ class ParameterHomotopy(Solver):
                     ends.retried[own],
                 )
                 target = targets[first + row]
-                yield gathered(
+                solutions = gathered(
                     partial(family.system, target),
                     part,
                     parameters=target,
@@ -208,3 +214,4 @@ class ParameterHomotopy(Solver):
                     complete=False,
                     lost=lost,
                 )
+                yield certified(family, target, solutions) if self.certified else solutions

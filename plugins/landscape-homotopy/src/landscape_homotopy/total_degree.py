@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from numpy.typing import NDArray
 
 from landscape.errors import SolverError
 from landscape.interfaces import Solver
 from landscape.randomness import numpy_generator
-from landscape.systems import PolynomialSystem, Solutions
-from landscape.validators import at_least
+from landscape.systems import ParametricFamily, PolynomialFamily, PolynomialSystem, Solutions
+from landscape.validators import at_least, of_type
+from landscape_homotopy.certification import certified
 from landscape_homotopy.paths import INFINITE, SINGULAR, Ends, follow, gathered
 from landscape_homotopy.tracker import LOST, REGULAR, polish
 
@@ -173,6 +175,10 @@ class TotalDegree(Solver):
     ----------
     most_paths
         Larger products of degrees are refused. A path of four unknowns takes about a millisecond.
+    certified
+        Prove of every regular solution that it exists, differs from all others, and is real or is not, in ball
+        arithmetic: ``Solutions.certificates``. Where they are as many as the product of the degrees, the set is
+        proved complete.
     """
 
     references: ClassVar[tuple[str, ...]] = (
@@ -181,6 +187,7 @@ class TotalDegree(Solver):
     )
 
     most_paths: int = field(default=100_000, validator=at_least(1))
+    certified: bool = field(default=False, validator=of_type(bool))
 
     def solve(self, system: PolynomialSystem, generator: torch.Generator) -> Solutions:
         """Find the isolated solutions of one system.
@@ -190,15 +197,43 @@ class TotalDegree(Solver):
         SolverError
             When there are more than `most_paths` paths to follow.
         """
-        number = system.bezout_number
+        solutions = self._solve(system, generator)
+        if self.certified:
+            alone = PolynomialFamily(system.equations, system.unknowns, ())
+            return certified(alone, np.zeros(0), solutions)
+        return solutions
+
+    def solve_family(
+        self, family: ParametricFamily, parameters: NDArray[np.generic], generator: torch.Generator
+    ) -> Iterator[Solutions]:
+        """Solve the members with the given parameters (samples, M) one after another.
+
+        Raises
+        ------
+        SolverError
+            At once when generic members need more than `most_paths` paths.
+        """
+        self._check(family.bezout_number())
+        return self._members(family, parameters, generator)
+
+    def _members(
+        self, family: ParametricFamily, parameters: NDArray[np.generic], generator: torch.Generator
+    ) -> Iterator[Solutions]:
+        for row in parameters:
+            solutions = evolve(self._solve(family.system(row), generator), parameters=row)
+            yield certified(family, row, solutions) if self.certified else solutions
+
+    def _check(self, number: int) -> None:
         if number > self.most_paths:
             raise SolverError(
                 f"the product of the degrees is {number}, and as many paths would have to be followed; raise "
                 f"most_paths={self.most_paths}, or use Monodromy, which follows as many as there are solutions."
             )
+
+    def _solve(self, system: PolynomialSystem, generator: torch.Generator) -> Solutions:
+        self._check(system.bezout_number)
         rng = numpy_generator(generator)
-        if number == 0 and system.unknowns:
-            # An equation that is a constant other than zero.
+        if system.bezout_number == 0 and system.unknowns:
             return Solutions(
                 np.zeros((0, len(system.unknowns)), dtype=np.complex128),
                 completeness="proved",

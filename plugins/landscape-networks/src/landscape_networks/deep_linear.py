@@ -490,6 +490,30 @@ class DeepLinearFamily(ParametricFamily):
             layers.append(f"W{number} " + "/".join("".join("*" if f else "0" for f in row) for row in flags))
         return " ".join(layers)
 
+    def solution_bound(self) -> int:
+        """Return a proved upper bound on the number of isolated solutions of any member.
+
+        For one hidden unit and one example it is 4 dy + 1, which is less than Bezout's 3^N. With s = w . x,
+        c = sum_j x_j^2 / lambda_1j and the second weights v, the equations are v_i (lambda_2i + s^2) = s y_i and
+        s = -c (v . (v s - y)); put together, s = c s sum_i lambda_2i y_i^2 / (lambda_2i + s^2)^2, that is s = 0 or
+        a polynomial equation of degree 2 dy in s^2; s determines the weights.
+        """
+        if len(self.widths) == 3 and self.widths[1] == 1 and self.examples == 1:
+            return min(self.bezout_number(), 4 * self.widths[2] + 1)
+        return self.bezout_number()
+
+    def solution_bound_reason(self) -> str:
+        """Return one sentence that says why :meth:`solution_bound` holds."""
+        if self.solution_bound() < self.bezout_number():
+            return "with one hidden unit and one example the weights can be eliminated by hand, but for one number."
+        return super().solution_bound_reason()
+
+    def written_out(
+        self, p: NDArray[np.complex128] | NDArray[np.float64]
+    ) -> tuple[PolynomialFamily, NDArray[np.complex128] | NDArray[np.float64]]:
+        """Return the family in monomials, and `p`."""
+        return self.expanded(), p
+
     def expanded(self) -> PolynomialFamily:
         """Return the same family written out in monomials; :class:`DeepLinear` keeps the notation."""
         return _expanded(evolve(self, once=()))

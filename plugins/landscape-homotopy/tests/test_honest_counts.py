@@ -1,0 +1,43 @@
+"""What Monodromy says of sets that lack something; truths by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from landscape import PolynomialFamily
+from landscape_homotopy.monodromy import Monodromy
+
+
+def solved(family, parameters):
+    (solutions,) = Monodromy().solve_family(family, np.array([parameters]), torch.Generator().manual_seed(0))
+    return solutions
+
+
+@pytest.mark.parametrize(
+    ("family", "parameters"),
+    [
+        # x^2 (x - a): the origin is a double solution of every member.
+        (
+            PolynomialFamily.gradient("x^4/4 - a*x^3/3 + (y - b)^2/2", ["x", "y"], ["a", "b"]),
+            [1.3, 0.4],
+        ),
+        # Isolated (b, a), and the line x = 0.
+        (PolynomialFamily(["x*(y - a)", "x*(x - b)"], ["x", "y"], ["a", "b"]), [0.3, 0.7]),
+        # y = x and x^2 (x - 1): the origin is double.
+        (PolynomialFamily(["x*y*(x - a)", "y - b*x"], ["x", "y"], ["a", "b"]), [1.0, 1.0]),
+    ],
+)
+def test_where_a_point_was_left_out_nothing_is_claimed(family, parameters):
+    solutions = solved(family, parameters)
+    assert len(solutions) == 1
+    assert solutions.completeness == "unknown"
+    assert "singular" in solutions.evidence
+
+
+@pytest.mark.parametrize("small", [1e-6, 1e-4])
+def test_solutions_that_are_near_each_other_beside_a_large_coordinate_stay_two(small):
+    solutions = solved(PolynomialFamily(["x^2 - a", "y - b"], ["x", "y"], ["a", "b"]), [small**2, 1000.0])
+    assert sorted(solutions.points[:, 0].real) == pytest.approx([-small, small], rel=1e-9)
+    assert solutions.completeness == "heuristic"
