@@ -250,3 +250,16 @@ def test_members_of_a_sweep_have_an_order_and_colours_of_it():
     ramp = style.worker_styles([str(index) for index in range(9)], ramp=True)
     assert len({line.color for line in ramp.values()}) == 9
     assert style.worker_styles(["0", "1"], ramp=True) == style.worker_styles(["0", "1"])
+
+
+def test_long_legends_leave_the_panels_their_height():
+    heights = []
+    for count in (2, 9):
+        canvas, grid = style.figure(1, 2, height=2.7)
+        handles = grid[0, 0].plot(np.zeros((2, count)))
+        style.legend_below(
+            canvas, handles, [f"a long name of a member of a sweep, number {i}" for i in range(count)]
+        )
+        canvas.draw_without_rendering()
+        heights.append(grid[0, 0].get_window_extent().height)
+    assert heights[1] > 0.9 * heights[0]

@@ -317,7 +317,9 @@ def _member_names(run: Any, members: pd.DataFrame) -> dict[str, str]:
     names = []
     for row in members[list(vary)].to_dict("records"):
         values = [
-            value if isinstance(value, str) and len(vary) == 1 else f"{words[path]} = {value}"
+            value
+            if isinstance(value, str) and len(vary) == 1 and not value.isdecimal()
+            else f"{words[path]} = {value}"
             for path, value in row.items()
         ]
         names.append(", ".join(values))

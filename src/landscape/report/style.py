@@ -198,6 +198,8 @@ def legend_below(target: Figure, handles: Sequence[Any], labels: Sequence[str]) 
     room = max(1, int(target.get_figwidth() * 15 / (max(map(len, labels)) + 6)))
     rows = -(-len(handles) // room)
     columns = -(-len(handles) // rows)
+    # The panels keep their height: the figure grows by what the legend has beyond two rows, of 0.19 inches each.
+    target.set_figheight(target.get_figheight() + 0.19 * max(0, rows - 2))
     # matplotlib fills column by column; people read row by row.
     order = [index for column in range(columns) for index in range(column, len(handles), columns)]
     target.legend(
