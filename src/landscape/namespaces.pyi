@@ -9,6 +9,7 @@ import landscape.composition.in_process
 import landscape.composition.schedules
 import landscape.composition.starts
 import landscape_covariance.covariance
+import landscape_covariance.noise
 import landscape_hessian.estimates
 import landscape_hessian.overlap
 import landscape_hessian.spectrum
@@ -93,6 +94,7 @@ class _Datasets(Namespace):
 
 class _Probes(Namespace):
     CosineWithStart: type[landscape_walkers.path.CosineWithStart]
+    CovarianceHessianAlignment: type[landscape_covariance.noise.CovarianceHessianAlignment]
     CurvatureDensity: type[landscape_hessian.estimates.CurvatureDensity]
     CurvatureDiagonal: type[landscape_hessian.estimates.CurvatureDiagonal]
     CurvatureSpectrum: type[landscape_hessian.whole.CurvatureSpectrum]
@@ -102,6 +104,7 @@ class _Probes(Namespace):
     GradientCovariance: type[landscape_covariance.covariance.GradientCovariance]
     GradientHessianOverlap: type[landscape_hessian.overlap.GradientHessianOverlap]
     GradientNorm: type[landscape_walkers.path.GradientNorm]
+    GradientNoiseScale: type[landscape_covariance.noise.GradientNoiseScale]
     HessianSpectrum: type[landscape_hessian.spectrum.HessianSpectrum]
     HessianSubspaceOverlap: type[landscape_hessian.overlap.HessianSubspaceOverlap]
     Interpolation: type[landscape_walkers.interpolation.Interpolation]

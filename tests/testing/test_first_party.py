@@ -45,6 +45,7 @@ CONFIGURATIONS = {
     ("probes", "CurvatureTrace"): {"samples": 4, "method": "xtrace"},
     ("probes", "EigenvaluesNear"): {"k": 2},
     ("probes", "GradientCovariance"): {"batches": 8},
+    ("probes", "CovarianceHessianAlignment"): {"k": 2, "batches": 8},
     ("walkers", "SGD"): {"lr": 0.05, "batch_size": 8, "momentum": 0.9},
     ("walkers", "GD"): {"lr": 0.05},
     ("walkers", "SGLD"): {"lr": 1e-3, "batch_size": 8},

@@ -248,3 +248,53 @@ def test_data_with_too_few_examples_is_refused_with_both_numbers():
 def test_impossible_configurations_are_refused_with_the_cure(options, message):
     with pytest.raises(ConfigurationError, match=message):
         GradientCovariance(**options)
+
+
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("per_example", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_eigenvectors_are_those_of_the_dense_covariance(centred, per_example, dtype):
+    _, _, _, landscape = network(dtype)
+    point = ls.Point(landscape, landscape.initial())
+    probe = GradientCovariance(
+        batches=12, batch_size=5, k=15, centred=centred, per_example=per_example, vectors=True
+    )
+    found = point.measure(probe)
+    rank = 12 - centred
+    values, vectors = found.arrays["covariance_eigenvalues"], found.carry["eigenvectors"].double()
+    assert vectors.shape == (15, landscape.size)
+    rounding = 1e-10 if dtype == torch.float64 else 1e-3
+    torch.testing.assert_close(
+        vectors[:rank] @ vectors[:rank].T, torch.eye(rank, dtype=torch.float64), rtol=0, atol=rounding
+    )
+    assert not vectors[rank:].any()
+    # All of the covariance is in them: its trace, and its products.
+    assert values.sum() == pytest.approx(found.scalars["covariance_trace"])
+    assert found.scalars["covariance_stable_rank"] == pytest.approx(values.sum() / values[0])
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_layer_by_layer_and_stacked_gradients_give_the_same_eigenvalues(centred):
+    _, _, _, landscape = network()
+    point = ls.Point(landscape, landscape.initial())
+    options = {"batches": 20, "batch_size": 7, "per_example": True, "centred": centred}
+    probe = GradientCovariance(**options)
+    generator = torch.Generator().manual_seed(3)
+    one = probe.measure(point, generator)
+    generator.manual_seed(3)
+    other = GradientCovariance(vectors=True, **options).measure(point, generator)
+    np.testing.assert_allclose(
+        one.arrays["covariance_eigenvalues"], other.arrays["covariance_eigenvalues"], rtol=1e-9, atol=1e-15
+    )
+    assert probe._layer_wise(landscape, point.theta, probe._draws(landscape.data, generator)) is not None
+
+
+def test_a_penalty_is_in_the_second_moment_of_examples():
+    net, x, y, _ = network()
+    landscape = ls.Landscape(net, "cross_entropy", (x, y), penalty=lambda t: (t**2).sum())
+    theta = landscape.initial()
+    found = ls.Point(landscape, theta).measure(
+        GradientCovariance(batches=len(x), per_example=True, centred=False)
+    )
+    rows = landscape.example_gradients(theta, (x, y))
+    assert found.scalars["covariance_trace"] == pytest.approx(float((rows**2).sum()) / len(x))

@@ -9,6 +9,7 @@
 ``evaluation``            evaluating a module at given weights without leaving a trace
 ``landscape``             value, gradient, score, and relatives on other data or fewer weights
 ``curvature``             Hessian, Gauss-Newton, Fisher, covariance: operators for many products
+``gram``                  inner products of the gradients of examples, without the gradients
 ``differentiability``     which submodule has no second derivative
 ``point``                 points and populations, and what was measured there
 ========================  =====================================================================================

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from landscape.objective.landscape import Landscape
     from landscape.objective.layout import Layout
 
-__all__ = ["DEFAULT_MEMORY", "Curvature", "CurvatureCost", "CurvatureOperator"]
+__all__ = ["DEFAULT_MEMORY", "Curvature", "CurvatureCost", "CurvatureOperator", "losses_of", "output_of"]
 
 #: Which matrix: see :class:`CurvatureOperator`.
 Curvature = Literal["hessian", "gauss_newton", "fisher", "second_moment", "covariance"]
@@ -611,41 +611,11 @@ class CurvatureOperator:
             gradients = torch.autograd.grad(loss, self._leaves, create_graph=graph, materialize_grads=True)
             piece = _Linearised(loss, gradients if graph else (), self._leaves, weight)
         else:
-            output, target = self._output(session, batch)
+            output, target = output_of(landscape, session, self._leaves, batch, f"kind={self.kind!r}")
             build = self._examples if self._of_examples else self._gauss_newton
             piece, gradients = build(output, target, batch, weight, graph=graph)
         flat = landscape.layout.join([gradient.detach() for gradient in gradients])
         return piece, flat, weight
-
-    def _output(self, session: Session, batch: Batch) -> tuple[Tensor, Any]:
-        """Return what the module gives for a batch, with its graph, and the target.
-
-        Raises
-        ------
-        ConfigurationError
-            When the loss is not one of an output and a target, or the output is not one tensor.
-        """
-        landscape = self._landscape
-        criterion = landscape._criterion
-        if criterion.of_output is None:
-            raise ConfigurationError(
-                f"kind={self.kind!r} needs the module's output, and the loss {criterion.name!r} does not show it. "
-                "Give a loss of (output, target) and batches (x, y)."
-            )
-        seen: list[tuple[Any, Any]] = []
-
-        def look(module: Any, given: Batch) -> Tensor:
-            seen.append(predict(module, given))
-            return torch.zeros((), device=landscape.device)
-
-        session.evaluate(evolve(criterion, fn=look), landscape._all_parts(self._leaves), batch)
-        output, target = seen[-1]
-        if not isinstance(output, Tensor):
-            raise ConfigurationError(
-                f"kind={self.kind!r} needs one tensor as the module's output; this one gives a "
-                f"{type(output).__name__}. Wrap the module so that it returns the tensor the loss is of."
-            )
-        return output, target
 
     def _gauss_newton(
         self, output: Tensor, target: Any, batch: Batch, weight: Any, *, graph: bool
@@ -681,7 +651,7 @@ class CurvatureOperator:
         # An example that does not count has a mean over nothing, NaN, whose gradient would be NaN as well.
         counted = shares.nonzero().squeeze(1)
         shares = shares[counted]
-        losses = _losses(criterion.of_output, output[counted], _pick(target, counted, count))
+        losses = losses_of(criterion.of_output, output[counted], _pick(target, counted, count))
         total = shares.sum() if landscape.reduction == "mean" else torch.ones_like(shares.sum())
         loss = (shares * losses).sum() / total
         piece = _Factored(loss, losses, self._leaves, lambda moved: shares * moved, 1, graph=graph)
@@ -896,7 +866,39 @@ def _example_weights(criterion: Criterion, reduction: str, batch: Batch, weight:
     return torch.tensor(singles, dtype=torch.float64)
 
 
-def _losses(of_output: Callable[[Any, Any], Tensor], output: Tensor, target: Any) -> Tensor:
+def output_of(
+    landscape: Landscape, session: Session, parts: list[Tensor], batch: Batch, purpose: str
+) -> tuple[Tensor, Any]:
+    """Return what the module gives for a batch at the weights `parts`, with its graph, and the target.
+
+    Raises
+    ------
+    ConfigurationError
+        When the loss is not one of an output and a target, or the output is not one tensor; names `purpose`.
+    """
+    criterion = landscape._criterion
+    if criterion.of_output is None:
+        raise ConfigurationError(
+            f"{purpose} needs the module's output, and the loss {criterion.name!r} does not show it. "
+            "Give a loss of (output, target) and batches (x, y)."
+        )
+    seen: list[tuple[Any, Any]] = []
+
+    def look(module: Any, given: Batch) -> Tensor:
+        seen.append(predict(module, given))
+        return torch.zeros((), device=landscape.device)
+
+    session.evaluate(evolve(criterion, fn=look), landscape._all_parts(parts), batch)
+    output, target = seen[-1]
+    if not isinstance(output, Tensor):
+        raise ConfigurationError(
+            f"{purpose} needs one tensor as the module's output; this one gives a {type(output).__name__}. Wrap the "
+            "module so that it returns the tensor the loss is of."
+        )
+    return output, target
+
+
+def losses_of(of_output: Callable[[Any, Any], Tensor], output: Tensor, target: Any) -> Tensor:
     """Return the losses of single examples, shape (B,)."""
     count = len(output)
     if isinstance(target, Tensor) and target.ndim and count:

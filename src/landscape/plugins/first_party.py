@@ -26,7 +26,7 @@ _NAMES = {
         "probes": "HessianSpectrum GradientHessianOverlap CurvatureDensity CurvatureDiagonal CurvatureSpectrum "
         "CurvatureTrace EigenvaluesNear HessianSubspaceOverlap"
     },
-    "landscape-covariance": {"probes": "GradientCovariance"},
+    "landscape-covariance": {"probes": "GradientCovariance CovarianceHessianAlignment GradientNoiseScale"},
     "landscape-projectors": {
         "projectors": "PCA SOM Autoencoder BinaryEncoder Chain FitOn HessianPlane PHATE Part RandomDirections TSNE "
         "ThreePoints UMAP",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import field, frozen
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from landscape.objective import Data, Landscape, Point
 
-__all__ = ["GradientCovariance"]
+__all__ = ["GradientCovariance", "taken"]
 
 #: Entries of a gradient handled at a time in float64: 25 gradients of so many take 52 MB.
 _CHUNK = 1 << 18
@@ -44,8 +44,14 @@ class GradientCovariance(Probe):
     The penalty of the landscape adds the same vector to every gradient.
 
     Columns ``covariance_eigenvalue_1`` .. ``_k``, largest first, and ``covariance_trace``, the sum of all,
-    including those that have no column. Array ``covariance_eigenvalues``: all that can be non-zero, shape
-    (L - 1,) or (L,), or (P,) where that is smaller. Costs L batch gradients, and L vectors of P numbers.
+    including those that have no column; ``covariance_stable_rank``, the trace over the largest eigenvalue. Array
+    ``covariance_eigenvalues``: all that can be non-zero, shape (L - 1,) or (L,), or (P,) where that is smaller. With
+    `vectors`, carried: ``eigenvectors``, shape (k, P), orthonormal, zeros where the eigenvalue is zero.
+
+    Costs L batch gradients, and L vectors of P numbers. With `per_example` and without `vectors`, networks of linear
+    layers and convolutions cost about two gradients of L examples, and no vectors: the Gram matrix comes from the
+    inputs and outputs of the layers (:mod:`landscape.objective.gram`). For 512 examples of a perceptron with 17,610
+    weights that took 9 ms in place of 295 ms.
 
     Parameters
     ----------
@@ -64,6 +70,8 @@ class GradientCovariance(Probe):
     per_example
         Gradients of L single examples, drawn without replacement, in place of those of L batches. Then
         `batch_size` is only how many are computed at once.
+    vectors
+        Whether eigenvectors are computed and carried.
 
     Raises
     ------
@@ -88,6 +96,12 @@ class GradientCovariance(Probe):
     centred: bool = True
     k: int = field(default=5, validator=at_least(0))
     per_example: bool = False
+    vectors: bool = False
+
+    references: ClassVar[tuple[str, ...]] = (
+        "F. Dangel, L. Tatzel, P. Hennig. ViViT: curvature access through the generalized Gauss-Newton's low-rank "
+        "structure. TMLR (2022).",
+    )
 
     def __attrs_post_init__(self) -> None:
         if self.centred and self.batches < 2:
@@ -102,17 +116,23 @@ class GradientCovariance(Probe):
 
         landscape = point.landscape
         self._check(landscape.data)
-        gradients = self._gradients(landscape, point.theta, generator)
-        gram = _gram(gradients, centred=self.centred)
+        draws = self._draws(landscape.data, generator)
+        rows: Tensor | None = None
+        gram = self._layer_wise(landscape, point.theta, draws)
+        if gram is None:
+            rows = self._gradients(landscape, point.theta, draws)
+            gram = _gram(rows, centred=self.centred)
         names = [f"covariance_eigenvalue_{i + 1}" for i in range(self.k)]
+        rank = self._rank(landscape.size)
         if not np.isfinite(gram).all():
             return Measurement(
-                scalars=dict.fromkeys([*names, "covariance_trace"], math.nan),
-                arrays={"covariance_eigenvalues": np.full(self._rank(landscape.size), np.nan)},
+                scalars=dict.fromkeys([*names, "covariance_trace", "covariance_stable_rank"], math.nan),
+                arrays={"covariance_eigenvalues": np.full(rank, np.nan)},
                 warnings=("The covariance of gradients is unknown: a gradient is NaN or infinite here.",),
             )
+        ascending, coefficients = np.linalg.eigh(gram)
         # Non-negative by definition; rounding may say -1e-20.
-        values = np.maximum(np.linalg.eigvalsh(gram)[::-1][: self._rank(landscape.size)], 0.0)
+        values = np.maximum(ascending[::-1][:rank], 0.0)
         warnings: tuple[str, ...] = ()
         if self.k > len(values):
             warnings = (
@@ -120,9 +140,20 @@ class GradientCovariance(Probe):
                 f"{self.batches} gradients of {landscape.size} weights have no more.",
             )
         scalars = {name: float(values[i]) if i < len(values) else 0.0 for i, name in enumerate(names)}
-        scalars["covariance_trace"] = float(np.trace(gram))
+        trace = scalars["covariance_trace"] = float(np.trace(gram))
+        if trace > 0:
+            scalars["covariance_stable_rank"] = trace / float(values[0])
+        else:
+            scalars["covariance_stable_rank"] = math.nan
+            warnings += ("covariance_stable_rank is unknown: the covariance is zero here.",)
+        carry = {}
+        if self.vectors:
+            assert rows is not None
+            carry["eigenvectors"] = _eigenvectors(
+                rows, values, coefficients[:, ::-1][:, :rank], self.k, centred=self.centred
+            )
         return Measurement(
-            scalars=scalars, arrays={"covariance_eigenvalues": values.copy()}, warnings=warnings
+            scalars=scalars, arrays={"covariance_eigenvalues": values.copy()}, warnings=warnings, carry=carry
         )
 
     def _rank(self, size: int) -> int:
@@ -141,34 +172,90 @@ class GradientCovariance(Probe):
     def _batch_size(self, data: Data) -> int:
         return self.batch_size or max(1, min(64, data.examples // 4))
 
-    def _gradients(self, landscape: Landscape, theta: Tensor, generator: torch.Generator) -> Tensor:
+    def _draws(self, data: Data, generator: torch.Generator) -> list[tuple[Tensor, int | None]]:
+        """Return the examples of every batch, and the seed of its augmentation where there is any."""
+        import torch
+
+        def draw(count: int) -> Tensor:
+            return torch.randperm(data.examples, generator=generator, device=generator.device)[:count].cpu()
+
+        def seed() -> int | None:
+            if not data.draws:
+                return None
+            # Random augmentation draws from the global generators; here it is ours that decides.
+            return int(torch.randint(2**62, (), generator=generator, device=generator.device))
+
+        size = self._batch_size(data)
+        if self.per_example:
+            return [(part, seed()) for part in torch.split(draw(self.batches), size)]
+        return [(draw(size), seed()) for _ in range(self.batches)]
+
+    def _layer_wise(
+        self, landscape: Landscape, theta: Tensor, draws: list[tuple[Tensor, int | None]]
+    ) -> np.ndarray | None:
+        """Return G for single examples from the layers' inputs and outputs, where that gives it."""
+        # A penalty adds a vector to every gradient: without centring, its products are needed as well.
+        if not self.per_example or self.vectors or (landscape.penalty is not None and not self.centred):
+            return None
+        from landscape.objective.gram import example_gram
+
+        found = example_gram(landscape, theta, (taken(landscape.data, *draw) for draw in draws))
+        if found is None:
+            return None
+        if self.centred:
+            found = found - found.mean(dim=0) - found.mean(dim=1, keepdim=True) + found.mean()
+        result: np.ndarray = (found / len(found)).cpu().double().numpy()
+        return result
+
+    def _gradients(
+        self, landscape: Landscape, theta: Tensor, draws: list[tuple[Tensor, int | None]]
+    ) -> Tensor:
         """Return the gradients as rows, shape (L, P), in the landscape's dtype."""
         import torch
 
-        data, total = landscape.data, landscape.data.examples
-        size = self._batch_size(data)
         rows = torch.empty(self.batches, landscape.size, dtype=theta.dtype, device=theta.device)
-
-        def draw(count: int) -> Tensor:
-            return torch.randperm(total, generator=generator, device=generator.device)[:count].cpu()
-
-        def take(indices: Tensor) -> Any:
-            if not data.draws:
-                return data.take(indices)
-            # Random augmentation draws from the global generators; here it is ours that decides.
-            seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-            with preserved_random_state(seed):
-                return data.take(indices)
-
-        if self.per_example:
-            done = 0
-            for part in torch.split(draw(self.batches), size):
-                rows[done : done + len(part)] = landscape.example_gradients(theta, take(part))
-                done += len(part)
-        else:
-            for row in rows:
-                row.copy_(landscape.gradient(theta, take(draw(size))))
+        done = 0
+        for draw in draws:
+            batch = taken(landscape.data, *draw)
+            if self.per_example:
+                count = len(draw[0])
+                rows[done : done + count] = landscape.example_gradients(theta, batch)
+                done += count
+            else:
+                rows[done] = landscape.gradient(theta, batch)
+                done += 1
         return rows
+
+
+def taken(data: Data, indices: Tensor, seed: int | None) -> Any:
+    """Return some examples as one batch; augmentation draws as `seed` says."""
+    if seed is None:
+        return data.take(indices)
+    with preserved_random_state(seed):
+        return data.take(indices)
+
+
+def _eigenvectors(
+    rows: Tensor, values: np.ndarray, coefficients: np.ndarray, k: int, *, centred: bool
+) -> Tensor:
+    """Return unit eigenvectors of K, shape (k, P): the gradients combined by the eigenvectors of G."""
+    import numpy as np
+    import torch
+
+    vectors = rows.new_zeros(k, rows.shape[1])
+    # Below the rounding of G, a combination of gradients is a difference of equal vectors.
+    floor = len(rows) * float(np.finfo(np.float64).eps) * float(values[0]) if len(values) else 0.0
+    kept = [i for i in range(min(k, len(values))) if values[i] > floor]
+    if not kept:
+        return vectors
+    weights = coefficients[:, kept] / np.sqrt(len(rows) * values[kept])
+    factor = torch.from_numpy(weights.T.copy()).to(rows.device, _float64(rows))
+    for low in range(0, rows.shape[1], _CHUNK):
+        block = rows[:, low : low + _CHUNK].to(factor.dtype)
+        if centred:
+            block = block - block.mean(dim=0)
+        vectors[: len(kept), low : low + _CHUNK] = (factor @ block).to(vectors.dtype)
+    return vectors
 
 
 def _gram(gradients: Tensor, *, centred: bool) -> np.ndarray:

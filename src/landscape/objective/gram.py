@@ -1,0 +1,259 @@
+r"""The Gram matrix of the gradients of examples, without the gradients.
+
+The gradient of example b with respect to the weights of a linear layer is :math:`\sum_t \delta_{bt} a_{bt}^\top`,
+with the layer's inputs a, the derivatives :math:`\delta` of the example's loss with respect to its outputs, and t
+running over positions in a sequence or an image. Where there is one position, the products of all pairs of examples
+are
+
+.. math:: G_{bc} = (a_b \cdot a_c)\,(\delta_b \cdot \delta_c),
+
+two products of (B, inputs) and (B, outputs) in place of one of (B, inputs x outputs) (Goodfellow 2015, "Efficient
+per-example gradient computations", for the diagonal; Dangel, Tatzel & Hennig 2022, "ViViT"). Convolutions are linear
+layers of the patches that they see; with more than one position, the gradients of a few outputs at a time are formed,
+and never those of all weights.
+
+One forward and one backward pass over the batch give all of a and :math:`\delta`. That the layers are used as
+assumed (once, and their weights nowhere else) shows in the sums over the examples, which must be the gradients of
+the weights; that examples do not see each other, in the gradient of one alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from attrs import define, field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from landscape.errors import ConfigurationError, DataError
+from landscape.objective.batch import Batch, examples_in, leaves, map_leaves
+from landscape.objective.curvature import losses_of, output_of
+
+if TYPE_CHECKING:
+    from landscape.objective.landscape import Landscape
+
+__all__ = ["example_gram"]
+
+#: Numbers in the gradients of a few outputs that are formed at a time: 16 MiB in float32.
+_NUMBERS = 1 << 22
+#: Sums over examples must be the weights' gradients to so many units of rounding.
+_SAME = 1e4
+
+
+@define
+class _Layer:
+    """A linear layer or a convolution, with what is known of it batch by batch.
+
+    Attributes
+    ----------
+    module
+        The layer.
+    weight, bias
+        Where its parameters stand in the layout; None where they do not vary.
+    inputs, slopes
+        For every batch: inputs (patches), shape (B, T, i), and derivatives with respect to outputs, (B, T, o).
+    """
+
+    module: nn.Module
+    weight: int | None = None
+    bias: int | None = None
+    inputs: list[Tensor] = field(factory=list)
+    slopes: list[Tensor] = field(factory=list)
+
+
+def example_gram(landscape: Landscape, theta: Tensor, batches: Iterable[Batch]) -> Tensor | None:
+    """Return the inner products of the gradients of all examples, shape (B, B), float64.
+
+    The penalty, which adds the same vector to every gradient, is left out.
+
+    Parameters
+    ----------
+    landscape
+        The landscape.
+    theta
+        Weights, shape (P,).
+    batches
+        The examples, as many at a time as fit into memory; their inputs and outputs of all layers are held.
+
+    Returns
+    -------
+    Tensor or None
+        None where the layers do not allow it: weights outside of ``nn.Linear``, ``nn.Conv1d`` and ``nn.Conv2d``
+        (without groups, padded by zeros), layers used more than once, tied weights, examples that see each other,
+        gradients that are not finite, a loss that does not show the module's output.
+
+    Raises
+    ------
+    ConfigurationError
+        For weights of another shape.
+    """
+    theta = landscape._one_row(theta)
+    layers = _layers(landscape)
+    if layers is None or landscape._criterion.of_output is None:
+        return None
+    parts = landscape._leaves(theta)
+    sums = [torch.zeros_like(part) for part in parts]
+    first: Batch | None = None
+    with landscape._session(differentiate=True) as session:
+        for given in batches:
+            batch = landscape._moved(given)
+            first = batch if first is None else first
+            with _recorded([layer.module for layer in layers]) as seen:
+                try:
+                    output, target = output_of(landscape, session, parts, batch, "A Gram matrix")
+                    count = examples_in(batch)
+                except (ConfigurationError, DataError):
+                    return None
+            if len(output) != count or any(len(calls) != 1 for calls in seen.values()):
+                return None
+            losses = losses_of(landscape._criterion.of_output, output, target)
+            outputs = [seen[layer.module][0][1] for layer in layers]
+            found = torch.autograd.grad(losses.sum(), [*outputs, *parts], allow_unused=True)
+            for total, part in zip(sums, found[len(outputs) :], strict=True):
+                if part is not None:
+                    total += part
+            for layer, slope in zip(layers, found, strict=False):
+                given_inputs, result = seen[layer.module][0]
+                # autograd says None for zero, whatever the stubs say
+                slopes = torch.zeros_like(result) if slope is None else slope  # type: ignore[redundant-expr]
+                if not _record(layer, given_inputs.detach(), slopes, count):
+                    return None
+    if first is None:
+        return None
+    # Products and sums of a few layers in the type of the weights are as good as the gradients themselves.
+    summed: list[Tensor] = []
+    for layer in layers:
+        of_layer = _of_layer(layer, sums)
+        if of_layer is None:
+            return None
+        summed = [summed[0].add_(of_layer)] if summed else [of_layer]
+    gram = summed[0].to(landscape._summing)
+    return gram if _sees_itself_alone(landscape, theta, first, gram) else None
+
+
+def _layers(landscape: Landscape) -> list[_Layer] | None:
+    """Return the layers that hold all weights that vary; None where other modules hold some."""
+    if landscape.layout.aliases:
+        return None
+    modules = dict(landscape.module.named_modules())
+    found: dict[str, _Layer] = {}
+    for index, name in enumerate(landscape.layout.names):
+        owner, _, parameter = name.rpartition(".")
+        module = modules.get(owner)
+        if not _is_linear(module) or parameter not in ("weight", "bias"):
+            return None
+        setattr(found.setdefault(owner, _Layer(modules[owner])), parameter, index)
+    return list(found.values())
+
+
+def _is_linear(module: nn.Module | None) -> bool:
+    # What subclasses and parametrised modules compute is not known.
+    if type(module) is nn.Linear:
+        return True
+    return (
+        isinstance(module, nn.Conv1d | nn.Conv2d)
+        and type(module) in (nn.Conv1d, nn.Conv2d)
+        and module.groups == 1
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
+    )
+
+
+@contextmanager
+def _recorded(modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, list[tuple[Tensor, Tensor]]]]:
+    """Record inputs and outputs of the modules' calls."""
+    seen: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {module: [] for module in modules}
+
+    def record(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        seen[module].append((inputs[0], output))
+
+    with ExitStack() as stack:
+        for module in modules:
+            stack.callback(module.register_forward_hook(record).remove)
+        yield seen
+
+
+def _record(layer: _Layer, inputs: Tensor, slopes: Tensor, count: int) -> bool:
+    """Add a batch's inputs and derivatives, as (B, T, i) and (B, T, o); False where they are no such thing."""
+    if len(inputs) != count or len(slopes) != count:
+        return False
+    module = layer.module
+    if isinstance(module, nn.Conv1d):
+        if inputs.ndim != 3:
+            return False
+        inputs = F.unfold(
+            inputs.unsqueeze(2),
+            (1, module.kernel_size[0]),
+            dilation=(1, module.dilation[0]),
+            padding=(0, int(module.padding[0])),
+            stride=(1, module.stride[0]),
+        ).transpose(1, 2)
+        slopes = slopes.transpose(1, 2)
+    elif isinstance(module, nn.Conv2d):
+        if inputs.ndim != 4:
+            return False
+        padding: Any = module.padding  # not a word: see _is_linear
+        inputs = F.unfold(inputs, module.kernel_size, module.dilation, padding, module.stride).transpose(1, 2)
+        slopes = slopes.flatten(2).transpose(1, 2)
+    else:
+        inputs, slopes = (
+            inputs.reshape(count, -1, inputs.shape[-1]),
+            slopes.reshape(count, -1, slopes.shape[-1]),
+        )
+    layer.inputs.append(inputs)
+    layer.slopes.append(slopes)
+    return True
+
+
+def _of_layer(layer: _Layer, sums: Sequence[Tensor]) -> Tensor | None:
+    """Return a layer's part of the Gram matrix; None where its weights have other gradients than it says."""
+    inputs, slopes = torch.cat(layer.inputs), torch.cat(layer.slopes)
+    layer.inputs.clear()
+    layer.slopes.clear()
+    count, positions, width = inputs.shape
+    together = slopes.sum(dim=1) if positions > 1 else slopes[:, 0]
+    if layer.bias is not None and not _same(together.sum(dim=0), sums[layer.bias]):
+        return None
+    if positions == 1:
+        gram = together @ together.T
+        if layer.weight is None:
+            return gram
+        if not _same(together.T @ inputs[:, 0], sums[layer.weight]):
+            return None
+        # A bias is the weight of one more input, which is 1 for every example.
+        one = inputs.new_full((), 0.0 if layer.bias is None else 1.0)
+        return gram.mul_(torch.addmm(one, inputs[:, 0], inputs[:, 0].T))
+    gram = inputs.new_zeros(count, count) if layer.bias is None else together @ together.T
+    if layer.weight is None:
+        return gram
+    expected = sums[layer.weight].reshape(slopes.shape[2], width)
+    step = max(1, _NUMBERS // max(count * width, 1))
+    for low in range(0, slopes.shape[2], step):
+        part = torch.bmm(slopes[:, :, low : low + step].transpose(1, 2), inputs)
+        if not _same(part.sum(dim=0), expected[low : low + step]):
+            return None
+        rows = part.flatten(1)
+        gram += rows @ rows.T
+    return gram
+
+
+def _same(found: Tensor, expected: Tensor) -> bool:
+    limit = _SAME * torch.finfo(expected.dtype).eps
+    difference = torch.linalg.vector_norm(found - expected)
+    return bool(difference <= limit * torch.linalg.vector_norm(expected))
+
+
+def _sees_itself_alone(landscape: Landscape, theta: Tensor, batch: Batch, gram: Tensor) -> bool:
+    """Whether the first example has the same gradient when it is alone."""
+    count = examples_in(batch)
+    if not all(isinstance(leaf, Tensor) for _, leaf in leaves(batch)):
+        return False
+    one = map_leaves(lambda leaf: leaf[:1] if leaf.ndim and len(leaf) == count else leaf, batch)
+    gradient = landscape._local_gradient(theta, one)
+    if landscape.penalty is not None:
+        gradient = gradient - landscape._penalty_gradient(theta)[1]
+    alone = float(gradient.double() @ gradient.double())
+    return abs(float(gram[0, 0]) - alone) <= _SAME * torch.finfo(landscape.dtype).eps * alone

@@ -1,0 +1,148 @@
+"""The Gram matrix of examples against stacked gradients."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from landscape.objective import BatchLoss, Landscape, as_data, gram
+from landscape.objective.gram import example_gram
+
+
+def stacked(landscape, theta, batch):
+    rows = landscape.example_gradients(theta, batch)
+    if landscape.penalty is not None:
+        rows = rows - torch.func.grad(landscape.penalty)(theta)
+    return rows.double() @ rows.double().T
+
+
+def compared(landscape, batch, sizes=(None,)):
+    theta = landscape.initial() * 1.3
+    expected = stacked(landscape, theta, batch)
+    for size in sizes:
+        found = example_gram(landscape, theta, landscape.batches(size))
+        assert found is not None
+        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-13)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    widths=st.lists(st.integers(1, 6), min_size=2, max_size=4),
+    examples=st.integers(1, 15),
+    size=st.integers(1, 16),
+    bias=st.booleans(),
+    reduction=st.sampled_from(["mean", "sum"]),
+    seed=st.integers(0, 999),
+)
+def test_perceptrons_of_any_shape(widths, examples, size, bias, reduction, seed):
+    torch.manual_seed(seed)
+    layers = []
+    for i, o in pairwise(widths):
+        layers += [nn.Linear(i, o, bias=bias), nn.Tanh()]
+    net = nn.Sequential(*layers).double()
+    batch = torch.randn(examples, widths[0]).double(), torch.randn(examples, widths[-1]).double()
+    landscape = Landscape(
+        net, nn.MSELoss(reduction=reduction), batch, reduction=reduction, penalty=lambda t: t @ t
+    )
+    compared(landscape, batch, (None, size))
+
+
+@pytest.mark.parametrize("numbers", [1 << 22, 50])
+@pytest.mark.parametrize(
+    "options", [{}, {"stride": 2, "padding": 1}, {"dilation": 2, "padding": (2, 1)}, {"bias": False}]
+)
+def test_convolutions_of_images(options, numbers, monkeypatch):
+    monkeypatch.setattr(gram, "_NUMBERS", numbers)
+    torch.manual_seed(0)
+    front = nn.Sequential(nn.Conv2d(2, 3, (3, 2), **options), nn.Tanh(), nn.Flatten())
+    x, y = torch.randn(7, 2, 8, 7), torch.randint(4, (7,))
+    net = nn.Sequential(*front, nn.Linear(front(x).shape[1], 4)).double()
+    landscape = Landscape(net, "cross_entropy", (x.double(), y))
+    compared(landscape, (x.double(), y), (None, 3))
+
+
+class Sequences(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.each = nn.Conv1d(3, 4, 3, stride=2, padding=1), nn.Linear(4, 5)
+
+    def forward(self, x):
+        return self.each(torch.tanh(self.conv(x)).transpose(1, 2)).mean(dim=1)
+
+
+def test_sequences_and_convolutions_along_them():
+    torch.manual_seed(0)
+    batch = torch.randn(6, 3, 9).double(), torch.randint(5, (6,))
+    compared(Landscape(Sequences().double(), "cross_entropy", batch), batch, (None, 4))
+
+
+def test_a_restriction_has_the_products_of_its_weights():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).double()
+    batch = torch.randn(6, 3).double(), torch.randint(2, (6,))
+    landscape = Landscape(net, "cross_entropy", batch)
+    assert example_gram(landscape, landscape.initial(), landscape.batches()) is None  # BatchNorm has weights
+    compared(landscape.restrict(["0.*", "2.weight"]), batch)
+
+
+def nothing_for(module, batch, loss="mse"):
+    landscape = Landscape(module.double(), loss, as_data(batch))
+    return example_gram(landscape, landscape.initial(), landscape.batches()) is None
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.layer(self.layer(x))
+
+
+class Elsewhere(Twice):
+    def forward(self, x):
+        return self.layer(x) + self.layer.weight.sum()
+
+
+class SeesOthers(Twice):
+    def forward(self, x):
+        z = self.layer(x)
+        return z - z.mean(dim=0)
+
+
+class InPlace(Twice):
+    def forward(self, x):
+        return self.layer(x).mul_(2).relu_() + 0.1
+
+
+@pytest.mark.parametrize("module", [Twice, Elsewhere, SeesOthers, InPlace])
+def test_layers_used_in_another_way_are_noticed(module, values):
+    torch.manual_seed(0)
+    assert nothing_for(module(), values)
+
+
+def test_losses_that_do_not_show_the_output_and_tied_weights_are_noticed(values):
+    torch.manual_seed(0)
+    loss = BatchLoss(lambda m, batch: F.mse_loss(m(batch[0]), batch[1]))
+    assert nothing_for(nn.Linear(3, 3), values, loss)
+    tied = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3))
+    tied[2].weight = tied[0].weight
+    assert nothing_for(tied, values)
+    assert nothing_for(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)), values)
+    assert nothing_for(nn.Linear(3, 3), (values[0] * float("inf"), values[1]))
+
+
+def test_the_module_is_left_as_it_was(values, snapshot):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)).double().train()
+    landscape = Landscape(net, "mse", values)
+    before = snapshot(net)
+    assert example_gram(landscape, landscape.initial(), landscape.batches(5)) is not None
+    assert snapshot(net) == before
+    assert not net[0]._forward_hooks
