@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -140,9 +141,10 @@ def test_what_was_changed_by_hand_outlives_an_interruption(monkeypatch):
     answers = iter(["lr=0.01", ""])
     monkeypatch.setattr("builtins.input", lambda: next(answers))
     experiment = ls.load("recipe.toml").replace(snapshots=0)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(ls.Walk, "advance", _interrupted_at(4, ls.Walk.advance))
-        experiment.run("s", run_id="one", pause_at=(3,))
+        with pytest.raises(KeyboardInterrupt):
+            experiment.run("s", run_id="one", pause_at=(3,))
     run = ls.open("s/one").resume()
     assert run.changes.to_dict("records") == [{"step": 3, "name": "lr", "value": 0.01}]
     whole = experiment.replace(schedule=(ls.At(3, {"lr": 0.01}),)).run("s")
@@ -172,6 +174,41 @@ def test_probe_measures_checkpoints_in_order(capsys):
     assert table["at"].tolist() == ["a.pt", "b.pt"]
     assert table["loss"][0] == pytest.approx(float(landscape.value(landscape.initial())), rel=1e-6)
     assert "hessian_eigenvalue_2" in table
+
+
+def test_probe_measures_what_a_run_recorded(capsys):
+    import pandas as pd
+
+    assert main(["run", "recipe.toml", "--set", "snapshots=3", "--store", "s"]) == 0
+    (path,) = Path("s").glob("2*")
+    run = ls.open(path)
+    capsys.readouterr()
+    command = ["--probe", "Loss", "--probe", "HessianSpectrum:k=2", "--csv", "out.csv", "--store", "s"]
+    assert main(["probe", path.name, *command]) == 0
+    table = pd.read_csv("out.csv", dtype={"worker": str})
+    steps = [snapshot.step for snapshot in run.directory.snapshots()]
+    assert sorted(set(table["step"])) == steps
+    own = run.metrics.merge(table, on=["step", "worker"], suffixes=("", "_again"))
+    assert len(own) == len(table)
+    assert own["loss"].tolist() == own["loss_again"].tolist()
+    # Only some, by their files, in any order.
+    files = [str(run.directory.snapshots()[index].path) for index in (1, 0)]
+    assert main(["probe", *files, *command]) == 0
+    assert sorted(set(pd.read_csv("out.csv")["step"])) == steps[:2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["x.pt"], "--experiment FILE-or-RUN"),
+        (["x.pt", "y.pt"], "without it, give one run"),
+        (["nowhere"], "nowhere"),
+    ],
+)
+def test_probe_without_an_experiment_needs_a_run(arguments, message, capsys):
+    Path("x.pt").write_bytes(b"")
+    assert main(["probe", *arguments, "--probe", "Loss"]) == 1
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_critical_points_prints_one_object_per_sample(capsys):

@@ -82,10 +82,11 @@ def _parser() -> argparse.ArgumentParser:
     with_store(sub)
 
     sub = command("probe", _probe, "Measure the weights of a run, or checkpoints under a recipe's landscape.")
-    sub.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="files of weights, in order")
+    sub.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT",
+                     help="files of weights, in order; a run; or files of a run's weights")  # fmt: skip
     sub.add_argument("--probe", action="append", required=True, metavar="NAME[:field=value,...]")
-    sub.add_argument("--experiment", required=True, metavar="FILE-or-RUN",
-                     help="whose model, data and loss make the landscape")  # fmt: skip
+    sub.add_argument("--experiment", metavar="FILE-or-RUN",
+                     help="whose model, data and loss make the landscape; not needed for a run's own")  # fmt: skip
     sub.add_argument("--restrict", action="append", metavar="PATTERN", help="only these parameters vary")
     sub.add_argument("--csv", metavar="FILE", help="write the table there")
     sub.add_argument("--trust", action="store_true", help="import classes that the file names by module")
@@ -273,20 +274,26 @@ def _probe(options: argparse.Namespace) -> None:
 
     probes = [_parse_probe(text, options.trust) for text in options.probe]
     source = options.experiment
-    if source.endswith((".toml", ".json")):
-        experiment = ls.load(source, trust=options.trust)
-        if not isinstance(experiment, ls.Experiment):
-            raise ConfigurationError(
-                f"--experiment {source}: holds a {type(experiment).__name__}, not one experiment."
-            )
-        splits = experiment.landscapes()
+    if source is None:
+        run, steps = _recorded(options)
+        table = run.measure(probes, steps=steps, restrict=options.restrict)
     else:
-        options.run = source
-        splits = dict(_open(options).splits())
-    landscape = splits["train"]
-    if options.restrict:
-        landscape = landscape.restrict(options.restrict)
-    table = ls.measure(landscape, probes, at=options.checkpoints, splits=splits, seed=0)
+        if source.endswith((".toml", ".json")):
+            experiment = ls.load(source, trust=options.trust)
+            if not isinstance(experiment, ls.Experiment):
+                raise ConfigurationError(
+                    f"--experiment {source}: holds a {type(experiment).__name__}, not one experiment."
+                )
+            splits = experiment.landscapes()
+        else:
+            options.run = source
+            splits = dict(_open(options).splits())
+        landscape = splits["train"]
+        if options.restrict:
+            landscape = landscape.restrict(options.restrict)
+        table = ls.measure(landscape, probes, at=options.checkpoints, splits=splits, seed=0).drop(
+            columns=["worker"]
+        )
     if options.csv:
         try:
             table.to_csv(options.csv, index=False)
@@ -294,7 +301,38 @@ def _probe(options: argparse.Namespace) -> None:
             raise ConfigurationError(f"--csv {options.csv} cannot be written: {error.strerror}.") from error
         print(options.csv)
     else:
-        _print_table(table.drop(columns=["worker"]))
+        _print_table(table)
+
+
+def _recorded(options: argparse.Namespace) -> tuple[Any, list[int] | None]:
+    """Return the run that is given, or that recorded the given files, and the steps of these."""
+    from pathlib import Path
+
+    from landscape.errors import ConfigurationError
+
+    files = [Path(name) for name in options.checkpoints]
+    if len(files) == 1 and not files[0].is_file():
+        options.run = options.checkpoints[0]
+        return _open(options), None
+    parents = {file.resolve().parent for file in files}
+    if len(parents) != 1 or not all(file.is_file() for file in files):
+        raise ConfigurationError(
+            "Checkpoints need --experiment FILE-or-RUN, whose model, data and loss make the landscape; without it, "
+            "give one run, or files of the weights that one run recorded."
+        )
+    (folder,) = parents
+    options.run = str(folder.parent)
+    if folder.name != "weights" or not (folder.parent / "config.json").is_file():
+        raise ConfigurationError(
+            f"{files[0]} is not among the weights of a run: say with --experiment FILE-or-RUN whose model, data and "
+            "loss make the landscape."
+        )
+    run = _open(options)
+    steps = {snapshot.path.resolve(): snapshot.step for snapshot in run.directory.snapshots()}
+    unknown = [file for file in files if file.resolve() not in steps]
+    if unknown:
+        raise ConfigurationError(f"{unknown[0]} is no snapshot that {run.path} lists.")
+    return run, [steps[file.resolve()] for file in files]
 
 
 def _resume(options: argparse.Namespace) -> None:

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
+    from landscape.composition.run import Run
     from landscape.objective import Landscape
 
-__all__ = ["measure"]
+__all__ = ["measure", "measure_run"]
 
 
 def measure(
@@ -78,11 +79,7 @@ def measure(
 
     require_landscape(landscape, "measure")
     seed = whole_seed(seed)
-    scheduled = schedule_probes(probes)
-    if not scheduled:
-        raise ConfigurationError(
-            f"probes={probes!r}: there is nothing to measure; give probes, or their names."
-        )
+    scheduled = _scheduled(probes)
     others = other_splits(landscape, splits)
     places = _places(at)
     # Every file is read once before any work starts, so that a bad one costs nothing.
@@ -113,6 +110,86 @@ def measure(
             rows += [{"at": label} | row for row in rows_of(found)]
             progress.advance()
     return pd.DataFrame(rows)
+
+
+def measure_run(
+    run: Run,
+    probes: Iterable[Any],
+    *,
+    steps: Iterable[int] | None = None,
+    restrict: str | Iterable[str] | None = None,
+    seed: int | None = None,
+) -> pd.DataFrame:
+    """Measure probes at the snapshots of a run; see :meth:`landscape.Run.measure`."""
+    import pandas as pd
+    import torch
+
+    from landscape.objective import Population
+
+    scheduled = _scheduled(probes)
+    snapshots = run.directory.snapshots()
+    if steps is not None:
+        wanted = list(steps)
+        snapshots = tuple(snapshot for snapshot in snapshots if snapshot.step in wanted)
+        missing = sorted(set(wanted) - {snapshot.step for snapshot in snapshots})
+        if missing:
+            there = ", ".join(str(snapshot.step) for snapshot in run.directory.snapshots()) or "none"
+            raise ConfigurationError(
+                f"{run.path} has no snapshot of step {missing[0]}; it has {there}. Experiment(snapshots=n) records "
+                "the weights every n steps."
+            )
+    if not snapshots:
+        raise ConfigurationError(
+            f"{run.path} has no snapshots to measure at; Experiment(snapshots=n) records the weights every n steps."
+        )
+    splits = run.splits()
+    whole = splits["train"]
+    if restrict is not None and snapshots[0].labels != ("0",):
+        raise ConfigurationError(
+            f"restrict={restrict!r}: the weights that stay differ between {', '.join(snapshots[0].labels)} of "
+            f"{run.path}; measure at one of them: ls.measure(landscape.restrict(...), probes, at=[...])."
+        )
+    seed = run.experiment.seed if seed is None else whole_seed(seed)
+    prober = Prober(scheduled, 1)
+    rows: list[dict[str, Any]] = []
+    initial: dict[str, Tensor] = {}
+    with stage("Measuring", len(snapshots)) as progress:
+        for snapshot in snapshots:
+            buffers = snapshot.buffers()
+            if restrict is None:
+                here = whole.with_buffers(buffers) if buffers else whole
+                points = snapshot.read()
+            else:
+                state = whole.full_layout.state_dict(snapshot.weights("0"))
+                here, theta = placed(whole.restrict(restrict), state | buffers)
+                points = {"0": theta}
+            points = {label: theta.to(here.device, here.dtype) for label, theta in points.items()}
+            initial = initial or points
+            workers = [label for label in points if label.isdecimal()]
+            population = Population(
+                here,
+                torch.stack([points[label] for label in workers]),
+                step=snapshot.step,
+                labelled={label: theta for label, theta in points.items() if label not in workers},
+                initial=initial,
+                seed=seed,
+                splits={name: split.data for name, split in splits.items()},
+                previous=prober.previous,
+            )
+            if not rows:
+                prober.check(population)
+            rows += rows_of(prober.measure(population, scheduled, progress.note, tolerant=True))
+            progress.advance()
+    return pd.DataFrame(rows)
+
+
+def _scheduled(probes: Iterable[Any]) -> Any:
+    scheduled = schedule_probes(probes)
+    if not scheduled:
+        raise ConfigurationError(
+            f"probes={probes!r}: there is nothing to measure; give probes, or their names."
+        )
+    return scheduled
 
 
 def _places(at: Any) -> list[Any]:

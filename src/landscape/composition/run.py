@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -234,6 +234,44 @@ class Run:
         if split not in splits:
             raise ConfigurationError(f"{split!r}: the data has the splits {', '.join(splits)}.")
         return splits[split]
+
+    def measure(
+        self,
+        probes: Iterable[Any],
+        *,
+        steps: Iterable[int] | None = None,
+        restrict: str | Iterable[str] | None = None,
+        seed: int | None = None,
+    ) -> pd.DataFrame:
+        """Measure probes at the recorded weights, as if they had been part of the experiment.
+
+        The run itself is left as it is.
+
+        Parameters
+        ----------
+        probes
+            Probes, or their names.
+        steps
+            Steps of the snapshots to measure at; all by default.
+        restrict
+            Pattern or patterns of parameter names: only these vary. For runs of one worker.
+        seed
+            Of the probes' own generators; that of the experiment by default, with which a probe draws what it
+            would have drawn in the run.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row per snapshot and point with the columns ``step``, ``worker`` and one per scalar.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            For no probes, steps without a snapshot, and runs that are no experiment.
+        """
+        from landscape.composition.measuring import measure_run
+
+        return measure_run(self, probes, steps=steps, restrict=restrict, seed=seed)
 
     # -- projections --------------------------------------------------------------------------------------
 
