@@ -475,6 +475,9 @@ def figures(run: Run) -> Iterator[Figure]:
         elif plane and still:
             if scored is not None:
                 yield _heat_figure(name, kind, projection, span, *scored)
+        elif isinstance(projection, SubspaceProjection) and plane and scored is not None:
+            # There is no background, so the scores can stand on the only picture of the paths.
+            yield _scored_figure(name, kind, projection, span, *scored)
         elif plane:
             yield _plane_figure(name, kind, projection, span, landscape)
             if scored is not None:
@@ -519,11 +522,14 @@ def _stand_still(span: SnapshotSpan) -> bool:
 def _heat_figure(
     name: str, kind: str, projection: Projection, span: SnapshotSpan, values: np.ndarray, label: str
 ) -> Figure:
+    # Of a lattice, every column and row is a cell; of points anywhere, 30 cells along each side show most.
+    distinct = [len(np.unique(column)) for column in projection.coordinates.T]
     canvas, _ = draw_heat_map(
         projection.coordinates,
         values,
         label=label,
         labels=(projection.axis_labels[0], projection.axis_labels[1]),
+        resolution=max(2, min(30, *distinct)),
     )
     caption = (
         f"{span.rows['worker'].nunique()} networks where {kind} places them; each cell shows the largest {label} of "
@@ -575,11 +581,21 @@ def _scored_figure(
     few = span.rows["worker"].nunique() <= 3
     canvas, _ = draw_scored_paths(projection, span.rows, values, label=label, marks=3 if few else 0)
     missing = int(np.sum(~np.isfinite(values)))
-    caption = (
-        f"The same paths, coloured by the {label} of the network at each snapshot; beside the ends stand first and "
-        f"last{', on the way some steps' if few else ''}. {_missing(missing)}"
+    alone = isinstance(projection, SubspaceProjection)
+    what = f"Paths of {_who(span.rows)}, projected by {kind} and" if alone else "The same paths,"
+    sentences = [
+        f"{what} coloured by the {label} of the network at each snapshot; beside the ends stand first and "
+        f"last{', on the way some steps' if few else ''}.",
+        _missing(missing),
+        _kept(projection) if alone else "",
+    ]
+    return Figure(
+        name if alone else f"scores-{name}",
+        f"Paths and {label}: {kind}",
+        _join(sentences),
+        canvas,
+        order=20,  # type: ignore[arg-type]
     )
-    return Figure(f"scores-{name}", f"Paths and {label}: {kind}", caption.strip(), canvas, order=20)  # type: ignore[arg-type]
 
 
 def _missing(count: int) -> str:

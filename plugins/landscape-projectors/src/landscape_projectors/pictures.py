@@ -118,9 +118,10 @@ def draw_scored_paths(
             linewidths=1.8,
             linestyles=[style],
             zorder=3,
-            path_effects=[Stroke(linewidth=3.0, foreground=PAPER), Normal()],
         )
         ax.add_collection(collection)
+        # One light line under the path, and not one around each of its pieces: half the size on disk.
+        ax.plot(*points.T, color=PAPER, linewidth=3.0, zorder=2.9)
         edge: dict[str, Any] = {
             "edgecolor": INK,
             "linewidth": 0.7,
@@ -130,7 +131,7 @@ def draw_scored_paths(
         }
         ax.scatter(*points[0], c=[score[0]], s=30, marker="o", zorder=4, **edge)
         ax.scatter(*points[-1], c=[score[-1]], s=95, marker="*", zorder=5, **edge)
-        ends.append((points[-1], f"{_name(name)}: {score[0]:.2g} → {score[-1]:.2g}"))
+        ends.append((points, f"{_name(name)}: {score[0]:.2g} → {score[-1]:.2g}"))
         if several and len(paths) <= len(_STYLES):
             handles.append(Line2D([], [], color=INK, linewidth=1.6, linestyle=style, label=_name(name)))
     ax.set_aspect("equal")
@@ -168,15 +169,19 @@ def _mark(ax: Axes, points: np.ndarray, steps: np.ndarray, marks: int) -> None:
 
 
 def _label_ends(ax: Axes, ends: Sequence[tuple[np.ndarray, str]]) -> None:
-    """Write each label beside its point, on the side with more room, and none over another."""
+    """Write each label beside the end of its path, on the side with more room, and none over another or its path."""
     low, high = np.array([ax.get_xlim(), ax.get_ylim()]).T
     extent = high - low
     # A line of this text is about one thirtieth of a map's height.
     gap = extent[1] / 24
     placed: list[tuple[float, float]] = []
-    for point, text in sorted(ends, key=lambda end: end[0][1]):
+    for path, text in sorted(ends, key=lambda end: end[0][-1, 1]):
+        point = path[-1]
         right = point[0] < low[0] + 0.6 * extent[0]
         y = point[1]
+        came_from = path.mean(axis=0) - point
+        if (came_from[0] > 0) == right and abs(came_from[1]) < abs(came_from[0]):
+            y -= np.copysign(1.1 * gap, came_from[1])
         while any(side == right and abs(y - other) < gap for side, other in placed):
             y += 0.25 * gap
         placed.append((right, y))
