@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print(
-            "\nInterrupted. What was recorded can be read; `landscape list` names the run, "
+            "\nInterrupted. What a run had recorded can be read; `landscape list` names the run, "
             "`landscape resume RUN` goes on.",
             file=sys.stderr,
         )

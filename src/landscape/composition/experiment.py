@@ -148,7 +148,7 @@ class Experiment:
     engine
         How gradients of several workers are computed: ``"loop"``, ``"traced"``, or ``"auto"``, whichever is
         found faster on the way (:mod:`landscape.objective.engine`). What was found is in the provenance of the
-        run; resuming and replicating reuse it.
+        run; resuming and replicating reuse it. With ``"loop"`` the seed alone fixes the bits of fresh runs, too.
     threads
         Threads of torch while the experiment runs. Bits are promised for the same number of threads.
     name
