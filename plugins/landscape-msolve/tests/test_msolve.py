@@ -114,6 +114,15 @@ def test_networks_have_the_solutions_that_monodromy_finds(msolve, generator, wid
     assert (ours[1].parameters == parameters[1]).all()
 
 
+def test_a_bound_of_the_family_proves_completeness(msolve, generator):
+    """One hidden unit: the bound 4 dy + 1 is met."""
+    family = ls.models.DeepLinear(widths=(2, 1, 2)).family()
+    (found,) = Msolve().solve_family(family, family.sample(1, 0), generator)
+    assert len(found) == family.solution_bound() == 9
+    assert found.completeness == "proved"
+    assert "There are at most 9" in found.evidence
+
+
 def test_members_are_not_rounded(msolve, generator):
     """x^2 - 2*a*x + a^2 has a double root for every a; its rounded coefficients have two simple ones, or none."""
     family = ls.PolynomialFamily(["x^2 - 2*a*x + a^2"], ["x"], ["a"])

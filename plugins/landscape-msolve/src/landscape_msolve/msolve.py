@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -74,10 +75,11 @@ class Msolve(Solver):
         Returns
         -------
         Solutions
-            ``certificates`` for all. Of completeness ``"proved"`` where there are as many as Bezout's bound says
-            at most, else ``"heuristic"``. ``statistics``: ``degree`` of the ideal, the number of solutions with
-            multiplicities; ``distinct`` solutions; of these ``singular`` ones, left out; ``bits`` of the
-            largest coefficient of the eliminating polynomial.
+            ``certificates`` for all. Of completeness ``"proved"`` where there are as many as a proved bound allows
+            (the product of the degrees; for a family its ``solution_bound()``), else ``"heuristic"``.
+            ``statistics``: ``degree`` of the ideal, the number of solutions with multiplicities; ``distinct``
+            solutions; of these ``singular`` ones, left out; ``bits`` of the largest coefficient of the
+            eliminating polynomial.
 
         Raises
         ------
@@ -114,17 +116,24 @@ class Msolve(Solver):
         except PolynomialError as error:
             raise _irrational(error) from error
         rng = numpy_generator(generator)
+        bound = family.solution_bound(), family.solution_bound_reason()
 
         def members() -> Iterator[Solutions]:
             for row in rows:
-                solved = self._solve(program, exact.at(row), int(rng.integers(1, 2**30)))
+                solved = self._solve(program, exact.at(row), int(rng.integers(1, 2**30)), bound)
                 yield evolve(solved, parameters=row)
 
         return members()
 
     # -- one system ---------------------------------------------------------------------------------------
 
-    def _solve(self, program: str, equations: Sequence[RationalMonomials], seed: int) -> Solutions:
+    def _solve(
+        self,
+        program: str,
+        equations: Sequence[RationalMonomials],
+        seed: int,
+        bound: tuple[int, str] | None = None,
+    ) -> Solutions:
         n = len(equations)
         if n == 0:
             return Solutions(
@@ -145,7 +154,7 @@ class Msolve(Solver):
         if degree is not None and int(degree[1]) < distinct:
             raise SolverError(f"msolve says degree {degree[1]} of the ideal and gives {distinct} solutions.")
         enclosed, bits = _coordinates(found, names)
-        return _certified(equations, enclosed, bits, int(degree[1]) if degree else distinct, found)
+        return _certified(equations, enclosed, bits, int(degree[1]) if degree else distinct, found, bound)
 
     def _run(self, program: str, text: str, seed: int) -> tuple[str, str]:
         """Return what msolve wrote to its output, and what it printed."""
@@ -240,6 +249,7 @@ def _certified(
     bits: int,
     degree: int,
     found: Parametrization,
+    bound: tuple[int, str] | None,
 ) -> Solutions:
     """Round the enclosures, and keep those of which Krawczyk's test proves that they are regular solutions."""
     certifier = Certifier(equations)
@@ -265,16 +275,14 @@ def _certified(
     distinct = len(enclosed)
     certificates = np.array(radii, dtype=np.float64)
     array = np.array(points, dtype=np.complex128).reshape(len(points), n)
-    bound = 1
-    for polynomial in equations:
-        bound *= max(map(sum, polynomial))
+    most, why = bound or (prod(max(map(sum, f)) for f in equations), "the product of the degrees (Bezout).")
     apart = _apart(array, certificates)
-    proved = len(points) == bound and apart
+    proved = len(points) == most and apart
     sentences = [
         f"msolve: degree {degree} of the ideal, {distinct} distinct solutions.",
         f"Krawczyk's test proved {len(points)} of them regular, alone in boxes of radius {max(radii, default=0):.1e}"
         + (", which are disjoint." if apart else "; some boxes overlap."),
-        "They are as many as Bezout's bound." if proved else _LIFTED,
+        f"There are at most {most}: {why}" if proved else _LIFTED,
     ]
     if distinct > len(points):
         sentences.append(
