@@ -221,3 +221,12 @@ def test_outputs_that_are_no_tensor_are_named(loss):
 def test_a_seed_of_a_stream_is_a_whole_number():
     with pytest.raises(ConfigurationError, match="seed='a'"):
         landscape().stream(2, "a")
+
+
+def test_an_error_of_the_users_own_code_says_on_what_batch():
+    landscape = Landscape(nn.Linear(8, 3), "cross_entropy", (torch.randn(4, 5), torch.arange(4) % 3))
+    with pytest.raises(RuntimeError, match="mat1 and mat2") as caught:
+        landscape.value(landscape.initial())
+    assert caught.value.__notes__ == [
+        "In the cross_entropy of Linear on a batch of [0] float32 (4, 5), [1] int64 (4,)."
+    ]

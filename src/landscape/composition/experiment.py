@@ -12,7 +12,7 @@ from landscape.composition import starts
 from landscape.composition.best import Best
 from landscape.composition.every import Every, schedule_probes
 from landscape.composition.starts import Fresh
-from landscape.errors import ConfigurationError
+from landscape.errors import ConfigurationError, nearest
 from landscape.interfaces import (
     Backend,
     Dataset,
@@ -305,7 +305,19 @@ class Experiment:
         return run_experiment(self, store, run_id=run_id, pause_at=pause_at)
 
     def replace(self, **changes: Any) -> Experiment:
-        """Return the same experiment with some fields changed."""
+        """Return the same experiment with some fields changed.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            For a name that is no field, and for values that the fields refuse.
+        """
+        known = [attribute.name for attribute in attrs.fields(Experiment)]
+        for name in changes:
+            if name not in known:
+                raise ConfigurationError(
+                    f"An experiment has no field {name!r}.{nearest(name, known)} Its fields are {', '.join(known)}."
+                )
         return evolve(self, **changes)
 
 

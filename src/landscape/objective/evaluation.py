@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from landscape.errors import ConfigurationError, nearest
-from landscape.objective.batch import Batch
+from landscape.errors import ConfigurationError, LandscapeError, nearest
+from landscape.objective.batch import Batch, leaves
 from landscape.objective.layout import Layout
 from landscape.objective.losses import Criterion, scalar
 
@@ -299,10 +299,18 @@ class Session:
                 break
         for generator in evaluator.generators:
             generator.manual_seed(_DRAW_SEED)
-        if criterion.draws.elsewhere is False:
-            result = criterion.fn(evaluator.module, batch)
-        else:
-            result = self._evaluate_seeded(criterion, batch)
+        try:
+            if criterion.draws.elsewhere is False:
+                result = criterion.fn(evaluator.module, batch)
+            else:
+                result = self._evaluate_seeded(criterion, batch)
+        except Exception as error:
+            # What the user's own code raises stays as it is: others may catch it by its type.
+            if not isinstance(error, LandscapeError):
+                error.add_note(
+                    f"In the {criterion.name} of {type(evaluator.module).__name__} on a batch of {_described(batch)}."
+                )
+            raise
         result = scalar(result, criterion.name)
         return result if result.device == evaluator.device else result.to(evaluator.device)
 
@@ -409,6 +417,14 @@ def _generators(device: torch.device) -> list[torch.Generator]:
             index = torch.cuda.current_device()
         generators.append(torch.cuda.default_generators[index])
     return generators
+
+
+def _described(batch: Batch) -> str:
+    return ", ".join(
+        f"{path} {str(leaf.dtype).removeprefix('torch.')} {tuple(leaf.shape)}"
+        for path, leaf in leaves(batch)
+        if isinstance(leaf, Tensor)
+    )
 
 
 def _same(first: Any, second: Any) -> bool:

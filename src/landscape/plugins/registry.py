@@ -117,6 +117,8 @@ def get(kind: str, name: str) -> Any:
         If it is there and cannot be imported, or is not what it should be.
     """
     check_kind(kind)
+    if not isinstance(name, str):
+        raise ConfigurationError(f"{name!r} is no name of one of the {kind}; names are text.")
     source, _, bare = name.rpartition(":")
     claimants = _claimants(kind, bare, source)
     if not claimants:
