@@ -11,7 +11,7 @@ from landscape import plugins
 from landscape.errors import ConfigurationError
 from landscape.interfaces import PopulationProbe, Probe
 from landscape.plugins.entry import flaw
-from landscape.validators import at_least, of_type, optional
+from landscape.validators import at_least, number, of_type, optional
 
 __all__ = ["Every", "schedule_probes"]
 
@@ -42,6 +42,22 @@ class Every:
     label
         Put before the names of the columns, as ``label.name``; needed where two probes would fill the same
         column.
+    first
+        Measure at each of so many first steps besides, where a network changes fastest.
+    growth
+        Measure at steps that lie further and further apart: after step t at step growth * t, but not more than
+        `every` steps later and at least one. A factor larger than 1; with a large `every`, about
+        log(10) / log(growth) measurements per decade.
+
+    Examples
+    --------
+    >>> import landscape as ls
+    >>> dense = ls.Every(50, "Loss", first=4)
+    >>> [step for step in range(200) if dense.due(step, default=10)]
+    [0, 1, 2, 3, 50, 100, 150]
+    >>> logarithmic = ls.Every(1000, "Loss", growth=2)
+    >>> [step for step in range(3000) if logarithmic.due(step, default=10)]
+    [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2024]
     """
 
     every: int | None = field(validator=optional(at_least(1)))
@@ -49,9 +65,17 @@ class Every:
     on: str = field(default="all", validator=of_type(str, "'all', 'workers' or the label of a point"))
     label: str | None = field(default=None, validator=optional(of_type(str, "a text")))
 
+    first: int = field(default=0, validator=at_least(0))
+    growth: float | None = field(default=None, validator=optional(number(above=1)))
+
     def due(self, step: int, default: int) -> bool:
         """Whether the probe measures at `step`."""
-        return step % (self.every or default) == 0
+        every = self.every or default
+        if step < self.first:
+            return True
+        if self.growth is None:
+            return step % every == 0
+        return step in _spread_out(self.growth, every, step)
 
     def covers(self, worker: str) -> bool:
         """Whether the probe measures on the point called `worker`."""
@@ -64,6 +88,20 @@ class Every:
     def column(self, name: str) -> str:
         """Return the column that the scalar `name` fills."""
         return f"{self.label}.{name}" if self.label else name
+
+
+#: Steps by growth and largest distance: a run asks at every step.
+_SPREAD_OUT: dict[tuple[float, int], tuple[int, set[int]]] = {}
+
+
+def _spread_out(growth: float, every: int, least: int) -> set[int]:
+    """Return steps whose distances grow, all of those up to `least` and perhaps more."""
+    last, steps = _SPREAD_OUT.get((growth, every), (0, {0}))
+    while last < least:
+        last += min(max(int(last * growth) - last, 1), every)
+        steps.add(last)
+    _SPREAD_OUT[growth, every] = last, steps
+    return steps
 
 
 def schedule_probes(probes: Iterable[Any]) -> tuple[Every, ...]:
