@@ -1,3 +1,5 @@
+from math import comb
+
 import numpy as np
 import pytest
 import sympy
@@ -13,6 +15,7 @@ from landscape.systems import PolynomialFamily, PolynomialSystem, match
 from landscape_homotopy import monodromy
 from landscape_homotopy.monodromy import Monodromy
 from landscape_homotopy.points import distinct
+from landscape_homotopy.total_degree import TotalDegree
 
 
 def deep_linear(widths, examples=1):
@@ -139,13 +142,44 @@ def test_a_family_in_monomials_has_the_solutions_of_the_structured_one():
         assert ours.matches(theirs)
 
 
-def test_two_hidden_layers_agree_between_seeds():
-    family = deep_linear((1, 2, 2, 1))
+@pytest.mark.parametrize(
+    ("widths", "examples"), [((1, 2, 2, 1), 1), ((1, 2, 1), 3), ((1, 1, 1, 1), 1), ((1, 1, 2, 1, 1), 2)]
+)
+def test_several_examples_and_layers_agree_between_seeds(widths, examples):
+    family = deep_linear(widths, examples)
     parameters = family.sample(2, 0)
     first, second = (solve_family(family, parameters, seed) for seed in (1, 2))
     for ours, theirs in zip(first, second, strict=True):
         assert ours.matches(theirs)
         assert len(ours) % 2 == 1
+
+
+# One hidden layer and one example: the thesis's counts are sum_r binomial(d, r) binomial(dy, r) 4^r.
+@pytest.mark.parametrize("widths", [(3, 1, 3), (2, 3, 2), (3, 2, 3)])
+def test_counts_with_one_hidden_layer_follow_the_sum_over_sub_networks(widths):
+    _, units, outputs = widths
+    family = deep_linear(widths)
+    expected = sum(comb(units, r) * comb(outputs, r) * 4**r for r in range(units + 1))
+    for solutions in solve_family(family, family.sample(2, 0)):
+        assert len(solutions) == expected
+        assert len(solutions.torus()) == 4**units * comb(outputs, units)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"widths": (2, 1, 1), "examples": 2},
+        {"widths": (2, 2, 1), "convolution": (1, 1)},
+    ],
+)
+def test_networks_without_published_counts_agree_with_total_degree(fields):
+    family = ls.models.DeepLinear(**fields).family()
+    parameters = family.sample(1, 0)
+    paths = list(TotalDegree().solve_family(family, parameters, generator()))
+    for row, ours, theirs in zip(parameters, solve_family(family, parameters), paths, strict=True):
+        assert ours.matches(theirs)
+        assert ours.completeness == "heuristic"
+        assert checks(family, row, ours) == []
 
 
 def test_zero_coordinates_of_sub_networks_are_exactly_zero():

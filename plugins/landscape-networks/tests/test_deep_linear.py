@@ -207,3 +207,134 @@ def test_wrong_fields_are_refused(fields, message):
 def test_values_must_be_as_many_as_parameters():
     with pytest.raises(ConfigurationError, match="inputs are 2 numbers"):
         DeepLinear(inputs="values(1, 2, 3)").family().sample(1, 0)
+
+
+# -- a convolution as the first layer -----------------------------------------------------------------------
+
+CONVOLUTIONS = [
+    {"widths": (3, 2, 2), "convolution": (2, 1)},
+    {"widths": (4, 2, 1), "convolution": (2, 2), "examples": 2},
+    {"widths": (4, 3, 2, 1), "convolution": (2, 1)},
+    {"widths": (3, 3, 1), "convolution": (1, 1)},
+]
+
+
+def convolved(kernel, stride, x):
+    """What the first layer does to the columns of x, window by window."""
+    starts = range(0, len(x) - len(kernel) + 1, stride)
+    return torch.stack([kernel @ x[start : start + len(kernel)] for start in starts])
+
+
+def convolution_loss(fields, z, p):
+    widths, (width, stride), m = fields["widths"], fields["convolution"], fields.get("examples", 1)
+    n = len(z)
+    x = p[n : n + widths[0] * m].reshape(widths[0], m)
+    y = p[n + widths[0] * m :].reshape(widths[-1], m)
+    output, start = convolved(z[:width], stride, x), width
+    for columns, rows in pairwise(widths[1:]):
+        output = z[start : start + rows * columns].reshape(rows, columns) @ output
+        start += rows * columns
+    return 0.5 * ((output - y) ** 2).sum() + 0.5 * (p[:n] * z**2).sum()
+
+
+@pytest.mark.parametrize("fields", CONVOLUTIONS)
+def test_derivatives_with_a_convolution_are_those_of_the_monomials(fields):
+    family = DeepLinear(**fields).family()
+    expanded = family.expanded()
+    assert expanded.unknown_names == family.unknown_names
+    z, p, dp = random_points(family, 0)
+    np.testing.assert_allclose(family.value(z, p), expanded.value(z, p), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(family.jacobian(z, p), expanded.jacobian(z, p), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        family.parameter_derivative(z, p, dp), expanded.parameter_derivative(z, p, dp), rtol=1e-12, atol=1e-11
+    )
+
+
+@pytest.mark.parametrize("fields", CONVOLUTIONS)
+def test_derivatives_with_a_convolution_are_those_of_the_loss_by_autograd(fields):
+    family = DeepLinear(**fields).family()
+    z, p, _ = (part.real for part in random_points(family, 1))
+    value, hessian = family.value_and_jacobian(z, p)
+    for row in range(len(z)):
+        point, parameters = torch.tensor(z[row]), torch.tensor(p[row])
+
+        def loss(w, parameters=parameters):
+            return convolution_loss(fields, w, parameters)
+
+        assert family.objective_value(z[row : row + 1], p[row : row + 1])[0] == pytest.approx(
+            loss(point).item(), rel=1e-12
+        )
+        (first,) = torch.autograd.functional.jacobian(loss, (point,))
+        np.testing.assert_allclose(value[row], first.numpy(), rtol=1e-11, atol=1e-11)
+        np.testing.assert_allclose(
+            hessian[row], torch.autograd.functional.hessian(loss, point).numpy(), rtol=1e-11, atol=1e-11
+        )
+
+
+@pytest.mark.parametrize("fields", CONVOLUTIONS)
+def test_structure_with_a_convolution_is_what_the_monomials_have(fields):
+    family = DeepLinear(**fields).family()
+    expanded = family.expanded()
+    assert {tuple(row) for row in family.sign_group().elements()} == {
+        tuple(row) for row in expanded.sign_group().elements()
+    }
+    assert family.start_pairs_suffice
+    z, p = family.start_pair(np.random.default_rng(0))
+    assert np.abs(expanded.value(z[None], p[None])).max() < 1e-11 * max(1, np.abs(p).max())
+    for part in family.subfamilies():
+        # What is left over of the equations, where the other weights are zero.
+        z, p, _ = random_points(part.family, 2)
+        whole = np.zeros((len(z), len(family.unknown_names)), dtype=complex)
+        whole[:, list(part.unknowns)] = z
+        parameters = np.ones((len(z), len(family.parameter_names)), dtype=complex)
+        parameters[:, list(part.parameters)] = p
+        value = family.value(whole, parameters)
+        if part.unknowns:
+            np.testing.assert_allclose(
+                value[:, list(part.unknowns)], part.family.value(z, p), rtol=1e-12, atol=1e-12
+            )
+        others = [k for k in range(value.shape[1]) if k not in part.unknowns]
+        assert np.abs(value[:, others]).max(initial=0.0) < 1e-12
+
+
+def test_a_filter_as_long_as_the_input_is_one_dense_unit():
+    dense = DeepLinear(widths=(3, 1, 2)).family()
+    filtered = DeepLinear(widths=(3, 1, 2), convolution=(3, 1)).family()
+    assert filtered.unknown_names == dense.unknown_names
+    z, p, _ = random_points(dense, 3)
+    np.testing.assert_allclose(filtered.value(z, p), dense.value(z, p), rtol=1e-13)
+    np.testing.assert_allclose(filtered.jacobian(z, p), dense.jacobian(z, p), rtol=1e-13)
+
+
+def test_the_module_with_a_convolution_has_the_loss_of_the_family():
+    fields = {"widths": (4, 3, 2), "convolution": (2, 1), "examples": 5}
+    model = DeepLinear(**fields)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(5, 4, generator=generator, dtype=torch.float64)
+    module = model.build((x, x), generator).double()
+    assert [name for name, _ in module.named_parameters()] == ["layer1.weight", "layer2.weight"]
+    z = torch.cat([parameter.detach().reshape(-1) for parameter in module.parameters()])
+    y = torch.randn(5, 2, generator=generator, dtype=torch.float64)
+    p = torch.cat([torch.zeros(len(z), dtype=torch.float64), x.T.reshape(-1), y.T.reshape(-1)])
+    expected = 0.5 * ((module(x) - y) ** 2).sum().item()
+    assert model.family().objective_value(z.numpy()[None], p.numpy()[None])[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("convolution", "message"),
+    [
+        ((2, 1), "fits 3 times into inputs of length 4; set widths"),
+        ((5, 1), "a filter of 5 weights, but the inputs have length 4"),
+        ((2, 0), "whole numbers of at least 1"),
+        ((2,), "whole numbers of at least 1"),
+        ((2.5, 1), "whole numbers of at least 1"),
+    ],
+)
+def test_convolutions_that_do_not_fit_are_refused(convolution, message):
+    with pytest.raises(ConfigurationError, match=message):
+        DeepLinear(widths=(4, 2, 2), convolution=convolution)
+
+
+def test_patterns_of_a_convolution_show_the_filter():
+    family = DeepLinear(widths=(3, 2, 1), convolution=(2, 1)).family()
+    assert family.zero_pattern(np.array([True, False, True, True])) == "W1 *0 W2 **"

@@ -144,9 +144,9 @@ def total_degree_ends(system: PolynomialSystem, rng: np.random.Generator) -> End
     )
     for kind, smallest in _AT_INFINITY.items():
         which = np.flatnonzero(outcome == kind)
-        outcome[
-            which[np.abs(points[which, -1]) < smallest * np.abs(points[which]).max(axis=1, initial=0.0)]
-        ] = INFINITE
+        limit = np.fmax(smallest, 10 * residuals[which]) if kind == SINGULAR else smallest
+        sizes = np.abs(points[which]).max(axis=1, initial=0.0)
+        outcome[which[np.abs(points[which, -1]) < limit * sizes]] = INFINITE
     finite = (outcome == REGULAR) | (outcome == SINGULAR)
     affine = np.zeros((len(points), n), dtype=np.complex128)
     affine[finite] = points[finite, :-1] / points[finite, -1:]

@@ -54,6 +54,31 @@ def _check_positive_widths(instance: object, attribute: object, widths: tuple[in
         raise ConfigurationError(f"widths={widths} has an empty layer; every layer needs at least one unit.")
 
 
+def _convolution(value: Any) -> tuple[int, int] | None:
+    return None if value is None else as_tuple(value)
+
+
+def _check_convolution(instance: Any, attribute: object, value: tuple[Any, ...] | None) -> None:
+    if value is None:
+        return
+    widths = instance.widths
+    if len(value) != 2 or not all(isinstance(k, int) and not isinstance(k, bool) and k >= 1 for k in value):
+        raise ConfigurationError(
+            f"convolution={value} must be (width, stride), whole numbers of at least 1, such as (3, 1)."
+        )
+    width, stride = value
+    if width > widths[0]:
+        raise ConfigurationError(
+            f"convolution={value} has a filter of {width} weights, but the inputs have length {widths[0]}."
+        )
+    fitting = (widths[0] - width) // stride + 1
+    if widths[1] not in (fitting, 0):
+        raise ConfigurationError(
+            f"a filter of {width} weights with stride {stride} fits {fitting} times into inputs of length "
+            f"{widths[0]}; set widths[1] to {fitting}, it is {widths[1]}."
+        )
+
+
 def _check_examples(instance: object, attribute: object, examples: Any) -> None:
     if not is_whole(examples) or examples < 1:
         raise ConfigurationError(f"examples={examples!r} must be a whole number, at least 1.")
@@ -104,6 +129,10 @@ class DeepLinear(PolynomialModel):
     once
         Which of ``"regularisation"``, ``"inputs"``, ``"targets"`` are drawn once and shared by all samples,
         rather than drawn anew for each.
+    convolution
+        (width, stride) of a filter that the first layer is then a one-dimensional convolution with: hidden unit i
+        of the first layer is sum_j w_j x_(i stride + j). It has `width` weights and as many lambda, and the first
+        hidden layer has as many units as the filter fits into the input.
     """
 
     references: ClassVar[tuple[str, ...]] = (_THESIS, _DEDIEU)
@@ -114,6 +143,9 @@ class DeepLinear(PolynomialModel):
     inputs: str = field(default="normal(0, 1)", validator=_check_distribution)
     targets: str = field(default="normal(0, 1)", validator=_check_distribution)
     once: tuple[str, ...] = field(default=(), converter=_groups, validator=_check_groups)
+    convolution: tuple[int, int] | None = field(
+        default=None, converter=_convolution, validator=_check_convolution, kw_only=True
+    )
 
     def build(self, example: Any, generator: torch.Generator) -> nn.Module:
         """Build the network for batches (x, y); weights are normal with variance 1 / fan-in.
@@ -137,6 +169,16 @@ class DeepLinear(PolynomialModel):
             )
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for number, (fan_in, fan_out) in enumerate(pairwise(self.widths), 1):
+            if number == 1 and self.convolution is not None:
+                width, stride = self.convolution
+                filters = skip_init(
+                    nn.Conv1d, 1, 1, width, stride=stride, bias=False, device=generator.device
+                )
+                nn.init.normal_(filters.weight, std=width**-0.5, generator=generator)
+                layers["channel"] = nn.Unflatten(1, (1, fan_in))
+                layers["layer1"] = filters
+                layers["flat"] = nn.Flatten()
+                continue
             # skip_init: the constructor would draw from the global random state.
             linear = skip_init(nn.Linear, fan_in, fan_out, bias=False, device=generator.device)
             nn.init.normal_(linear.weight, std=fan_in**-0.5, generator=generator)
@@ -163,6 +205,7 @@ class DeepLinear(PolynomialModel):
             inputs=self.inputs,
             targets=self.targets,
             once=self.once,
+            convolution=self.convolution,
         )
 
 
@@ -174,6 +217,9 @@ class DeepLinearFamily(ParametricFamily):
     :math:`R = W_{H+1} \cdots W_1 X - Y` the equations are
 
     .. math:: A_l^T R B_l^T + \Lambda_l \circ W_l = 0, \qquad l = 1, \dots, H + 1.
+
+    With a convolution W_1 has the filter in every row, each shifted by the stride, and its equations are those of
+    the filter: the sums of the above over the places where a weight of the filter stands.
 
     Unknowns are the weights, ``w1_1_1`` ..., layer after layer, row by row. Parameters are the lambda in the
     same order (``lambda1_1_1`` ...), then X (``x_1_1`` ..., dx times m) and Y (``y_1_1`` ...), row by row. The
@@ -187,7 +233,8 @@ class DeepLinearFamily(ParametricFamily):
     weight has no path to the input or to the output. Inputs and outputs are always in use, so that
     sub-networks are non-empty subsets of every hidden layer, or nothing at all (the origin). Over the torus,
     :math:`\Lambda = - \text{gradient of the data term} / W` is a function of W, X and Y, so that pairs of
-    solution and parameters are a graph: irreducible, which is what monodromy needs.
+    solution and parameters are a graph: irreducible, which is what monodromy needs. The units of a
+    convolution share their weights, so that none can be left out alone.
     """
 
     references: ClassVar[tuple[str, ...]] = (_THESIS, _DEDIEU)
@@ -198,6 +245,9 @@ class DeepLinearFamily(ParametricFamily):
     inputs: str = field(default="normal(0, 1)", validator=_check_distribution)
     targets: str = field(default="normal(0, 1)", validator=_check_distribution)
     once: tuple[str, ...] = field(default=(), converter=_groups, validator=_check_groups)
+    convolution: tuple[int, int] | None = field(
+        default=None, converter=_convolution, validator=_check_convolution, kw_only=True
+    )
 
     # -- shapes and names ---------------------------------------------------------------------------------
 
@@ -210,15 +260,42 @@ class DeepLinearFamily(ParametricFamily):
 
     @cached_property
     def _starts(self) -> tuple[int, ...]:
-        """Where each layer begins among the unknowns; the last entry is N."""
+        """Where each layer begins among the entries of all W_l; the last entry is their number."""
         return tuple(np.cumsum([0, *(rows * columns for rows, columns in self._shapes)]).tolist())
+
+    @cached_property
+    def _own_shapes(self) -> tuple[tuple[int, int], ...]:
+        """Shapes of the unknowns of every layer: as _shapes, but for the filter of a convolution."""
+        if self.convolution is None or not self._shapes:
+            return self._shapes
+        return ((1, self.convolution[0]), *self._shapes[1:])
+
+    @cached_property
+    def _own_starts(self) -> tuple[int, ...]:
+        """Where each layer begins among the unknowns; the last entry is N."""
+        return tuple(np.cumsum([0, *(rows * columns for rows, columns in self._own_shapes)]).tolist())
+
+    @cached_property
+    def _placed(self) -> NDArray[np.float64] | None:
+        """The matrix (entries of all W_l, N) that places the unknowns; None where it is the identity."""
+        if self.convolution is None or not self._shapes:
+            return None
+        width, stride = self.convolution
+        rows, columns = self._shapes[0]
+        placed = np.zeros((self._starts[-1], self._own_starts[-1]))
+        for row in range(rows):
+            for k in range(width):
+                placed[row * columns + row * stride + k, k] = 1.0
+        rest = np.arange(self._starts[-1] - self._starts[1])
+        placed[self._starts[1] + rest, self._own_starts[1] + rest] = 1.0
+        return placed
 
     @cached_property
     def _sizes(self) -> tuple[int, int, int]:
         """How many lambda, x and y there are."""
         if not self._shapes:
             return 0, 0, 0
-        return self._starts[-1], self.widths[0] * self.examples, self.widths[-1] * self.examples
+        return self._own_starts[-1], self.widths[0] * self.examples, self.widths[-1] * self.examples
 
     @cached_property
     def unknown_names(self) -> tuple[str, ...]:
@@ -242,13 +319,15 @@ class DeepLinearFamily(ParametricFamily):
     def _weight_indices(self) -> list[str]:
         return [
             f"{layer}_{row}_{column}"
-            for layer, (rows, columns) in enumerate(self._shapes, 1)
+            for layer, (rows, columns) in enumerate(self._own_shapes, 1)
             for row in range(1, rows + 1)
             for column in range(1, columns + 1)
         ]
 
     def _weights(self, z: NDArray[Any]) -> list[NDArray[Any]]:
         """Return W_1, ..., W_{H+1}, each (B, rows, columns)."""
+        if self._placed is not None:
+            z = z @ self._placed.T
         return [
             z[:, start : start + rows * columns].reshape(-1, rows, columns)
             for start, (rows, columns) in zip(self._starts, self._shapes, strict=False)
@@ -282,11 +361,16 @@ class DeepLinearFamily(ParametricFamily):
         lam, x, y = self._split(p)
         above, below, output = self._products(self._weights(z), x)
         residual = output - y
-        result = lam * z
-        for start, a, b in zip(self._starts, above, below, strict=False):
-            block = (a @ residual) @ b.transpose(0, 2, 1)
-            result[:, start : start + block.shape[1] * block.shape[2]] += block.reshape(len(z), -1)
-        return result
+        blocks = [
+            ((a @ residual) @ b.transpose(0, 2, 1)).reshape(len(z), -1)
+            for a, b in zip(above, below, strict=True)
+        ]
+        return np.asarray(lam * z + self._collected(blocks))
+
+    def _collected(self, blocks: list[NDArray[Any]]) -> NDArray[Any]:
+        """Return derivatives by the unknowns, (B, N), from those by the entries of every W_l."""
+        together = np.concatenate(blocks, axis=1)
+        return together if self._placed is None else together @ self._placed
 
     def value_and_jacobian(
         self, z: NDArray[np.complex128], p: NDArray[np.complex128]
@@ -302,13 +386,13 @@ class DeepLinearFamily(ParametricFamily):
         layers = len(weights)
         below_t = [b.transpose(0, 2, 1) for b in below]
         back = [a @ residual for a in above]
-        value = lam * z
-        hessian = np.zeros((batch, n, n), dtype=value.dtype)
-        hessian[:, np.arange(n), np.arange(n)] = lam
+        blocks = []
+        entries = self._starts[-1]
+        hessian = np.zeros((batch, entries, entries), dtype=np.result_type(z, lam))
         for i in range(layers):
             rows, columns = self._shapes[i]
             here = slice(self._starts[i], self._starts[i + 1])
-            value[:, here] += (back[i] @ below_t[i]).reshape(batch, -1)
+            blocks.append((back[i] @ below_t[i]).reshape(batch, -1))
             between = None
             for j in range(i, layers):
                 # dF_i/dW_j, with j the later layer, entries [r, c, a, b]: the change of the residual gives
@@ -332,12 +416,14 @@ class DeepLinearFamily(ParametricFamily):
                         between = weights[j] @ between
                 there = slice(self._starts[j], self._starts[j + 1])
                 flat = block.reshape(batch, rows * columns, -1)
-                if j == i:
-                    hessian[:, here, here] += flat
-                else:
-                    hessian[:, here, there] = flat
+                hessian[:, here, there] = flat
+                if j > i:
                     hessian[:, there, here] = flat.transpose(0, 2, 1)
-        return value, hessian
+        if self._placed is not None:
+            hessian = self._placed.T @ hessian @ self._placed
+        diagonal = np.arange(n)
+        hessian[:, diagonal, diagonal] += lam
+        return lam * z + self._collected(blocks), hessian
 
     def jacobian(self, z: NDArray[np.complex128], p: NDArray[np.complex128]) -> NDArray[np.complex128]:
         """Return the Hessian of the loss, shape (B, N, N)."""
@@ -358,11 +444,13 @@ class DeepLinearFamily(ParametricFamily):
         for w in weights:
             d_below.append(w @ d_below[-1])
         d_residual = d_below[-1] - dy
-        result = d_lam * z
-        for start, a, b, db in zip(self._starts, above, below, d_below, strict=False):
-            block = (a @ d_residual) @ b.transpose(0, 2, 1) + (a @ residual) @ db.transpose(0, 2, 1)
-            result[:, start : start + block.shape[1] * block.shape[2]] += block.reshape(len(z), -1)
-        return result
+        blocks = [
+            ((a @ d_residual) @ b.transpose(0, 2, 1) + (a @ residual) @ db.transpose(0, 2, 1)).reshape(
+                len(z), -1
+            )
+            for a, b, db in zip(above, below, d_below[:-1], strict=True)
+        ]
+        return np.asarray(d_lam * z + self._collected(blocks))
 
     @property
     def has_objective(self) -> bool:
@@ -406,21 +494,30 @@ class DeepLinearFamily(ParametricFamily):
         return np.concatenate(groups, axis=1)
 
     def sign_group(self) -> SignGroup:
-        """Return the sign changes of hidden units: the unit's incoming and outgoing weights flip."""
+        """Return the sign changes of hidden units: the unit's incoming and outgoing weights flip.
+
+        Those of a first layer that is a convolution share their weights, and only flip together.
+        """
         generators = []
         for layer in range(len(self._shapes) - 1):
-            rows, columns = self._shapes[layer]
-            next_rows, _ = self._shapes[layer + 1]
+            rows, columns = self._own_shapes[layer]
+            next_rows, next_columns = self._shapes[layer + 1]
+            shared = layer == 0 and self.convolution is not None
             for unit in range(rows):
                 flips = np.zeros(self._sizes[0], dtype=bool)
-                flips[self._starts[layer] : self._starts[layer + 1]].reshape(rows, columns)[unit] = True
-                outgoing = flips[self._starts[layer + 1] : self._starts[layer + 2]]
-                outgoing.reshape(next_rows, rows)[:, unit] = True
+                flips[self._own_starts[layer] : self._own_starts[layer + 1]].reshape(rows, columns)[unit] = (
+                    True
+                )
+                outgoing = flips[self._own_starts[layer + 1] : self._own_starts[layer + 2]]
+                outgoing.reshape(next_rows, next_columns)[:, slice(None) if shared else unit] = True
                 generators.append(flips)
         return SignGroup(np.array(generators), self._sizes[0])
 
     def subfamilies(self) -> tuple[Subfamily, ...]:
-        """Return the sub-networks: a non-empty subset of every hidden layer, and the origin."""
+        """Return the sub-networks: a non-empty subset of every hidden layer, and the origin.
+
+        All units of a convolution are in use, since they share their weights.
+        """
         if not self._shapes:
             return (Subfamily(self, (), ()),)
         n, data = self._sizes[0], self._sizes[1] + self._sizes[2]
@@ -428,16 +525,25 @@ class DeepLinearFamily(ParametricFamily):
             [units for size in range(width, 0, -1) for units in combinations(range(width), size)]
             for width in self.widths[1:-1]
         ]
+        if self.convolution is not None:
+            choices[0] = [tuple(range(self.widths[1]))]
         found = []
         for hidden in product(*choices):
             active = [tuple(range(self.widths[0])), *hidden, tuple(range(self.widths[-1]))]
-            weights = tuple(
-                self._starts[layer] + row * columns + column
-                for layer, (_, columns) in enumerate(self._shapes)
-                for row in active[layer + 1]
-                for column in active[layer]
+            filters = [] if self.convolution is None else list(range(self.convolution[0]))
+            weights = (
+                *filters,
+                *(
+                    self._own_starts[layer] + row * columns + column
+                    for layer, (_, columns) in enumerate(self._shapes)
+                    if layer or not filters
+                    for row in active[layer + 1]
+                    for column in active[layer]
+                ),
             )
-            family = DeepLinearFamily(widths=tuple(map(len, active)), examples=self.examples)
+            family = DeepLinearFamily(
+                widths=tuple(map(len, active)), examples=self.examples, convolution=self.convolution
+            )
             found.append(Subfamily(family, weights, (*weights, *range(n, n + data))))
         cut = (self.widths[0], *(0 for _ in self.widths[1:-1]), self.widths[-1])
         found.append(Subfamily(DeepLinearFamily(widths=cut, examples=self.examples), (), ()))
@@ -475,7 +581,7 @@ class DeepLinearFamily(ParametricFamily):
         """
         hidden, n = len(self.widths) - 2, self._sizes[0]
         found = {"CBB": float(self.bezout_number())}
-        if hidden == 1 and self.examples == 1:
+        if hidden == 1 and self.examples == 1 and self.convolution is None:
             units, outputs = self.widths[1], self.widths[2]
             found["B_C"] = float((4 * outputs + 1) ** units)
             found["B_C_torus"] = float((4 * outputs) ** units)
@@ -485,7 +591,9 @@ class DeepLinearFamily(ParametricFamily):
     def zero_pattern(self, nonzero: NDArray[np.bool_]) -> str:
         """Write the pattern layer by layer, rows separated by ``/``: ``W1 **/00 W2 *0/*0``."""
         layers = []
-        for number, (start, (rows, columns)) in enumerate(zip(self._starts, self._shapes, strict=False), 1):
+        for number, (start, (rows, columns)) in enumerate(
+            zip(self._own_starts, self._own_shapes, strict=False), 1
+        ):
             flags = nonzero[start : start + rows * columns].reshape(rows, columns)
             layers.append(f"W{number} " + "/".join("".join("*" if f else "0" for f in row) for row in flags))
         return " ".join(layers)
@@ -498,7 +606,7 @@ class DeepLinearFamily(ParametricFamily):
         s = -c (v . (v s - y)); put together, s = c s sum_i lambda_2i y_i^2 / (lambda_2i + s^2)^2, that is s = 0 or
         a polynomial equation of degree 2 dy in s^2; s determines the weights.
         """
-        if len(self.widths) == 3 and self.widths[1] == 1 and self.examples == 1:
+        if len(self.widths) == 3 and self.widths[1] == 1 and self.examples == 1 and self.convolution is None:
             return min(self.bezout_number(), 4 * self.widths[2] + 1)
         return self.bezout_number()
 
@@ -530,15 +638,23 @@ def _expanded(family: DeepLinearFamily) -> PolynomialFamily:
     """Write the loss out and differentiate it; products of matrices of names become sums of paths."""
     unknowns, parameters = family.unknown_names, family.parameter_names
     widths, m = family.widths, family.examples
+    width, stride = family.convolution or (0, 0)
+
+    def name(layer: int, row: int, column: int) -> str:
+        if layer == 1 and family.convolution is not None:
+            return f"w1_1_{column - (row - 1) * stride}"
+        return f"w{layer}_{row}_{column}"
+
     terms = [f"1/2*lambda{w[1:]}*{w}^2" for w in unknowns]
     for example in range(1, m + 1):
         for out in range(1, widths[-1] + 1):
             paths = [
                 "*".join(
-                    [f"w{layer}_{b}_{a}" for layer, (a, b) in enumerate(pairwise(path), 1)]
+                    [name(layer, b, a) for layer, (a, b) in enumerate(pairwise(path), 1)]
                     + [f"x_{path[0]}_{example}"]
                 )
                 for path in product(*(range(1, width + 1) for width in widths[:-1]), (out,))
+                if family.convolution is None or 1 <= path[0] - (path[1] - 1) * stride <= width
             ]
             terms.append(f"1/2*({' + '.join(paths)} - y_{out}_{example})^2")
     return PolynomialFamily.gradient(" + ".join(terms), unknowns, parameters)
