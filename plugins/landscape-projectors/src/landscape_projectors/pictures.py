@@ -23,7 +23,7 @@ from scipy.spatial.distance import cdist, pdist
 
 from landscape.errors import ConfigurationError
 from landscape.interfaces import InvertibleProjection, Projection
-from landscape.report.style import PALETTE, WIDTH, dress, order_of, scale
+from landscape.report.style import PALETTE, WIDTH, dress, order_of, scale, worker_styles
 from landscape_projectors._style import INK, PAPER, TEXT, canvas, colour_bar, legend, paths_of
 from landscape_projectors.planes import PlaneProjection
 from landscape_projectors.surfaces import LossLine, merge_tree
@@ -509,9 +509,9 @@ def draw_quality(
         right.set_axis_off()
         return left.figure, ax
     paths = paths_of(np.column_stack([span.rows["step"].to_numpy(), missed]), span.rows)
-    for place, (name, path) in enumerate(paths.items()):
-        colour = PALETTE[place % len(PALETTE)] if len(paths) <= len(PALETTE) else PALETTE[5]
-        right.plot(*path.T, color=colour, linewidth=1.2, label=_name(name))
+    styles = worker_styles(list(paths))
+    for name, path in paths.items():
+        right.plot(*path.T, label=_name(name), **styles[name].keywords())
     right.set_ylim(0)
     dress(right, title="b", x="step", y="off the picture / off the mean")
     if 1 < len(paths) <= len(PALETTE):

@@ -70,7 +70,8 @@ def demo(seed: int = 0) -> ls.Study:
                 title="Walking: elastic averaging on the digits",
                 text=(
                     "Each worker is plain stochastic gradient descent with its own order of the data; an elastic "
-                    "force ties it to a common centre, which follows the workers' mean."
+                    "force ties it to a common centre, which follows the workers' mean. The score is the accuracy: the "
+                    "share of images that are classified correctly."
                 ),
             ),
             ls.Stage(
