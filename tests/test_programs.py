@@ -1,3 +1,4 @@
+import os
 import sys
 import time
 
@@ -38,6 +39,14 @@ def test_the_time_limit_is_kept(tmp_path):
     assert ended.code is None
     assert ended.printed == "here\n"
     assert str(ended) == "stopped at the time limit after 2 s"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prlimit is Linux's")
+def test_a_program_ends_by_itself_when_nobody_is_left_to_stop_it(tmp_path):
+    """Its CPU time is limited by the system, too."""
+    ended = run([*PYTHON, "import resource; print(*resource.getrlimit(resource.RLIMIT_CPU))"], tmp_path, 7)
+    soft, hard = map(int, ended.printed.split())
+    assert soft == hard == 7 * (os.cpu_count() or 1) + 1
 
 
 def test_the_environment_of_this_python_is_not_passed_on(tmp_path, monkeypatch):

@@ -101,6 +101,7 @@ def run(command: Sequence[str], folder: Path, seconds: float, answers: str = "")
             env=_environment(),
             start_new_session=True,
         )
+        _bound(process.pid, seconds)
         try:
             code: int | None = process.wait(None if math.isinf(seconds) else max(seconds, 0.0))
         except subprocess.TimeoutExpired:
@@ -109,6 +110,22 @@ def run(command: Sequence[str], folder: Path, seconds: float, answers: str = "")
             if process.poll() is None:
                 _kill(process)
     return Ended(code, time.monotonic() - began, read(printed, _TAIL))
+
+
+def _bound(pid: int, seconds: float) -> None:
+    """Let a program end by itself, where the system can do this, in case this process is killed before it."""
+    try:
+        from resource import RLIMIT_CPU, prlimit
+    except ImportError:  # not on Linux
+        return
+    if math.isinf(seconds):
+        return
+    # Threads add up: on all cores it has used so much when its time is over.
+    limit = math.ceil(max(seconds, 0.0)) * (os.cpu_count() or 1) + 1
+    try:
+        prlimit(pid, RLIMIT_CPU, (limit, limit))
+    except (OSError, ValueError):  # it has ended already, or the limit here is lower
+        return
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
