@@ -35,7 +35,10 @@ _NAMES = {
     "landscape-homotopy": {"solvers": "Monodromy ParameterHomotopy TotalDegree"},
     "landscape-phcpack": {"solvers": "PHCpack"},
     "landscape-msolve": {"solvers": "Msolve"},
-    "landscape-studies": {"studies": "demo elementary-walkers zero-gradient"},
+    "landscape-studies": {
+        "studies": "demo elementary-walkers initialisation learning-dynamics optimisation-path weight-space-map "
+        "zero-gradient"
+    },
 }
 
 #: ``{(kind, name): distribution}`` of the plugins in this repository.
