@@ -41,3 +41,20 @@ def test_solutions_that_are_near_each_other_beside_a_large_coordinate_stay_two(s
     solutions = solved(PolynomialFamily(["x^2 - a", "y - b"], ["x", "y"], ["a", "b"]), [small**2, 1000.0])
     assert sorted(solutions.points[:, 0].real) == pytest.approx([-small, small], rel=1e-9)
     assert solutions.completeness == "heuristic"
+
+
+@pytest.mark.parametrize(
+    ("equations", "unknowns", "member", "regular"),
+    [
+        # Roots a, a^2 and 2: at a = 2 the first and the last meet.
+        (["(x - a)*(x - a^2)*(x - 2)"], ["x"], 2.0, [[4.0]]),
+        # x = 1 is double for every a, and triple at a = 2.
+        (["(x - 1)^2*(y - a)", "x + y - 3"], ["x", "y"], 2.0, []),
+        # Roots 1 + a and 1 - a.
+        (["x^2 - 2*x + 1 - a^2", "y - x"], ["x", "y"], 0.0, []),
+    ],
+)
+def test_a_multiple_solution_is_not_returned_as_a_regular_one(equations, unknowns, member, regular):
+    solutions = solved(PolynomialFamily(equations, unknowns, ["a"]), [member])
+    assert solutions.points.real.tolist() == [pytest.approx(point) for point in regular]
+    assert solutions.completeness == "unknown"

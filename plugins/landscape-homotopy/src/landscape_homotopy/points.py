@@ -9,7 +9,17 @@ from numpy.typing import NDArray
 
 from landscape_homotopy.tracker import Homotopy, solve_batched
 
-__all__ = ["CONDITION", "SAME", "ZERO", "distinct", "equilibrated", "generic", "is_nonzero", "is_regular"]
+__all__ = [
+    "CONDITION",
+    "NEAR",
+    "SAME",
+    "ZERO",
+    "distinct",
+    "equilibrated",
+    "generic",
+    "is_nonzero",
+    "is_regular",
+]
 
 Complex = NDArray[np.complex128]
 
@@ -22,6 +32,11 @@ ZERO = 1e-12
 #: A start pair whose Jacobian is worse conditioned than this is singular. Generic ones of the families tried
 #: stay below 1e6, singular ones come out at 1e15 and above.
 CONDITION = 1e12
+#: A point with another solution nearer than about this, relative to its coordinates, cannot be told from a multiple
+#: one: Newton's method in double precision finds a double solution to about 1e-8.
+NEAR = 1e-8
+#: Relative size of the steps along which the change of a Jacobian is measured.
+_PROBED = 1e-4
 
 
 def distinct(groups: NDArray[np.int64], points: Complex, tolerance: float = SAME) -> NDArray[np.bool_]:
@@ -87,16 +102,38 @@ def equilibrated(matrices: Complex) -> Complex:
 
 
 def is_regular(family: Homotopy, z: Complex, p: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Return at which of the points (n, N) the Jacobian of the member `p` is regular."""
+    """Return at which of the points (n, N) the Jacobian J of the member `p` is regular.
+
+    Two things are asked: that the condition of the equilibrated J is below `CONDITION`, and that
+    ``|J(z)^-1 (J(z + h) - J(z))|``, in the scale of the coordinates, is below one for steps h of size `NEAR`. In a
+    multiple solution J is as small as the point is far from it, by rounding, so that the second is large there
+    whatever the scale of the equations; at a regular one it says that no other solution is as near as that.
+    """
     n = z.shape[1]
     if len(z) == 0 or n == 0:
         return np.ones(len(z), dtype=bool)
-    matrices = equilibrated(family.jacobian(z, np.tile(p.astype(np.complex128), (len(z), 1))))
+    parameters = np.tile(p.astype(np.complex128), (len(z), 1))
+    jacobian = family.jacobian(z, parameters)
+    matrices = equilibrated(jacobian)
     inverses = solve_batched(matrices, np.broadcast_to(np.eye(n, dtype=np.complex128), matrices.shape))
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         condition = np.abs(matrices).sum(axis=2).max(axis=1) * np.abs(inverses).sum(axis=2).max(axis=1)
-    # NaN, for an exactly singular matrix, compares as not less.
-    return np.asarray(condition < CONDITION)
+        # NaN, for an exactly singular matrix, compares as not less.
+        regular = np.asarray(condition < CONDITION)
+        # The origin has no scale, and no rounding that could hide that it is multiple.
+        moduli = np.abs(z)
+        scale = np.maximum(moduli, 0.01 * moduli.max(axis=1, keepdims=True))
+        which = np.flatnonzero(regular & (scale > 0).all(axis=1))
+        if which.size == 0:
+            return regular
+        for turn in (1, 2):
+            step = scale[which] * np.exp(1j * turn * np.arange(1, n + 1) ** 2)
+            # The change is nearly linear in h: from steps that rounding does not swamp it is known for small ones.
+            change = family.jacobian(z[which] + _PROBED * step, parameters[which]) - jacobian[which]
+            size = scale[which, None, :]
+            moved = solve_batched(jacobian[which] * size, change * size)
+            regular[which] &= np.abs(moved).sum(axis=2).max(axis=1) * (NEAR / _PROBED) < 1.0
+    return regular
 
 
 def generic(rng: np.random.Generator, size: int) -> Complex:
