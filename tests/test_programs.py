@@ -34,11 +34,11 @@ def test_bad_ends_are_named(tmp_path, code, words):
 
 def test_the_time_limit_is_kept(tmp_path):
     began = time.monotonic()
-    ended = run([*PYTHON, "print('here', flush=True); import time; time.sleep(60)"], tmp_path, 2)
-    assert time.monotonic() - began < 30
+    ended = run([*PYTHON, "print('here', flush=True); import time; time.sleep(60)"], tmp_path, 5)
+    assert time.monotonic() - began < 40
     assert ended.code is None
     assert ended.printed == "here\n"
-    assert str(ended) == "stopped at the time limit after 2 s"
+    assert str(ended).startswith("stopped at the time limit after ")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prlimit is Linux's")

@@ -57,10 +57,10 @@ def test_a_hanging_program_is_stopped_with_its_children(fake_phc, generator, tmp
     )
     began = time.monotonic()
     with pytest.raises(
-        SolverError, match=r"stopped at the time limit after 1 s.*Raise time_limit \(now 1 s\)"
+        SolverError, match=r"stopped at the time limit after \d+ s.*Raise time_limit \(now 5 s\)"
     ):
-        PHCpack(time_limit=1).solve(CIRCLE, generator)
-    assert time.monotonic() - began < 20
+        PHCpack(time_limit=5).solve(CIRCLE, generator)
+    assert time.monotonic() - began < 40
     child = int((tmp_path / "pid").read_text())
     for _ in range(100):
         if not _runs(child):
@@ -78,7 +78,7 @@ def _runs(pid):
 
 def test_what_a_stopped_program_had_written_counts(phc, fake_phc, generator):
     fake_phc(REAL + "time.sleep(60)\n")
-    solved = PHCpack(time_limit=2).solve(CIRCLE, generator)
+    solved = PHCpack(time_limit=6).solve(CIRCLE, generator)
     assert solved.matches(TRUTH)
     assert solved.completeness == "unknown"
     assert "stopped at the time limit" in solved.evidence
