@@ -1,0 +1,53 @@
+"""Figures of densities in the report of a run."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+import landscape as ls
+from landscape_hessian.figures import draw_density, figures
+
+
+def test_a_run_with_densities_shows_them_in_its_report(tmp_path):
+    run = ls.Experiment(
+        model=ls.models.MLP(hidden=(4,)),
+        dataset=ls.datasets.Digits(),
+        walker=ls.walkers.SGD(lr=0.1, batch_size=64),
+        probes=(
+            "Loss",
+            ls.Every(2, ls.probes.CurvatureDensity(samples=2, steps=6, examples=100)),
+            ls.Every(4, ls.probes.CurvatureDensity(samples=2, steps=6, kind="gauss_newton"), label="ggn"),
+        ),
+        steps=4,
+        seed=1,
+    ).run(store=tmp_path)
+    found = list(figures(run))
+    assert [figure.title for figure in found] == [
+        "Spectral density of the Hessian",
+        "Spectral density of the Gauss-Newton matrix",
+    ]
+    assert len({figure.name for figure in found}) == 2
+    hessian = found[0].figure.axes[0]
+    assert hessian.get_yscale() == "log"
+    assert len(hessian.lines) == 3
+    assert "Spectral density of the Hessian" in run.report().read_text(encoding="utf-8")
+
+
+def test_the_curve_is_the_density_and_the_band_its_standard_error():
+    grid = np.linspace(-1, 1, 9)
+    density, error = np.exp(-4 * grid**2), np.full(9, 0.01)
+    arrays = {"hessian_density_grid": grid, "hessian_density": density, "hessian_density_error": error}
+    axes = Figure().subplots()
+    draw_density(axes, arrays, color="black")
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), density)
+    assert len(axes.collections) == 1
+
+
+def test_a_run_without_densities_has_no_figure(tmp_path):
+    run = ls.Experiment(
+        model=ls.models.MLP(hidden=(4,)),
+        dataset=ls.datasets.Digits(),
+        walker=ls.walkers.SGD(lr=0.1),
+        probes=("Loss",),
+        steps=2,
+    ).run(store=tmp_path)
+    assert not list(figures(run))
