@@ -232,6 +232,29 @@ def test_a_loss_that_is_not_finite_is_hatched_and_named(walked):
     figure.savefig("/dev/null", format="png")
 
 
+def test_far_from_every_snapshot_a_line_is_drawn(regression, walked):
+    landscape, _ = regression
+    plane = PCA().fit(walked, GENERATOR)
+    grid = figures.loss_grid(landscape, walked, plane, resolution=9)
+    reach = figures.spacing(plane.coordinates, walked.rows)
+    steps = [
+        np.linalg.norm(
+            np.diff(plane.coordinates[(walked.rows["worker"] == w).to_numpy()], axis=0), axis=1
+        ).max()
+        for w in ("0", "1", "centre")
+    ]
+    assert reach == pytest.approx(max(steps))
+    for limit, expected in ((0.5 * reach, True), (np.inf, False)):
+        figure, ax = figures.draw_path_over_loss(plane, walked.rows, grid, reach=limit)
+        texts = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert ("beyond: far from snapshots" in texts) is expected
+        figure.savefig("/dev/null", format="png")
+    found = list(figures.figures(run_of(walked, landscape, Autoencoder(iterations=10), PCA())))
+    captions = {figure.name: figure.caption for figure in found}
+    assert "Beyond the dashed line the background is farther than" in captions["map-autoencoder"]
+    assert "dashed" not in captions["map-pca"]
+
+
 @pytest.mark.parametrize(
     ("loss", "kind"),
     [

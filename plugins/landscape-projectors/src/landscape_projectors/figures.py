@@ -20,6 +20,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.path import Path
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.transforms import Affine2D
+from scipy.spatial import cKDTree
 
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Figure, Projection, Projector
@@ -39,6 +40,7 @@ from landscape_projectors.pictures import (
     draw_scored_paths,
     draw_scree,
 )
+from landscape_projectors.planes import PlaneProjection, SpannedPlaneProjection
 from landscape_projectors.som import SOMProjection
 from landscape_projectors.starts import Ranked
 from landscape_projectors.surfaces import (
@@ -73,6 +75,7 @@ __all__ = [
     "figures",
     "loss_at",
     "loss_grid",
+    "spacing",
 ]
 
 #: Cells between consecutive snapshots from which on a path on a self-organising map is said to leap: the
@@ -217,7 +220,12 @@ def _arrow_heads(
 
 
 def draw_path_over_loss(
-    projection: Projection, rows: pd.DataFrame, grid: LossGrid | None = None, ax: Axes | None = None
+    projection: Projection,
+    rows: pd.DataFrame,
+    grid: LossGrid | None = None,
+    ax: Axes | None = None,
+    *,
+    reach: float = np.inf,
 ) -> tuple[AnyFigure, Axes]:
     """Draw the paths in two dimensions, over contours of the true loss.
 
@@ -235,6 +243,9 @@ def draw_path_over_loss(
         The background, from :func:`loss_grid`; None draws the paths alone.
     ax
         Axes to draw into; None makes a figure.
+    reach
+        A dashed line separates what is farther than this from every snapshot: a curved map knows little of the weights
+        there. :func:`spacing` gives a measure.
 
     Raises
     ------
@@ -244,7 +255,7 @@ def draw_path_over_loss(
     coordinates = checked(projection, rows)
     ratio = 0.8 if grid is None else float(np.ptp(grid.y) / np.ptp(grid.x))
     figure, ax = canvas(ax, ratio, bar=grid is not None)
-    extra: list[Patch] = []
+    extra: list[Any] = []
     if grid is not None:
         norm = norm_of(grid.loss)
         extra += _hatch_where_not_finite(ax, grid.loss, (grid.x[0], grid.x[-1]), (grid.y[0], grid.y[-1]))
@@ -256,6 +267,7 @@ def draw_path_over_loss(
                 grid.x, grid.y, loss, levels=levels, colors="white", linewidths=0.5, alpha=0.7, zorder=1.1
             )
             colour_bar(figure, ax, filled, norm, grid.label)
+        extra += _surround(ax, grid, coordinates, reach)
         ax.set_xlim(grid.x[0], grid.x[-1])
         ax.set_ylim(grid.y[0], grid.y[-1])
     draw_paths(coordinates, rows, ax, key=False)
@@ -263,7 +275,27 @@ def draw_path_over_loss(
     return figure, ax
 
 
-def _finish(ax: Axes, projection: Projection, extra: Sequence[Patch]) -> None:
+def spacing(coordinates: np.ndarray, rows: pd.DataFrame) -> float:
+    """Return the longest step between consecutive snapshots of a path in a picture, its coordinates of shape (T, 2)."""
+    paths = paths_of(coordinates, rows).values()
+    return max(float(np.linalg.norm(np.diff(path, axis=0), axis=1).max(initial=0.0)) for path in paths)
+
+
+def _surround(ax: Axes, grid: LossGrid, coordinates: np.ndarray, reach: float) -> list[Line2D]:
+    """Draw a dashed line around what is near the snapshots; return a key for the legend."""
+    points = np.stack(np.meshgrid(grid.x, grid.y), axis=-1).reshape(-1, 2)
+    distance = cKDTree(coordinates).query(points)[0].reshape(grid.loss.shape)
+    if not (distance > reach).any():
+        return []
+    look: dict[str, Any] = {"linestyle": (0, (4, 3)), "linewidth": 0.8}
+    ax.contour(
+        grid.x, grid.y, distance, levels=[reach], colors=INK, linestyles=[look["linestyle"]],
+        linewidths=look["linewidth"], zorder=1.5,
+    )  # fmt: skip
+    return [Line2D([], [], color=INK, label="beyond: far from snapshots", **look)]
+
+
+def _finish(ax: Axes, projection: Projection, extra: Sequence[Any]) -> None:
     lines = [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
     dress(ax, x=projection.axis_labels[0], y=projection.axis_labels[1])
     ax.grid(False)
@@ -668,7 +700,16 @@ def _plane_figure(
     sentences += [_coinciding(projection.coordinates, span.rows), _kept(projection)]
     if leads_back(projection):
         sentences += [_behind(projection, span, landscape), _buffers(landscape)]
-    canvas, _ = draw_path_over_loss(projection, span.rows, grid)
+    reach = np.inf
+    if grid is not None and not isinstance(
+        projection, PCAProjection | PlaneProjection | SpannedPlaneProjection
+    ):
+        # A plane is what it is everywhere; a curved map is fitted where the snapshots are.
+        reach = max(2 * spacing(projection.coordinates, span.rows), 0.05 * float(np.ptp(grid.x)))
+        sentences.append(
+            f"Beyond the dashed line the background is farther than {reach:.2g} from every snapshot."
+        )
+    canvas, _ = draw_path_over_loss(projection, span.rows, grid, reach=reach)
     title = f"Paths over the loss: {kind}" if grid is not None else f"Paths: {kind}"
     return Figure(name, title, _join(sentences), canvas, order=20)  # type: ignore[arg-type]
 
