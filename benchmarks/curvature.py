@@ -1,10 +1,11 @@
-"""Hessian-vector products and leading eigenvalues, beside peers, in units of one gradient.
+"""Hessian-vector products, leading eigenvalues, traces and densities, beside peers, in units of one gradient.
 
 ``python -m benchmarks.curvature`` measures everything in one process: the candidates take turns, every turn
 starts with the gradient that is the unit, and each figure is the median over the turns of time / unit. CPU
 time counts on shared machines, wall time is printed beside it. Peers that are not installed are left out.
 
-The unit is plain torch: one backward pass of the loss on all data, gradient flattened.
+The unit is plain torch: one backward pass of the loss on all data, gradient flattened; in chunks of the examples where
+that is faster.
 """
 
 from __future__ import annotations
@@ -28,10 +29,13 @@ from torch.nn import functional as F
 
 import landscape as ls
 from benchmarks._machine import line
+from landscape.objective.gram import example_gram
 from landscape_hessian.lanczos import extreme_eigenpairs
 
 #: Products in one turn: enough that a turn is long beside the clock's resolution.
 PRODUCTS = 5
+#: Samples of a trace.
+SAMPLES = 30
 
 
 @dataclass
@@ -42,6 +46,8 @@ class Problem:
     module: nn.Module
     x: Tensor
     y: Tensor
+    #: Examples in one backward pass of the unit; None for all.
+    chunk: int | None = None
     vectors: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -56,7 +62,13 @@ class Problem:
 
     def gradient(self) -> Tensor:
         """Return its gradient, shape (P,): the unit of every table."""
-        return torch.cat([g.reshape(-1) for g in torch.autograd.grad(self.loss(), self.parameters)])
+        size = self.chunk or len(self.x)
+        sums: list[Tensor] = []
+        for x, y in zip(self.x.split(size), self.y.split(size), strict=True):
+            loss = F.cross_entropy(self.module(x), y) * (len(x) / len(self.x))
+            parts = torch.autograd.grad(loss, self.parameters)
+            sums = [a.add_(b) for a, b in zip(sums, parts, strict=True)] if sums else list(parts)
+        return torch.cat([g.reshape(-1) for g in sums])
 
     def split(self, vector: Tensor) -> list[Tensor]:
         """Return a vector, shape (P,), as one tensor per parameter."""
@@ -104,6 +116,18 @@ def problems() -> list[Problem]:
         found.append(
             Problem(f"{name} ({sum(p.numel() for p in module.parameters()):,} weights)", module, x, y)
         )
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(32, 3, 32, 32, generator=generator), torch.randint(10, (32,), generator=generator)
+    module = ls.models.SimpleCNN().build((x, y), generator).float()
+    sgd = torch.optim.SGD(module.parameters(), lr=0.05)
+    for _ in range(10):
+        sgd.zero_grad()
+        F.cross_entropy(module(x), y).backward()
+        sgd.step()
+    sgd.zero_grad(set_to_none=True)
+    size = sum(p.numel() for p in module.parameters())
+    # Of 4, 8, 16 and 32 images at a time, 16 gave the fastest gradient.
+    found.append(Problem(f"SimpleCNN ({size:,} weights), 32 random images of 32x32", module, x, y, chunk=16))
     return found
 
 
@@ -298,6 +322,114 @@ def compare_eigensolvers(problem: Problem, repeats: int, tolerance: float) -> No
     unit.report()
 
 
+# -- traces, densities, covariances ------------------------------------------------------------------------------
+
+
+def estimators(problem: Problem) -> dict[str, dict[str, Callable[[], str]]]:
+    """Return, by table and by name, a function that estimates from nothing, and says how far it got."""
+
+    def probe(name: str, **configuration: Any) -> Callable[[], str]:
+        def measure() -> str:
+            landscape = problem.landscape()
+            found = ls.Point(landscape, landscape.initial()).measure(name, **configuration)
+            column = "hessian_trace" if name == "CurvatureTrace" else "hessian_density_trace"
+            return f"trace {found.scalars[column]:.1f}, standard error {found.errors[column].value:.1f}"
+
+        return measure
+
+    traces = {
+        "landscape, CurvatureTrace, signs": probe("CurvatureTrace", samples=SAMPLES),
+        "landscape, CurvatureTrace, XTrace": probe("CurvatureTrace", samples=SAMPLES, method="xtrace"),
+    }
+    densities = {
+        "landscape, CurvatureDensity, full reorthogonalisation": probe(
+            "CurvatureDensity", samples=2, steps=80
+        )
+    }
+    if installed("curvlinops-for-pytorch"):
+
+        def hutchinson() -> str:
+            from curvlinops import hutchinson_trace
+
+            return f"trace {float(hutchinson_trace(curvlinops_hessian(problem), num_matvecs=SAMPLES)):.1f}"
+
+        traces["curvlinops, hutchinson_trace"] = hutchinson
+    if installed("pyhessian"):
+
+        def signs() -> str:
+            # A tolerance below 0 is never reached: as many samples as asked for.
+            values = pyhessian_hessian(problem).trace(maxIter=SAMPLES, tol=-1.0)
+            return f"trace {float(np.mean(values)):.1f}"
+
+        traces["PyHessian, trace()"] = signs
+    return {
+        f"The trace of the Hessian, {SAMPLES} samples": traces,
+        "The density, 2 vectors, 80 steps": densities,
+    }
+
+
+def compare_estimators(problem: Problem, repeats: int) -> None:
+    unit = Unit(problem)
+    for title, candidates in estimators(problem).items():
+        rows: dict[str, list[tuple[float, float]]] = {name: [] for name in candidates}
+        notes: dict[str, str] = {}
+        for turn in range(repeats):
+            for name in rotated(list(candidates), turn):
+                results: list[str] = []
+                cpu, wall = timed(lambda run=candidates[name], results=results: results.append(run()))
+                rows[name].append(unit.ratio(cpu, wall))
+                notes[name] = results[0]
+        print(f"\n### {title}: {problem.name}\n")
+        print("| | CPU time / gradient | wall time / gradient | |")
+        print("|---|---|---|---|")
+        for name, ratios in rows.items():
+            cpu, wall = medians(ratios)
+            print(f"| {name} | {cpu:.0f} | {wall:.0f} | {notes[name]} |")
+    unit.report()
+
+
+def compare_grams(problem: Problem, repeats: int) -> None:
+    """Gradients of single examples: their Gram matrix with and without the gradients."""
+    count = min(512, len(problem.x))
+    x, y = problem.x[:count], problem.y[:count]
+    landscape = ls.Landscape(problem.module, "cross_entropy", (x, y))
+    theta = landscape.initial()
+
+    def layers() -> Tensor:
+        found = example_gram(landscape, theta, landscape.batches())
+        assert found is not None
+        return found
+
+    def stacked(dtype: torch.dtype) -> Callable[[], Tensor]:
+        def product() -> Tensor:
+            rows = landscape.example_gradients(theta, (x, y)).to(dtype)
+            return rows @ rows.T
+
+        return product
+
+    candidates = {
+        "landscape, from inputs and outputs of the layers": layers,
+        "vmapped gradients, stacked, float32": stacked(torch.float32),
+        "vmapped gradients, stacked, float64": stacked(torch.float64),
+    }
+    truth = candidates["vmapped gradients, stacked, float64"]()
+    rows: dict[str, list[tuple[float, float]]] = {name: [] for name in candidates}
+    unit = Unit(problem)
+    for turn in range(repeats):
+        for name in rotated(list(candidates), turn):
+            rows[name].append(unit.ratio(*timed(candidates[name])))
+    print(f"\n### The Gram matrix of {count} gradients of single examples: {problem.name}\n")
+    print("| | CPU time / gradient of all data | wall time / gradient | relative error |")
+    print("|---|---|---|---|")
+    for name, ratios in rows.items():
+        cpu, wall = medians(ratios)
+        error = torch.linalg.matrix_norm(candidates[name]().double() - truth) / torch.linalg.matrix_norm(
+            truth
+        )
+        print(f"| {name} | {cpu:.1f} | {wall:.1f} | {float(error):.0e} |")
+    unit.report()
+
+
 # -- peers ------------------------------------------------------------------------------------------------------
 
 
@@ -387,6 +519,8 @@ def main(arguments: list[str] | None = None) -> None:
         for problem in problems():
             compare_products(problem, options.repeats)
             compare_eigensolvers(problem, max(3, options.repeats // 3), options.tolerance)
+            compare_estimators(problem, max(3, options.repeats // 3))
+            compare_grams(problem, max(3, options.repeats // 3))
     print(f"\nAll of this took {time.perf_counter() - start:.0f} s.")
 
 

@@ -117,7 +117,7 @@ class _Linearised:
         self, loss: Tensor, gradients: Sequence[Tensor], inputs: Sequence[Tensor], weight: Any
     ) -> None:
         self.loss = loss.detach()
-        self.weight = weight
+        self.weight = float(weight)
         self._inputs = inputs
         self._gradients = gradients
 
@@ -168,7 +168,7 @@ class _Factored:
         graph: bool,
     ) -> None:
         self.loss = loss.detach()
-        self.weight = weight
+        self.weight = float(weight)
         self._inputs, self._outputs, self._middle = inputs, outputs, middle
         self._transposed: Sequence[Tensor] = ()
         if graph and outputs.requires_grad:
@@ -295,6 +295,7 @@ class CurvatureOperator:
         self._layout = landscape.layout
         self._kept: list[_Linearised | _Factored] = []
         self._split = 1
+        self._sum: Tensor | None = None
         self.products = 0
         totals, gradient = self._linearise_all(memory)
         landscape._reduce(totals)
@@ -457,7 +458,7 @@ class CurvatureOperator:
         inside = self._layout.indices(other._layout.names).to(self.device)
         other.gradient, other._mean = self.gradient[inside], self._mean[inside]
         other._extra = None if self._extra is None else self._extra[inside]
-        other.products = 0
+        other.products, other._sum = 0, None
         return other
 
     def blocks(self) -> Mapping[str, CurvatureOperator]:
@@ -732,7 +733,7 @@ class CurvatureOperator:
         # One batch alone is divided by the weight that it was multiplied by.
         alone = len(self._kept) == 1 and not self._cost.batches_recomputed and landscape.group is None
         alone = alone and not self._of_examples and landscape.reduction == "mean"
-        sums = torch.zeros_like(rows) if alone else landscape._accumulator(rows.numel()).view_as(rows)
+        sums = torch.zeros_like(rows) if alone else self._blank(rows)
 
         def add(piece: _Linearised | _Factored) -> None:
             for row, vector in zip(sums, vectors, strict=True):
@@ -741,8 +742,6 @@ class CurvatureOperator:
                     continue
                 if alone:
                     self._layout.join(product, row)
-                elif isinstance(piece.weight, Tensor):
-                    row += weighted(piece.weight, self._layout.join(product))
                 elif piece.weight:
                     row.add_(self._layout.join(product), alpha=piece.weight)
 
@@ -759,6 +758,14 @@ class CurvatureOperator:
             self._add_rest(result, row)
         self.products += len(rows)
         return results.T
+
+    def _blank(self, rows: Tensor) -> Tensor:
+        """Return zeros to sum products in; for a single one always the same, as fresh memory costs more than it."""
+        if len(rows) > 1:
+            return self._landscape._accumulator(rows.numel()).view_as(rows)
+        if self._sum is None:
+            self._sum = self._landscape._accumulator(rows.numel()).view_as(rows)
+        return self._sum.zero_()
 
     def _add_rest(self, result: Tensor, row: Tensor) -> None:
         """Add to a product what is not a sum over examples: the penalty's part, and the mean's."""
