@@ -1,9 +1,11 @@
-from concurrent.futures import ThreadPoolExecutor
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 
+import landscape as ls
 from landscape.errors import ConfigurationError, RunError
 from landscape.objective import Landscape
 from landscape.store import SnapshotSpan
@@ -120,25 +122,22 @@ def test_a_grid_that_was_interrupted_goes_on(network, span, tmp_path, monkeypatc
     projection = PCA().fit(span, seeded())
     expected = surfaces.loss_grid(landscape, span, projection, resolution=11)
     path = tmp_path / "grid.safetensors"
-    called = []
+    row, called = surfaces._Row.__call__, []
 
-    def failing(task, rows):
-        for row in rows:
-            if len(called) == 6:
-                raise KeyboardInterrupt
-            called.append(1)
-            yield task(row)
+    def failing(self, weights):
+        if len(called) == 6:
+            raise KeyboardInterrupt
+        called.append(1)
+        return row(self, weights)
 
+    monkeypatch.setattr(surfaces._Row, "__call__", failing)
     with pytest.raises(KeyboardInterrupt):
-        surfaces.loss_grid(landscape, span, projection, resolution=11, path=path, mapper=failing)
+        surfaces.loss_grid(landscape, span, projection, resolution=11, path=path)
     done = []
-
-    def counting(task, rows):
-        for row in rows:
-            done.append(1)
-            yield task(row)
-
-    grid = surfaces.loss_grid(landscape, span, projection, resolution=11, path=path, mapper=counting)
+    monkeypatch.setattr(
+        surfaces._Row, "__call__", lambda self, weights: (done.append(1), row(self, weights))[1]
+    )
+    grid = surfaces.loss_grid(landscape, span, projection, resolution=11, path=path)
     np.testing.assert_allclose(grid.loss, expected.loss, rtol=1e-10)
     assert 0 < len(done) < len(grid.y)
     monkeypatch.setattr(surfaces, "_keep", lambda *arguments: pytest.fail("computed again"))
@@ -164,13 +163,20 @@ def test_a_file_of_something_else_is_refused(network, span, tmp_path):
         surfaces.loss_grid(landscape, span, projection, resolution=5, path=path)
 
 
-def test_rows_are_shared_out_to_an_executor(network, span):
-    landscape, _ = network
+def test_rows_are_shared_out_to_processes(tmp_path, monkeypatch):
+    monkeypatch.setenv("LANDSCAPE_PROGRESS", "0")
+    run = ls.Experiment(
+        ls.models.MLP(hidden=(3,)), ls.datasets.Digits(examples=60), ls.walkers.SGD(lr=0.5, batch_size=16),
+        steps=12, snapshots=2, dtype="float64", seed=0,
+    ).run(store=tmp_path)  # fmt: skip
+    landscape, span = run.landscape(), run.span()
     projection = PCA().fit(span, seeded())
     expected = surfaces.loss_grid(landscape, span, projection, resolution=6)
-    with ThreadPoolExecutor(1) as pool:
-        found = surfaces.loss_grid(landscape, span, projection, resolution=6, mapper=pool.map)
-    np.testing.assert_array_equal(found.loss, expected.loss)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        found = surfaces.loss_grid(landscape, span, projection, resolution=6, mapper=pool.map, run=run)
+    np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-12)
+    with pytest.raises(ConfigurationError, match="give a mapper and the run together"):
+        surfaces.loss_grid(landscape, span, projection, mapper=map)
 
 
 def test_without_a_way_back_no_loss_is_drawn(network, span):

@@ -8,6 +8,7 @@ layouts) and planes along directions of their own are treated alike.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from landscape_projectors.planes import PlaneProjection
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from landscape.composition import Run
     from landscape.objective import Landscape
     from landscape.store import SnapshotSpan
 
@@ -237,7 +239,8 @@ def loss_grid(
     window: tuple[float, float, float, float] | None = None,
     evaluations: int = EVALUATIONS,
     path: str | Path | None = None,
-    mapper: Mapper = map,
+    mapper: Mapper | None = None,
+    run: Run | None = None,
 ) -> LossGrid:
     """Compute the true loss on a grid over a map of two dimensions.
 
@@ -257,14 +260,15 @@ def loss_grid(
     path
         A file to keep finished rows in. If it is there, an interrupted grid goes on where it was; a file of another
         grid, or of another loss, is refused.
-    mapper
-        What applies a function to the rows of the grid, in their order: ``map``, or that of an executor whose workers
-        can be given a landscape, ``concurrent.futures.ProcessPoolExecutor(4).map``.
+    mapper, run
+        What applies a function to the rows of the grid, in their order, and the run whose training landscape this is:
+        ``mapper=ProcessPoolExecutor(4).map, run=run`` shares the rows out to processes, each of which opens the run
+        for itself. Any executor whose workers see the run's directory will do; threads would share one module.
 
     Raises
     ------
     landscape.errors.ConfigurationError
-        If the projection has other than two dimensions or no way back.
+        If the projection has other than two dimensions or no way back, or a mapper is given without a run.
     landscape.errors.RunError
         If the file belongs to something else.
     """
@@ -272,6 +276,11 @@ def loss_grid(
         raise ConfigurationError(
             f"A grid needs a projection of 2 dimensions; this one has {projection.coordinates.shape[1]}. Fit one of "
             f"two, or follow a line with loss_line."
+        )
+    if (mapper is None) != (run is None):
+        raise ConfigurationError(
+            "loss_grid: give a mapper and the run together; workers open the run for themselves, since a module "
+            "cannot be evaluated at several points at the same time."
         )
     x, y = _axes(projection.coordinates, resolution, padding, window)
     points = np.stack(np.meshgrid(x, y), axis=-1)
@@ -290,7 +299,13 @@ def loss_grid(
     for rows in _blocks(waiting, rows_at_once if store is None else min(rows_at_once, 4)):
         blocks = weights_at(span, projection, points[rows].reshape(-1, 2))
         weights = _joined(blocks).reshape(len(rows), len(x), -1)
-        for row, values in zip(rows, mapper(task, weights), strict=True):
+        if mapper is None or run is None:
+            found: Iterable[np.ndarray] = map(task, weights)
+        else:
+            found = mapper(
+                _RowOfRun(str(run.path), x.size * y.size, evaluations), [w.numpy() for w in weights]
+            )
+        for row, values in zip(rows, found, strict=True):
             loss[row], done[row] = values, True
         if store is not None:
             _keep(store, x, y, loss, done, examples)
@@ -299,12 +314,33 @@ def loss_grid(
 
 @frozen
 class _Row:
-    """Compute the losses of the rows of one tensor; a class, so that it can be sent to another process."""
+    """Compute the losses at the weight vectors of one row, in this process."""
 
     landscape: Any
 
     def __call__(self, weights: Tensor) -> np.ndarray:
         return _losses(self.landscape, [weights])
+
+
+@frozen
+class _RowOfRun:
+    """Compute the losses at the weight vectors of one row, in a process that opens the run for itself."""
+
+    path: str
+    points: int
+    evaluations: int
+
+    def __call__(self, weights: np.ndarray) -> np.ndarray:
+        import torch
+
+        return _losses(_landscape_of(self.path, self.points, self.evaluations), [torch.from_numpy(weights)])
+
+
+@lru_cache(maxsize=1)
+def _landscape_of(path: str, points: int, evaluations: int) -> Landscape:
+    from landscape.composition import open_run
+
+    return _affordable(open_run(path).landscape(), points, evaluations)[0]
 
 
 def _joined(blocks: Iterator[Tensor]) -> Tensor:
