@@ -88,7 +88,7 @@ class GradientCovariance(Probe):
     >>> point = ls.Point(landscape, torch.zeros(1))
     >>> probe = ls.probes.GradientCovariance(batches=4, per_example=True, k=1)
     >>> {name: round(value, 3) for name, value in point.measure(probe).scalars.items()}
-    {'covariance_eigenvalue_1': 4.0, 'covariance_trace': 4.0}
+    {'covariance_eigenvalue_1': 4.0, 'covariance_trace': 4.0, 'covariance_stable_rank': 1.0}
     """
 
     batches: int = field(default=25, validator=at_least(1))
