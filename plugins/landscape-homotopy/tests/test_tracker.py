@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -96,11 +98,24 @@ def test_the_predictor_is_exact_for_polynomials_of_its_order(order):
     rng = np.random.default_rng(order)
     path = np.polynomial.Polynomial(rng.normal(size=order + 1))
     count = (order + 1) // 2
-    nodes = [np.full(2, t) for t in (0.3, 0.2, 0.05)[:count]]
-    values = [path(t)[:, None] + 0j for t in nodes]
-    slopes = [path.deriv()(t)[:, None] + 0j for t in nodes]
+    nodes = np.tile((0.3, 0.2, 0.05)[:count], (2, 1))
+    history = np.concatenate([path(nodes), path.deriv()(nodes)], axis=1)[:, :, None] + 0j
     at = np.array([0.4, 0.7])
-    np.testing.assert_allclose(tracker._hermite(at, nodes, values, slopes)[:, 0], path(at), rtol=1e-12)
+    np.testing.assert_allclose(tracker._hermite(at, nodes, history)[:, 0], path(at), rtol=1e-12)
+
+
+def test_a_polygon_ends_where_its_legs_end_one_after_another():
+    rng = np.random.default_rng(3)
+    family = PolynomialFamily(["x^4 + a*x^3 + b*x^2 + c*x + d"], ["x"], list("abcd"))
+    corners = rng.normal(size=(4, 4)) + 1j * rng.normal(size=(4, 4))
+    roots = np.roots([1, *corners[0]])[:, None]
+    legs = [np.tile(corner, (4, 1)) for corner in corners]
+    at_once = track(family, roots, legs[0], legs[3], Settings(), via=legs[1:3])
+    z = roots
+    for here, there in pairwise(legs):
+        z = track(family, z, here, there, Settings()).points
+    assert (at_once.outcome == REGULAR).all()
+    np.testing.assert_allclose(at_once.points, z, rtol=1e-12)
 
 
 def test_polishing_reaches_rounding_level_and_says_how_far_it_moved():

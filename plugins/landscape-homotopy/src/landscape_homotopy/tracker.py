@@ -14,6 +14,7 @@ Nonlinear Problems, 2004, section 5.1).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -120,30 +121,34 @@ def _size(step: Complex, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((np.abs(step) / weights).max(axis=1))
 
 
-def _hermite(
-    s: NDArray[np.float64], nodes: list[NDArray[np.float64]], values: list[Complex], slopes: list[Complex]
-) -> Complex:
-    """Evaluate the polynomial with given values and slopes at the nodes, by divided differences.
+def _hermite(s: NDArray[np.float64], nodes: NDArray[np.float64], history: Complex) -> Complex:
+    """Evaluate the polynomial that has given values and slopes at the nodes.
 
-    Times have shape (B,), values and slopes (B, N). Each node counts twice, so that k nodes give degree
-    2k - 1.
+    It is the sum over the nodes of values times (1 - 2 l'(t) (s - t)) l(s)^2 and slopes times (s - t) l(s)^2, l the
+    Lagrange polynomial of the node t. Each node counts twice, so that k nodes give degree 2k - 1.
+
+    Parameters
+    ----------
+    s
+        Where, shape (B,).
+    nodes
+        Times, shape (B, k).
+    history
+        Values at the nodes, then slopes, shape (B, 2 k, N).
     """
-    times = [t for t in nodes for _ in range(2)]
-    table = [v for v in values for _ in range(2)]
-    coefficients = [table[0]]
-    for level in range(1, len(times)):
-        following = []
-        for i in range(len(times) - level):
-            if level == 1 and i % 2 == 0:
-                following.append(slopes[i // 2])
-            else:
-                following.append((table[i + 1] - table[i]) / (times[i + level] - times[i])[:, None])
-        table = following
-        coefficients.append(table[0])
-    result = coefficients[-1]
-    for coefficient, time in zip(coefficients[-2::-1], times[len(coefficients) - 2 :: -1], strict=True):
-        result = result * (s - time)[:, None] + coefficient
-    return result
+    k = nodes.shape[1]
+    ahead = s[:, None] - nodes
+    weights = np.empty((len(s), 2 * k))
+    for i in range(k):
+        squared, derivative = np.ones(len(s)), np.zeros(len(s))
+        for j in range(k):
+            if j != i:
+                inverse = 1.0 / (nodes[:, i] - nodes[:, j])
+                squared = squared * (ahead[:, j] * inverse) ** 2
+                derivative = derivative + inverse
+        weights[:, i] = (1.0 - 2.0 * derivative * ahead[:, i]) * squared
+        weights[:, k + i] = ahead[:, i] * squared
+    return np.asarray((weights[:, None, :] @ history)[:, 0])
 
 
 def polish(
@@ -178,7 +183,14 @@ def polish(
     return z, last, contraction
 
 
-def track(family: Homotopy, start: Complex, p0: Complex, p1: Complex, settings: Settings) -> Tracked:
+def track(
+    family: Homotopy,
+    start: Complex,
+    p0: Complex,
+    p1: Complex,
+    settings: Settings,
+    via: Sequence[Complex] = (),
+) -> Tracked:
     """Track solutions of F(.; p0) to solutions of F(.; p1).
 
     Parameters
@@ -191,15 +203,16 @@ def track(family: Homotopy, start: Complex, p0: Complex, p1: Complex, settings: 
         Parameters at both ends, shape (n, M): every path has its own.
     settings
         How carefully.
+    via
+        Parameters to pass on the way, each of shape (n, M): the way is a polygon then.
     """
     n, unknowns = start.shape
     points = start.astype(np.complex128, copy=True)
     outcome = np.full(n, LOST)
     if unknowns == 0 or n == 0:
         return Tracked(points, np.zeros(n), np.full(n, REGULAR), 0)
-    tried = 0
     with np.errstate(all="ignore"):
-        tried = _advance(family, points, outcome, p0, p1, settings)
+        tried = _advance(family, points, outcome, np.array([p0, *via, p1]), settings)
         arrived = np.flatnonzero(outcome == REGULAR)
         residuals = np.full(n, np.nan)
         if arrived.size:
@@ -215,35 +228,36 @@ def track(family: Homotopy, start: Complex, p0: Complex, p1: Complex, settings: 
     return Tracked(points, residuals, outcome, tried)
 
 
+def _tangent(family: Homotopy, z: Complex, p: Complex, dp: Complex) -> Complex:
+    jacobian = family.jacobian(z, p)
+    return np.asarray(-solve_batched(jacobian, family.parameter_derivative(z, p, dp)[:, :, None])[:, :, 0])
+
+
 def _advance(
-    family: Homotopy,
-    points: Complex,
-    outcome: NDArray[np.int64],
-    p0: Complex,
-    p1: Complex,
-    settings: Settings,
+    family: Homotopy, points: Complex, outcome: NDArray[np.int64], corners: Complex, settings: Settings
 ) -> int:
-    """Advance all paths; write endpoints into `points` and REGULAR into `outcome` where t reached 1."""
+    """Advance all paths; write endpoints into `points` and REGULAR into `outcome` where the last t reached 1.
+
+    `corners` has shape (legs + 1, n, M). A path that has reached a corner goes on at once, whatever the others do.
+    """
     power = 1.0 / (settings.order + 1)
+    used = 3 if settings.order == 5 else 2
+    last_leg = len(corners) - 2
     which = np.arange(len(points))
-    z, origin, dp = points.copy(), np.ascontiguousarray(p0), p1 - p0
-    value, jacobian = family.value_and_jacobian(z, origin)
-    slope = -solve_batched(jacobian, family.parameter_derivative(z, origin, dp)[:, :, None])[:, :, 0]
-    t = np.zeros(len(z))
+    leg = np.zeros(len(points), dtype=np.int64)
+    z = points.copy()
+    origin = np.ascontiguousarray(corners[0])
+    dp = corners[1] - corners[0]
     h = np.full(len(z), settings.first_step)
-    # Up to two earlier points of every path. A path that has fewer repeats the tangent as a made-up point, so
-    # that one formula serves all: before t = 0 the path is taken to be straight.
-    t_1, z_1, slope_1 = t - h, z - h[:, None] * slope, slope
-    t_2, z_2, slope_2 = t - 2 * h, z - 2 * h[:, None] * slope, slope
+    # Times, points and slopes now and at up to two earlier points of every path. A path that has fewer repeats
+    # the tangent as a made-up point, so that one formula serves all: before t = 0 the path is taken to be straight.
+    t, history = _begun(z, _tangent(family, z, origin, dp), h, used)
     grew = np.ones(len(z), dtype=bool)
     tried = 0
-    for _ in range(settings.most_steps):
-        tried += len(z)
-        target = np.minimum(t + h, 1.0)
-        if settings.order == 5:
-            guess = _hermite(target, [t, t_1, t_2], [z, z_1, z_2], [slope, slope_1, slope_2])
-        else:
-            guess = _hermite(target, [t, t_1], [z, z_1], [slope, slope_1])
+    for _ in range(settings.most_steps * (last_leg + 1)):
+        tried += len(t)
+        target = np.minimum(t[:, 0] + h, 1.0)
+        guess = _hermite(target, t, history)
         p = origin + target[:, None] * dp
         value, jacobian = family.value_and_jacobian(guess, p)
         first = -solve_batched(jacobian, value[:, :, None])[:, :, 0]
@@ -272,34 +286,46 @@ def _advance(
         factor[~np.isfinite(factor)] = 0.25
         grew = accepted
         factor = np.where(accepted, factor, np.minimum(factor, 0.5))
-        step = target - t
+        step = target - t[:, 0]
         h = np.where(accepted, np.maximum(step, h * 0.25), step) * factor
-        mask = accepted[:, None]
-        t_2, z_2, slope_2 = (
-            np.where(accepted, t_1, t_2),
-            np.where(mask, z_1, z_2),
-            np.where(mask, slope_1, slope_2),
-        )
-        t_1, z_1, slope_1 = (
-            np.where(accepted, t, t_1),
-            np.where(mask, z, z_1),
-            np.where(mask, slope, slope_1),
-        )
-        t, z, slope = (
-            np.where(accepted, target, t),
-            np.where(mask, closer, z),
-            np.where(mask, new_slope, slope),
-        )
-        done = t >= 1.0
+        moving = np.flatnonzero(accepted)
+        if moving.size:
+            t[moving, 1:] = t[moving, :-1]
+            t[moving, 0] = target[moving]
+            shifted = history[moving]
+            shifted[:, 1:used] = shifted[:, : used - 1].copy()
+            shifted[:, used + 1 :] = shifted[:, used:-1].copy()
+            shifted[:, 0], shifted[:, used] = closer[moving], new_slope[moving]
+            history[moving] = shifted
+        done = t[:, 0] >= 1.0
+        turning = np.flatnonzero(done & (leg < last_leg))
+        if turning.size:
+            leg[turning] += 1
+            done[turning] = False
+            here = corners[leg[turning], which[turning]]
+            origin[turning], dp[turning] = here, corners[leg[turning] + 1, which[turning]] - here
+            h[turning], grew[turning] = settings.first_step, True
+            at = history[turning, 0]
+            slope = _tangent(family, at, here, dp[turning])
+            t[turning], history[turning] = _begun(at, slope, h[turning], used)
         if done.any():
-            points[which[done]] = z[done]
+            points[which[done]] = history[done, 0]
             outcome[which[done]] = REGULAR
-        keep = np.flatnonzero(~done & (h > settings.smallest_step) & (np.abs(z).max(axis=1) < 1e10))
+        keep = np.flatnonzero(
+            ~done & (h > settings.smallest_step) & (np.abs(history[:, 0]).max(axis=1) < 1e10)
+        )
         if keep.size == 0:
             break
-        if keep.size < len(z):
-            which, t, h, grew = which[keep], t[keep], h[keep], grew[keep]
-            origin, dp, z, slope = origin[keep], dp[keep], z[keep], slope[keep]
-            t_1, z_1, slope_1 = t_1[keep], z_1[keep], slope_1[keep]
-            t_2, z_2, slope_2 = t_2[keep], z_2[keep], slope_2[keep]
+        if keep.size < len(t):
+            which, leg, t, h, grew = which[keep], leg[keep], t[keep], h[keep], grew[keep]
+            origin, dp, history = origin[keep], dp[keep], history[keep]
     return tried
+
+
+def _begun(
+    z: Complex, slope: Complex, h: NDArray[np.float64], used: int
+) -> tuple[NDArray[np.float64], Complex]:
+    """Return times (B, used) and history (B, 2 used, N) of straight paths that are at `z` for t = 0."""
+    times = -h[:, None] * np.arange(used)
+    values = z[:, None, :] + times[:, :, None] * slope[:, None, :]
+    return times, np.concatenate([values, np.repeat(slope[:, None, :], used, axis=1)], axis=1)
