@@ -635,3 +635,46 @@ def test_a_loss_that_is_no_sum_over_examples_is_left_whole(net, values, monkeypa
     again = landscape.hessian(theta)
     assert again.cost == whole.cost
     assert torch.equal(again.dense(), whole.dense())
+
+
+class LanguageModel(nn.Module):
+    """Two causal blocks over tokens; the loss is computed inside."""
+
+    def __init__(self, tokens=7, width=6):
+        super().__init__()
+        self.embed, self.place = nn.Embedding(tokens, width), nn.Embedding(5, width)
+        self.joint = nn.ModuleList([nn.Linear(width, 3 * width) for _ in range(2)])
+        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(2)])
+        self.out = nn.Linear(width, tokens)
+
+    def forward(self, input_ids, labels):
+        h = self.embed(input_ids) + self.place(torch.arange(input_ids.shape[1]))
+        for joint, norm in zip(self.joint, self.norms, strict=True):
+            q, k, v = joint(norm(h)).unflatten(-1, (3, 2, -1)).permute(2, 0, 3, 1, 4)
+            h = h + F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+        return F.cross_entropy(self.out(F.gelu(h)).flatten(0, 1), labels.flatten())
+
+
+def test_a_transformer_on_dictionaries_of_tokens_has_the_dense_hessian():
+    torch.manual_seed(0)
+    module = LanguageModel().double()
+    tokens = torch.randint(7, (9, 6))
+    batches = [
+        {"input_ids": part[:, :-1], "labels": part[:, 1:]} for part in (tokens[:4], tokens[4:6], tokens[6:])
+    ]
+    landscape = Landscape(module, "model", batches)
+    theta = landscape.initial()
+
+    def loss(theta):
+        weights = landscape.layout.split(theta)
+        everything = (tokens[:, :-1], tokens[:, 1:])
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            return torch.func.functional_call(module, weights, everything)
+
+    exact = dense(loss, theta)
+    for memory in (None, 0):
+        operator = landscape.hessian(theta, memory=memory)
+        torch.testing.assert_close(operator.dense(), exact, rtol=1e-10, atol=1e-13)
+    for name, block in landscape.hessian(theta).blocks().items():
+        at = landscape.layout.indices(f"{name}.*")
+        torch.testing.assert_close(block.dense(), exact[at][:, at], rtol=1e-10, atol=1e-13)
