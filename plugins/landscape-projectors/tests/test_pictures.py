@@ -269,3 +269,7 @@ def test_scores_of_the_snapshots_are_found_in_the_metrics(span):
     renamed = metrics.rename(columns={"score": "score_test"})
     assert figures._scores(SimpleNamespace(metrics=renamed), few)[1] == "score on the test data"
     assert figures._scores(SimpleNamespace(metrics=metrics[["step", "worker"]]), few) is None
+    between = pd.DataFrame({"step": [2, 3], "worker": ["0", "0"]})
+    values, label = figures._scores(SimpleNamespace(metrics=metrics), between)
+    np.testing.assert_allclose(values, [0.18, 0.22])
+    assert label == "score, between measurements interpolated"

@@ -589,21 +589,31 @@ def _band_figures(run: Run) -> Iterator[Figure]:
 
 
 def _scores(run: Run, rows: pd.DataFrame) -> tuple[np.ndarray, str] | None:
-    """Return the score of each snapshot, NaN where none was measured, and what it is; or None without scores."""
+    """Return the score of each snapshot and what it is, or None without scores.
+
+    Between two measurements of the same worker it is interpolated, and the text says so; before the first and after
+    the last it is NaN.
+    """
     metrics = run.metrics
+    names, steps = rows["worker"].astype(str).to_numpy(), rows["step"].to_numpy(dtype=np.float64)
     known = (("score", "score"), ("score_test", "score on the test data"), ("loss", "loss"))
     for column, label in known:
         if column not in metrics or not metrics[column].notna().any():
             continue
         measured = metrics.assign(worker=metrics["worker"].astype(str)).dropna(subset=[column])
-        by_place = measured.drop_duplicates(["step", "worker"], keep="last").set_index(["step", "worker"])[
-            column
-        ]
-        wanted = list(zip(rows["step"], rows["worker"].astype(str), strict=True))
-        values = by_place.reindex(wanted).to_numpy(dtype=np.float64)
+        values = np.full(len(rows), np.nan)
+        between = False
+        for worker, own in measured.groupby("worker", sort=False):
+            own = own.drop_duplicates("step", keep="last").sort_values("step")
+            here = names == worker
+            at = own["step"].to_numpy(dtype=np.float64)
+            values[here] = np.interp(
+                steps[here], at, own[column].to_numpy(dtype=np.float64), left=np.nan, right=np.nan
+            )
+            between |= bool((np.isfinite(values[here]) & ~np.isin(steps[here], at)).any())
         # A few points of many say little about a path.
         if np.isfinite(values).mean() > 0.5:
-            return values, label
+            return values, f"{label}, between measurements interpolated" if between else label
     return None
 
 
@@ -611,13 +621,14 @@ def _scored_figure(
     name: str, kind: str, projection: Projection, span: SnapshotSpan, values: np.ndarray, label: str
 ) -> Figure:
     few = span.rows["worker"].nunique() <= 3
-    canvas, _ = draw_scored_paths(projection, span.rows, values, label=label, marks=3 if few else 0)
+    short = label.partition(",")[0]
+    canvas, _ = draw_scored_paths(projection, span.rows, values, label=short, marks=3 if few else 0)
     missing = int(np.sum(~np.isfinite(values)))
     alone = isinstance(projection, SubspaceProjection)
     what = f"Paths of {_who(span.rows)}, projected by {kind} and" if alone else "The same paths,"
     sentences = [
-        f"{what} coloured by the {label} of the network at each snapshot; beside the ends stand first and "
-        f"last{', on the way some steps' if few else ''}.",
+        f"{what} coloured by the {short} of the network at each snapshot{label.removeprefix(short)}; beside ends that "
+        f"lie apart stand the first and last value{', on the way some steps' if few else ''}.",
         _missing(missing),
         _kept(projection) if alone else "",
     ]
@@ -639,10 +650,11 @@ def _hits_figure(
 ) -> Figure:
     known = np.isfinite(values)
     winners = projection.winners(np.asarray(span.coordinates)[known])
-    canvas, _ = draw_hits(projection, winners, values[known], label=label)
+    short = label.partition(",")[0]
+    canvas, _ = draw_hits(projection, winners, values[known], label=short)
     caption = (
-        f"Each cell of the map shows the mean {label} of the snapshots that are nearest to its codebook vector; cells "
-        f"without one are light."
+        f"Each cell of the map shows the mean {short} of the snapshots that are nearest to its codebook vector"
+        f"{label.removeprefix(short)}; cells without one are light."
     )
     return Figure(f"scores-{name}", "Scores on the map: SOM", caption, canvas, order=21)  # type: ignore[arg-type]
 

@@ -74,7 +74,8 @@ def draw_scored_paths(
     """Draw the path of every network, coloured by how good it is on the way.
 
     One scale of colours for all networks. The kind of line tells networks apart (up to four; more share the solid
-    one), and beside the end of each stands its name and its first and last value. Missing values leave the path grey.
+    one), and beside the end of each stands its name and its first and last value, unless ends lie together.
+    Missing values leave the path grey.
 
     Parameters
     ----------
@@ -140,7 +141,10 @@ def draw_scored_paths(
     ax.grid(False)
     if collection is not None:
         colour_bar(figure, ax, collection, norm, label)
-    if len(ends) <= 8:
+    extent = np.array([np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())])
+    apart = pdist(np.stack([points[-1] for points, _ in ends]) / extent)
+    # Labels of ends that lie together could not be told apart.
+    if len(ends) <= 8 and (apart > 0.04).all():
         _label_ends(ax, ends)
     legend(ax, handles)
     return figure, ax
