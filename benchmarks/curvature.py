@@ -48,6 +48,8 @@ class Problem:
     y: Tensor
     #: Examples in one backward pass of the unit; None for all.
     chunk: int | None = None
+    #: Whether eigenvalues and densities take minutes.
+    large: bool = False
     vectors: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -127,7 +129,7 @@ def problems() -> list[Problem]:
     sgd.zero_grad(set_to_none=True)
     size = sum(p.numel() for p in module.parameters())
     # Of 4, 8, 16 and 32 images at a time, 16 gave the fastest gradient.
-    found.append(Problem(f"SimpleCNN ({size:,} weights), 32 random images of 32x32", module, x, y, chunk=16))
+    found.append(Problem(f"SimpleCNN ({size:,} weights), 32 random images of 32x32", module, x, y, 16, True))
     return found
 
 
@@ -368,9 +370,11 @@ def estimators(problem: Problem) -> dict[str, dict[str, Callable[[], str]]]:
     }
 
 
-def compare_estimators(problem: Problem, repeats: int) -> None:
+def compare_estimators(problem: Problem, repeats: int, *, slow: bool) -> None:
     unit = Unit(problem)
     for title, candidates in estimators(problem).items():
+        if problem.large and not slow and "density" in title:
+            continue
         rows: dict[str, list[tuple[float, float]]] = {name: [] for name in candidates}
         notes: dict[str, str] = {}
         for turn in range(repeats):
@@ -508,6 +512,11 @@ def main(arguments: list[str] | None = None) -> None:
         "--repeats", type=int, default=9, help="turns of every product; a third for eigenvalues"
     )
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--slow",
+        action="store_true",
+        help="eigenvalues and densities of the largest network too: half an hour",
+    )
     parser.add_argument("--tolerance", type=float, default=1e-3)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -518,8 +527,9 @@ def main(arguments: list[str] | None = None) -> None:
         warnings.simplefilter("ignore")  # of the peers
         for problem in problems():
             compare_products(problem, options.repeats)
-            compare_eigensolvers(problem, max(3, options.repeats // 3), options.tolerance)
-            compare_estimators(problem, max(3, options.repeats // 3))
+            if options.slow or not problem.large:
+                compare_eigensolvers(problem, max(3, options.repeats // 3), options.tolerance)
+            compare_estimators(problem, max(3, options.repeats // 3), slow=options.slow)
             compare_grams(problem, max(3, options.repeats // 3))
     print(f"\nAll of this took {time.perf_counter() - start:.0f} s.")
 
