@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import landscape as ls
 from landscape.errors import ConfigurationError
 from landscape_walkers import sgd
 from landscape_walkers.sgd import SGD
@@ -335,3 +336,38 @@ def test_positions_and_masks_of_the_wrong_shape_are_refused(classifier, generato
     for mask in (torch.tensor([True]), torch.tensor([0, 1])):
         with pytest.raises(ConfigurationError, match="active is a bool mask"):
             walker.step(landscape, state, active=mask)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("widths", [(5, 7, 4), (11, 13, 3), (17, 9, 5)])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 8])
+def test_a_worker_walks_the_same_in_any_place(widths, batch_size, dtype):
+    # Neither the weights nor the batches of these shapes begin at multiples of 64 bytes in every row.
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(50, widths[0], generator=generator)
+    y = torch.randint(widths[2], (50,), generator=generator)
+    net = torch.nn.Sequential(torch.nn.Linear(*widths[:2]), torch.nn.Tanh(), torch.nn.Linear(*widths[1:])).to(
+        dtype
+    )
+    landscape = ls.Landscape(net, "cross_entropy", (x.to(dtype), y), engine="loop")
+    walker = SGD(lr=0.1, batch_size=batch_size, workers=4)
+    rows = 0.5 * torch.randn(4, landscape.size, generator=generator, dtype=dtype)
+
+    def ends(active):
+        state = walker.start(landscape, rows, torch.Generator().manual_seed(3))
+        for _ in range(12):
+            state = walker.step(landscape, state, active=active)
+        return walker.positions(state)
+
+    together = ends(None)
+    for worker in range(4):
+        alone = ends(torch.arange(4) == worker)
+        assert torch.equal(alone[worker], together[worker])
+    population = ls.Population(landscape, together, step=12)
+    for worker, point in enumerate(population.points):
+        single = ls.Point(landscape, together[worker].clone())
+        assert torch.equal(point.value(), single.value())
+        assert torch.equal(point.gradient(), single.gradient())
+    assert torch.equal(
+        landscape.value(together), torch.stack([landscape.value(row.clone()) for row in together])
+    )

@@ -16,9 +16,22 @@ from torch import Tensor
 
 from landscape.errors import DataError
 
-__all__ = ["Batch", "PerRow", "as_tensors", "concatenate", "examples_in", "leaves", "map_leaves", "move"]
+__all__ = [
+    "Batch",
+    "PerRow",
+    "aligned",
+    "as_tensors",
+    "concatenate",
+    "examples_in",
+    "leaves",
+    "map_leaves",
+    "move",
+]
 
 Batch: TypeAlias = Any
+
+#: Bytes to whose multiples torch aligns the tensors that it makes.
+_ALIGNED = 64
 
 
 @final
@@ -73,7 +86,19 @@ class PerRow:
 
 
 def _row(leaf: Any, number: int) -> Any:
-    return leaf[number] if isinstance(leaf, Tensor) else leaf
+    """Return a row of a tensor, as if it had been read by itself.
+
+    The products of small matrices round differently where their memory does not begin at a multiple of what the
+    processor reads at once, so that a worker's bits would depend on its place among the others.
+    """
+    if not isinstance(leaf, Tensor):
+        return leaf
+    return aligned(leaf[number])
+
+
+def aligned(tensor: Tensor) -> Tensor:
+    """Return the tensor, or a copy that begins where torch lets tensors begin."""
+    return tensor.clone() if tensor.data_ptr() % _ALIGNED else tensor
 
 
 def _stacked(batches: Sequence[Batch]) -> Batch | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from landscape.errors import ConfigurationError, NonFiniteLossError, nearest
 from landscape.interfaces import Measurement, PopulationProbe, Probe
-from landscape.objective.batch import Batch
+from landscape.objective.batch import Batch, aligned
 from landscape.objective.curvature import Curvature, CurvatureOperator
 from landscape.objective.data import Data
 from landscape.objective.landscape import Landscape
@@ -64,7 +64,8 @@ class Point:
                 f"A point of this landscape has weights of shape ({landscape.size},), not {tuple(theta.shape)}."
             )
         self.landscape = landscape
-        self.theta = theta.detach().to(landscape.device, landscape.dtype)
+        # A worker's row among others gives the numbers of the same weights alone, to the bit.
+        self.theta = aligned(theta.detach().to(landscape.device, landscape.dtype))
         self.step = step
         self.worker = str(worker)
         self.initial = initial
