@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 import landscape as ls
@@ -85,3 +86,49 @@ def test_studies_have_them_as_bounds(phc, tmp_path):
 def test_studies_without_phcpack_have_no_such_column(no_phcpack, tmp_path):
     study = ls.CriticalPointStudy(ls.models.DeepLinear(widths=(1, 1, 1)), ls.solvers.Monodromy(), samples=1)
     assert "BKK" not in study.run(store=tmp_path).summary()
+
+
+@pytest.mark.parametrize(
+    ("polynomial", "mixed", "stable"), [("x^2 + 3*x + 2", 2, 2), ("x^5 + 2*x + 1", 5, 5), ("x^3 + 2*x", 2, 3)]
+)
+def test_the_volumes_of_one_polynomial_are_its_degree_and_its_nonzero_roots(polynomial, mixed, stable):
+    assert mixed_volumes(PolynomialSystem([polynomial], ["x"])) == MixedVolumes(mixed, stable)
+
+
+def test_the_volume_of_polynomials_in_one_unknown_each_is_the_product_of_degrees(only):
+    system = PolynomialSystem(["x^2 + 3*x + 2", "y^3 + y + 1", "z^2 + z + 5"], ["x", "y", "z"])
+    assert mixed_volumes(system) == MixedVolumes(12, 12)
+
+
+def test_in_the_plane_it_is_the_mixed_area(phc):
+    generator = np.random.default_rng(0)
+    for _ in range(15):
+        supports = [
+            sorted({tuple(map(int, m)) for m in generator.integers(0, 5, (generator.integers(3, 6), 2))})
+            for _ in range(2)
+        ]
+        if min(map(len, supports)) < 2:
+            continue
+        system = PolynomialSystem.from_monomials([dict.fromkeys(s, 1.0) for s in supports], ["x", "y"])
+        sums = [(a + c, b + d) for a, b in supports[0] for c, d in supports[1]]
+        assert mixed_volumes(system).mixed == round(_area(sums) - _area(supports[0]) - _area(supports[1]))
+
+
+def _area(points):
+    """Return the area of the convex hull, by the shoelace formula along the monotone chain."""
+
+    def chain(ordered):
+        kept = []
+        for p in ordered:
+            while len(kept) > 1 and _turn(*kept[-2:], p) <= 0:
+                kept.pop()
+            kept.append(p)
+        return kept[:-1]
+
+    ordered = sorted(set(points))
+    hull = chain(ordered) + chain(ordered[::-1])
+    return sum(a[0] * b[1] - a[1] * b[0] for a, b in zip(hull, hull[1:] + hull[:1], strict=True)) / 2
+
+
+def _turn(a, b, c):
+    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])

@@ -60,6 +60,10 @@ def mixed_volumes(system: PolynomialSystem, *, time_limit: float = math.inf) -> 
         return MixedVolumes(1, 1)
     if min(system.degrees) == 0:
         return MixedVolumes(0, 0)
+    if len(system.unknowns) == 1:
+        # Of one polynomial PHCpack 2.4.86 names one too many.
+        powers = [power for (power,) in system.monomials[0]]
+        return MixedVolumes(max(powers) - min(powers), max(powers))
     # Coefficients do not matter: equal supports share one computation.
     support = tuple(tuple(sorted(polynomial)) for polynomial in system.monomials)
     return _of_support(support, float(time_limit))
