@@ -6,6 +6,8 @@ How the spectral density changes while a network trains, and whether gradient no
 noisy quadratic model has it.
 """
 
+import tempfile
+
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -28,7 +30,7 @@ experiment = ls.Experiment(
     steps=400,
     seed=1,
 )
-run = experiment.run()
+run = experiment.run(store=tempfile.mkdtemp())
 
 # %%
 # The bulk of the spectrum lies around zero; a few outliers move away from it. Bands are one standard error of the

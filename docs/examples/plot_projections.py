@@ -42,7 +42,7 @@ for ax, projector in zip(axes.flat, run.projectors, strict=True):
 plt.show()
 
 # %%
-# How far the loss drawn under the snapshots is from theirs, as |log10| of the ratio: the plane hides most, the
+# How far the loss drawn under the snapshots is from theirs, as ``|log10|`` of the ratio: the plane hides most, the
 # layout, whose way back is exact at the snapshots, nothing; between snapshots all of them guess.
 
 {

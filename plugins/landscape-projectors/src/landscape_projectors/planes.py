@@ -409,9 +409,9 @@ def _points(value: Sequence[Sequence[str | int | None]]) -> tuple[tuple[str | No
 class ThreePoints(Projector):
     """Project on the plane through three snapshots.
 
-    With w1, w2, w3 the points, u = w2 - w1 and v = w3 - w1 - <w3 - w1, u> u / |u|^2, the axes are u / |u| and
-    v / |v| through w1 (Garipov et al. 2018, appendix A.1). All three lie in the plane, so the loss drawn under
-    them is theirs.
+    With w1, w2, w3 the points, ``u = w2 - w1`` and ``v = w3 - w1 - <w3 - w1, u> u / |u|^2``, the axes are
+    ``u / |u|`` and ``v / |v|`` through w1 (Garipov et al. 2018, appendix A.1). All three lie in the plane, so the loss
+    drawn under them is theirs.
 
     Parameters
     ----------
