@@ -11,7 +11,10 @@ PYTHON = [sys.executable, "-c"]
 
 def test_what_a_program_prints_and_how_it_ends_is_told(tmp_path):
     ended = run(
-        [*PYTHON, "import sys; print(input(), flush=True); print('no', file=sys.stderr)"], tmp_path, 60, "typed\n"
+        [*PYTHON, "import sys; print(input(), flush=True); print('no', file=sys.stderr)"],
+        tmp_path,
+        60,
+        "typed\n",
     )
     assert ended.well
     assert ended.printed == "typed\nno\n"

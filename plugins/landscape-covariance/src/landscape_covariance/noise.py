@@ -37,8 +37,8 @@ class GradientNoiseScale(Probe):
     Parameters
     ----------
     examples
-        S; all where there are fewer. With 256, the traces of a perceptron and of a convolutional network on digits, after
-        200 steps of SGD, were known to 9 % and 3 %.
+        S; all where there are fewer. With 256, the traces of a perceptron and of a convolutional network on digits,
+        after 200 steps of SGD, were known to 9 % and 3 %.
     batch_size
         How many gradients of P numbers are held at a time.
 
