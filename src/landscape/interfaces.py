@@ -281,6 +281,10 @@ class StopRule(Component):
     def reason(self, rows: Sequence[Mapping[str, Any]]) -> str | None:
         """Return why to stop, given the metric rows recorded so far (newest last), or None to go on."""
 
+    def metrics(self) -> tuple[str, ...]:
+        """Return the columns without which the rule never stops anything; an experiment must measure them."""
+        return ()
+
 
 # ---------------------------------------------------------------------------------------------------------
 # Projections

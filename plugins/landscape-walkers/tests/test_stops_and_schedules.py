@@ -118,3 +118,20 @@ def test_an_experiment_stops_at_its_target_and_follows_its_schedule(tmp_path, mo
     assert run.metrics["loss"].iloc[-1] <= 2.25 < run.metrics["loss"].iloc[-2]
     changes = run.changes
     assert changes["value"].tolist()[:3] == pytest.approx([0.1, 0.091, 0.082])
+
+
+@pytest.mark.parametrize(
+    "rule", [ls.stops.Target("loss_tset", 1.0), ls.stops.Patience("lss", 3), ls.stops.MaximalLoss(9.0, "los")]
+)
+def test_a_rule_on_what_nobody_measures_is_refused_before_the_run(rule, tmp_path):
+    experiment = ls.Experiment(
+        ls.models.MLP(hidden=(3,)),
+        ls.datasets.Digits(),
+        ls.walkers.GD(lr=0.1),
+        probes=("Loss", ls.probes.Loss(split="test")),
+        stop=(rule,),
+        steps=2,
+    )
+    with pytest.raises(ConfigurationError, match=rf"stop\[0\]: {type(rule).__name__}.*Did you mean 'loss"):
+        experiment.run(tmp_path / "s")
+    assert not list((tmp_path).rglob("config.json"))

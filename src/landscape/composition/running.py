@@ -84,7 +84,9 @@ def run_experiment(
             first = prober.measure(walk.population(), prober.due(0), progress.note)
             progress.advance()
         best = Best.parse(experiment.best)
-        _require_measured(best.metric, first, walk)
+        if len(prober.due(0)) == len(experiment.probes):
+            # Else what some probes will measure is not known yet.
+            _require_measured(experiment, best, first, walk)
         run = begin(
             experiment,
             "experiment",
@@ -221,8 +223,8 @@ def _check_changes(experiment: Experiment, walk: Walk) -> None:
                     break
 
 
-def _require_measured(metric: str, first: Sequence[Found], walk: Walk) -> None:
-    """Raise unless the metric by which the best weights are kept is measured.
+def _require_measured(experiment: Experiment, best: Best, first: Sequence[Found], walk: Walk) -> None:
+    """Raise unless the metrics by which the best weights are kept, and the walk is ended, are measured.
 
     Raises
     ------
@@ -231,11 +233,17 @@ def _require_measured(metric: str, first: Sequence[Found], walk: Walk) -> None:
     """
     rows = rows_of(first, walk.walker.record(walk.state))
     known = sorted({name for row in rows for name in row} - {"step", "worker", "warnings"})
-    if metric and metric not in known:
-        raise ConfigurationError(
-            f"best={metric!r} is measured by no probe of this experiment; its columns are "
-            f"{', '.join(known) or 'none'}.{nearest(metric, known)}"
-        )
+    wanted = [(f"best={best.metric!r}", best.metric)] if best.metric else []
+    for number, rule in enumerate(experiment.stop):
+        wanted += [
+            (f"stop[{number}]: {type(rule).__name__}: {metric!r}", metric) for metric in rule.metrics()
+        ]
+    for what, metric in wanted:
+        if metric not in known:
+            raise ConfigurationError(
+                f"{what} is measured by no probe of this experiment; its columns are "
+                f"{', '.join(known) or 'none'}.{nearest(metric, known)}"
+            )
 
 
 def _prober(experiment: Experiment) -> Prober:
@@ -436,9 +444,14 @@ def _ask(walk: Walk) -> None:
         try:
             if not equals:
                 raise ConfigurationError(f"{line!r} is not name=value.")
-            values = tuple(float(part) for part in text.split(","))
+            try:
+                values = tuple(float(part) for part in text.strip(" ()[]").split(","))
+            except ValueError:
+                raise ConfigurationError(
+                    f"{text.strip()!r} is no number; write lr=0.01, or a number for each worker: lr=0.01,0.02."
+                ) from None
             walk.set(**{name.strip(): values if len(values) > 1 else values[0]})
-        except ValueError as error:
+        except (ConfigurationError, ValueError) as error:
             print(f"  {error}", file=sys.stderr)
 
 

@@ -53,7 +53,8 @@ class GradientNormDescent(Independent):
     The condition number of :math:`\tfrac12|g|^2` is the square of the loss's, so that first-order rules crawl
     where the Hessian has small eigenvalues, as it does on plateaus of networks. With ``LBFGS()`` as the base
     walker the steps are quasi-Newton steps with a line search on the objective, which never rises. In the study
-    ``zero-gradient`` they bring 15 of 16 networks below a norm of 0.002 within 1000 steps; Adam, on
+    ``zero-gradient`` they bring 14 or 15 of 16 networks (machines round differently) below a norm of 0.002 within
+    1000 steps; Adam, on
     :math:`|g|` with a falling learning rate, brought 8 below 0.005.
 
     With mini-batches, g and H are those of the worker's own batch, and the mean of d is the gradient of the

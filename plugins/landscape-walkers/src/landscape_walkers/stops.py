@@ -33,7 +33,7 @@ def _newest(rows: Sequence[Mapping[str, Any]], metric: str, worker: str) -> list
 class Target(StopRule):
     """Stops when a metric has reached a value.
 
-    A rule whose metric is not measured, or not yet, never stops anything.
+    An experiment that does not measure the metric is refused.
 
     Attributes
     ----------
@@ -57,6 +57,10 @@ class Target(StopRule):
     value: float = field(validator=number())
     mode: Literal["min", "max"] = field(default="min", validator=one_of(("min", "max")))
     worker: str = field(default="all", validator=of_type(str, "'all', 'any' or a label"))
+
+    def metrics(self) -> tuple[str, ...]:
+        """Return the metric."""
+        return (self.metric,)
 
     def reason(self, rows: Sequence[Mapping[str, Any]]) -> str | None:
         """Return that the target was reached, or None."""
@@ -100,6 +104,10 @@ class Patience(StopRule):
     mode: Literal["min", "max"] = field(default="min", validator=one_of(("min", "max")))
     worker: str = field(default="all", validator=of_type(str, "'all' or a label"))
 
+    def metrics(self) -> tuple[str, ...]:
+        """Return the metric."""
+        return (self.metric,)
+
     def reason(self, rows: Sequence[Mapping[str, Any]]) -> str | None:
         """Return since when there was no improvement, or None."""
         sign = 1.0 if self.mode == "min" else -1.0
@@ -141,6 +149,10 @@ class MaximalLoss(StopRule):
 
     value: float = field(validator=number())
     metric: str = field(default="loss", validator=_column)
+
+    def metrics(self) -> tuple[str, ...]:
+        """Return the metric."""
+        return (self.metric,)
 
     def reason(self, rows: Sequence[Mapping[str, Any]]) -> str | None:
         """Return whose loss is too large, or None."""
