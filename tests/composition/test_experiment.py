@@ -495,3 +495,21 @@ def test_data_that_is_iterated_can_be_walked_on_with_all_of_it():
     assert metrics.notna().all(axis=None)
     with pytest.raises(ls.errors.DataError, match=r"landscape\.fixed"):
         experiment.replace(walker=ls.walkers.SGD(lr=0.1, batch_size=5)).run()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"walker": "SDG"}, r"walker: 'SDG' is not a Walker; .*landscape\.walkers`\. Did you mean 'SGD'\?"),
+        ({"dataset": "Digit"}, r"landscape\.datasets`\. Did you mean 'Digits'\?"),
+        (
+            {"stop": "Patiense"},
+            r"stop: 'Patiense' is not a StopRule; .*landscape\.stops`\. Did you mean 'Patience'\?",
+        ),
+        ({"walker": 3}, r"walker: 3 is not a Walker; .*landscape\.walkers`\.$"),
+    ],
+)
+def test_a_component_given_by_name_is_refused_with_the_nearest_name(fields, message):
+    given = {"model": ls.models.MLP(), "dataset": ls.datasets.Digits(), "walker": ls.walkers.SGD(lr=0.1)}
+    with pytest.raises(ConfigurationError, match=message):
+        ls.Experiment(**(given | fields))

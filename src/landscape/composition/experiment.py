@@ -23,6 +23,7 @@ from landscape.interfaces import (
     StopRule,
     Walker,
 )
+from landscape.plugins import registry
 from landscape.randomness import derive_seed, preserved_random_state, torch_generator
 from landscape.validators import at_least, is_whole, of_type, one_of, optional, whole
 
@@ -59,9 +60,10 @@ def _component(kind: type) -> Any:
     def check(instance: Any, attribute: Any, value: Any) -> None:
         for entry in value if isinstance(value, tuple) else (value,):
             if not isinstance(entry, kind):
+                namespace = {"StopRule": "stops"}.get(kind.__name__, f"{kind.__name__.lower()}s")
                 raise ConfigurationError(
                     f"{attribute.name}: {entry!r} is not a {kind.__name__}; give an instance of one, such as "
-                    f"those of `landscape.{kind.__name__.lower()}s`."
+                    f"those of `landscape.{namespace}`.{nearest(entry, registry.names(namespace))}"
                 )
 
     return check

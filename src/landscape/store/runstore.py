@@ -159,8 +159,8 @@ class RunStore:
         matches = matches or [name for name in known if name.rpartition("-")[2].startswith(run)]
         if not run or not matches:
             raise RunError(
-                f"There is no run {run!r} in {self.root.absolute()}, which holds {len(known)} runs."
-                f"{nearest(run, known)}"
+                f"There is no run {run!r} in {self.root.absolute()}, which holds {len(known) or 'no'} "
+                f"run{'' if len(known) == 1 else 's'}.{nearest(run, known)}"
             )
         if len(matches) > 1:
             raise RunError(
