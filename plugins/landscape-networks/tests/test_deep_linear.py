@@ -338,3 +338,73 @@ def test_convolutions_that_do_not_fit_are_refused(convolution, message):
 def test_patterns_of_a_convolution_show_the_filter():
     family = DeepLinear(widths=(3, 2, 1), convolution=(2, 1)).family()
     assert family.zero_pattern(np.array([True, False, True, True])) == "W1 *0 W2 **"
+
+
+def test_a_family_says_what_it_is_and_what_formulas_were_observed():
+    family = DeepLinear(widths=(2, 3, 4)).family()
+    assert dict(family.description()) == {"H": 1, "d": 3, "dx": 2, "dy": 4, "m": 1}
+    # sum over r of C(3, r) C(4, r) 4^r = 1 + 48 + 288 + 256.
+    assert dict(family.conjectured_counts()) == {"N_C": 593, "N_C_torus": 256}
+    assert dict(DeepLinear(widths=(3, 2, 1), convolution=(2, 1)).family().conjectured_counts()) == {}
+    deep = DeepLinear(widths=(1, 2, 3, 1), examples=2).family()
+    assert dict(deep.description()) == {"H": 2, "d": "2, 3", "dx": 1, "dy": 1, "m": 2}
+    assert dict(deep.conjectured_counts()) == {}
+    convolution = DeepLinear(widths=(3, 2, 1), convolution=(2, 1)).family()
+    assert convolution.description()["convolution"] == "width 2, stride 1"
+
+
+@pytest.mark.parametrize(
+    ("widths", "regularisation", "reason"),
+    [
+        ((2, 2, 2), "constant(1)", "units 1 and 2 of layer 1 are tied"),
+        ((2, 2, 2), "constant(0)", "unit 1 of layer 1 are zero"),
+        # Into the units 1, 2 and 2, 4; out of them 3 and 6: in the ratio 2 and its inverse.
+        ((2, 2, 1), "values(1, 2, 2, 4, 6, 3)", "are tied"),
+        ((2, 2, 1), "values(1, 2, 2, 4, 3, 6)", ""),
+        ((2, 1, 2), "constant(1)", ""),
+        ((1, 1, 2, 1), "values(1, 2, 2, 3, 3)", "units 1 and 2 of layer 2 are tied"),
+        ((1, 2, 1), "values(1, 0, 2, 0)", "unit 2 of layer 1 are zero"),
+        ((1, 2, 1), "values(1, 0, 2, 3)", ""),
+        ((2, 2, 2), "uniform(0, 1)", ""),
+    ],
+)
+def test_tied_and_zero_regularisation_is_recognised_where_the_hessian_has_a_kernel(
+    widths, regularisation, reason
+):
+    family = DeepLinear(widths=widths, regularisation=regularisation).family()
+    (p,) = family.sample(1, seed=1)
+    said = family.degeneracy(p)
+    assert reason in said
+    assert bool(said) == bool(reason)
+    # The truth: the group acts on all points, so that along its tangent the regularisation is constant, that is,
+    # some combination of the tangents is orthogonal to the gradient of the regularisation at every point.
+    rng = np.random.default_rng(0)
+    lam = p[: len(family.unknown_names)]
+    sizes = np.cumsum([0, *(a * b for a, b in zip(widths[1:], widths[:-1], strict=True))])
+    for layer in range(len(widths) - 2):
+        units, rows = widths[layer + 1], []
+        for _ in range(4 * units**2):
+            z = rng.normal(size=len(lam))
+            into = z[sizes[layer] : sizes[layer + 1]].reshape(units, -1)
+            out = z[sizes[layer + 1] : sizes[layer + 2]].reshape(-1, units)
+            row = []
+            for k in range(units**2):
+                g = np.zeros((units, units))
+                g.flat[k] = 1.0
+                change = np.zeros_like(z)
+                change[sizes[layer] : sizes[layer + 1]] = (g @ into).ravel()
+                change[sizes[layer + 1] : sizes[layer + 2]] = -(out @ g).ravel()
+                row.append(float((lam * z) @ change))
+            rows.append(row)
+        if np.linalg.matrix_rank(np.array(rows), tol=1e-9) < units**2:
+            assert reason
+            break
+    else:
+        assert not reason
+
+
+def test_regularisation_of_a_convolution_that_is_zero_is_recognised():
+    family = DeepLinear(widths=(3, 2, 1), convolution=(2, 1), regularisation="constant(0)").family()
+    assert "the convolution are zero" in family.degeneracy(family.sample(1, 0)[0])
+    tied = DeepLinear(widths=(3, 2, 1), convolution=(2, 1), regularisation="constant(1)").family()
+    assert tied.degeneracy(tied.sample(1, 0)[0]) == ""

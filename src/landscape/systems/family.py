@@ -166,6 +166,25 @@ class ParametricFamily(ABC):
         """
         return {"CBB": float(self.bezout_number())}
 
+    def description(self) -> Mapping[str, int | str]:
+        """Return what tells this family from others of its kind, by short names, for tables; nothing by default."""
+        return {}
+
+    def conjectured_counts(self) -> Mapping[str, int]:
+        """Return what formulas say that were observed and are not proved, by the columns of a summary.
+
+        ``N_C`` and ``N_C_torus``, for generic members; nothing by default. They are compared with what was found
+        and never decide when a search ends.
+        """
+        return {}
+
+    def degeneracy(self, p: NDArray[np.complex128] | NDArray[np.float64]) -> str:
+        """Return why the member with parameters `p`, of shape (M,), has curves of solutions; empty if no reason is known.
+
+        Studies refuse such members before any work.
+        """
+        return ""
+
     def written_out(
         self, p: NDArray[np.complex128] | NDArray[np.float64]
     ) -> tuple[PolynomialFamily, NDArray[np.complex128] | NDArray[np.float64]]:

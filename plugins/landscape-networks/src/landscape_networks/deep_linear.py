@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from functools import cached_property
 from itertools import combinations, pairwise, product
+from math import comb
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -587,6 +588,69 @@ class DeepLinearFamily(ParametricFamily):
             found["B_C_torus"] = float((4 * outputs) ** units)
         found["dedieu_malajovich"] = float(np.sqrt(2.0) * (2.0 * hidden + 1.0) ** ((n + 1) / 2))
         return found
+
+    def description(self) -> Mapping[str, int | str]:
+        """Return H hidden layers of d units each, dx inputs, dy outputs, m examples, and the convolution if any.
+
+        d lists the widths, as ``"2, 3"``, where hidden layers differ.
+        """
+        hidden = self.widths[1:-1]
+        units = hidden[0] if len(set(hidden)) == 1 else ", ".join(map(str, hidden))
+        told: dict[str, int | str] = {"H": len(hidden), "d": units, "dx": self.widths[0], "dy": self.widths[-1]}
+        told["m"] = self.examples
+        if self.convolution is not None:
+            told["convolution"] = "width {}, stride {}".format(*self.convolution)
+        return told
+
+    def conjectured_counts(self) -> Mapping[str, int]:
+        """Return what was observed for one hidden layer of d units and one example, in every case that was tried.
+
+        ``N_C_torus`` is 4^d binomial(dy, d), ``N_C`` the sum over r of binomial(d, r) binomial(dy, r) 4^r: a
+        sub-network of r units for each of its binomial(d, r) choices.
+        """
+        if len(self.widths) != 3 or self.examples != 1 or self.convolution is not None:
+            return {}
+        units, outputs = self.widths[1], self.widths[2]
+        whole = sum(comb(units, r) * comb(outputs, r) * 4**r for r in range(units + 1))
+        return {"N_C": whole, "N_C_torus": comb(outputs, units) * 4**units}
+
+    def degeneracy(self, p: NDArray[np.complex128] | NDArray[np.float64]) -> str:
+        """Return which hidden units a continuous symmetry scales or mixes, if any.
+
+        A matrix G acts on a hidden layer: the weights into it change by G W_l, those out of it by -W_{l+1} G, and
+        the output does not change. For units i and j with the lambda a_k, b_k of the weights into them and c_r, e_r
+        of those out of them, the regularisation does not change either when a_k G_ij + b_k G_ji = 0 for all k and
+        e_r G_ij + c_r G_ji = 0 for all r; for i = j, when all lambda of the unit are zero. Then a solution where
+        these units are in use lies on a curve of solutions.
+        """
+        if not self._shapes:
+            return ""
+        lam = np.asarray(p)[: self._sizes[0]]
+        blocks = [
+            lam[start : start + rows * columns].reshape(rows, columns)
+            for start, (rows, columns) in zip(self._own_starts, self._own_shapes, strict=False)
+        ]
+        for layer, (into, out) in enumerate(pairwise(blocks), 1):
+            shared = layer == 1 and self.convolution is not None
+            for i in range(len(into)):
+                own = out if shared else out[:, i]
+                if not into[i].any() and not own.any():
+                    which = "the convolution" if shared else f"hidden unit {i + 1} of layer {layer}"
+                    return (
+                        f"all lambda of the weights into and out of {which} are zero: scale the ones up and the "
+                        f"others down, and the loss stays as it is"
+                    )
+            for i, j in () if shared else combinations(range(len(into)), 2):
+                first = np.concatenate([into[i], out[:, j]])
+                second = np.concatenate([into[j], out[:, i]])
+                minors = np.outer(first, second) - np.outer(second, first)
+                size = max(np.abs(first).max(), np.abs(second).max())
+                if np.abs(minors).max() <= 1e-14 * size**2:
+                    return (
+                        f"the lambda of the weights into and out of hidden units {i + 1} and {j + 1} of layer {layer} "
+                        f"are tied, so that the two can be mixed, as by a rotation, and the loss stays as it is"
+                    )
+        return ""
 
     def zero_pattern(self, nonzero: NDArray[np.bool_]) -> str:
         """Write the pattern layer by layer, rows separated by ``/``: ``W1 **/00 W2 *0/*0``."""
