@@ -348,6 +348,14 @@ class Projector(Component):
     def fit(self, span: SnapshotSpan, generator: torch.Generator) -> Projection:
         """Fit to the snapshots of `span`; the order of snapshots is the order of its rows."""
 
+    def fit_to(self, landscape: Landscape, span: SnapshotSpan, generator: torch.Generator) -> Projection:
+        """Fit to the snapshots of `span`, which are points of `landscape`.
+
+        Here the same as :meth:`fit`. A projector whose `quality` says more where the loss is known, such as how far
+        the loss that the map shows is from that of the snapshots, says it here.
+        """
+        return self.fit(span, generator)
+
 
 class LandscapeProjector(Projector):
     """A projector that looks at the loss as well, such as one of directions in which it bends most.

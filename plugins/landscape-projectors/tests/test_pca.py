@@ -2,6 +2,7 @@ import itertools
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn import decomposition
@@ -12,8 +13,10 @@ from landscape.interfaces import InvertibleProjection
 from landscape.testing import check_projector
 from landscape_projectors import _quality
 from landscape_projectors.pca import PCA
+from landscape_projectors.random_walks import cosine_content, random_walk_shares, shares_of_random_walks
 
 GENERATOR = torch.Generator()
+ROWS = pd.DataFrame({"step": range(60), "worker": "0"})
 
 
 def up_to_sign(found, expected):
@@ -102,7 +105,7 @@ def test_signs_do_not_depend_on_the_signs_of_the_basis(span_of, curved):
     for signs in itertools.product([1, -1], repeat=2):
         turned = coordinates.copy()
         turned[:, :2] *= signs
-        found = PCA().fit(SimpleNamespace(coordinates=turned), GENERATOR).coordinates
+        found = PCA().fit(SimpleNamespace(coordinates=turned, rows=ROWS), GENERATOR).coordinates
         np.testing.assert_allclose(found, picture, atol=1e-10)
 
 
@@ -142,3 +145,27 @@ def test_everything_a_projection_consists_of_is_in_its_arrays(span_of, curved):
 def test_keeps_the_rules_of_projectors():
     check_projector(PCA())
     check_projector(PCA(dimensions=3))
+
+
+# -- random walks ---------------------------------------------------------------------------------------------
+
+
+def test_what_a_random_walk_would_explain_stands_beside_what_the_path_does(span_of, curved):
+    rows = pd.DataFrame({"step": np.arange(60)[::-1], "worker": "0"})
+    quality = PCA(dimensions=3).fit(span_of(curved, rows), GENERATOR).quality
+    expected = random_walk_shares(60)[:3]
+    for k in (1, 2, 3):
+        assert quality[f"explained_variance_of_random_walks_{k}"] == pytest.approx(expected[k - 1], rel=1e-6)
+    assert quality["explained_variance_of_random_walks"] == pytest.approx(expected.sum(), rel=1e-6)
+    coordinates = decomposition.PCA(3).fit_transform(curved[::-1])
+    content = cosine_content(coordinates)
+    assert [quality[f"cosine_content_{k}"] for k in (1, 2, 3)] == pytest.approx(content, rel=1e-6)
+
+
+def test_several_paths_have_no_cosine_content(span_of, curved):
+    rows = pd.DataFrame({"step": np.tile(range(20), 3), "worker": np.repeat(["0", "1", "2"], 20)})
+    span = span_of(curved, rows)
+    quality = PCA().fit(span, GENERATOR).quality
+    assert not [name for name in quality if name.startswith("cosine")]
+    shares = shares_of_random_walks(span)
+    assert quality["explained_variance_of_random_walks"] == pytest.approx(shares[:2].sum())

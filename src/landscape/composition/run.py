@@ -292,7 +292,9 @@ class Run:
             names[name] = projector
         return names
 
-    def project(self, projector: Projector, part: str | tuple[str, ...] | None = None) -> Projection:
+    def project(
+        self, projector: Projector, part: str | tuple[str, ...] | None = None, *, loss: bool = False
+    ) -> Projection:
         """Fit `projector` to the recorded weights.
 
         Parameters
@@ -301,6 +303,14 @@ class Run:
             A projector.
         part
             Pattern or patterns of parameter names: only these coordinates.
+        loss
+            Whether `quality` also says what takes losses to find out: how far the loss that the map shows at the
+            snapshots is from theirs. That costs some two losses per snapshot, and is not to be had for a part.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            For what is no projector, snapshots that it cannot be fitted to, or `loss` together with a part.
         """
         from landscape.interfaces import LandscapeProjector, Projector
 
@@ -309,15 +319,20 @@ class Run:
                 f"projector={projector!r} is no projector; give an instance of one, such as "
                 "landscape.projectors.PCA()."
             )
+        if loss and part is not None:
+            raise ConfigurationError(
+                f"project(part={part!r}, loss=True): a part of the network has no loss of its own. Leave out one of "
+                "the two."
+            )
         # Of equal projectors, one of 2 and one of 2.0 say, every one gives the same picture.
         name = label_of(projector)
-        key = (f"{type(projector).__module__}:{name}", part)
+        key = (f"{type(projector).__module__}:{name}", part, loss)
         if key not in self._projections:
             seed = self.experiment.seed if self.kind == "experiment" else 0
             label = ("projector", name)
             with preserved_random_state(derive_seed(seed, *label, "global")):
                 span, generator = self.span(part), torch_generator(seed, *label)
-                if isinstance(projector, LandscapeProjector):
+                if loss or isinstance(projector, LandscapeProjector):
                     self._projections[key] = projector.fit_to(self.landscape(), span, generator)
                 else:
                     self._projections[key] = projector.fit(span, generator)

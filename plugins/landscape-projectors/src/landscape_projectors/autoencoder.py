@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from attrs import field, frozen
 
-from landscape.interfaces import InvertibleProjection, Projector
+from landscape.interfaces import InvertibleProjection
 from landscape.validators import at_least, between, one_of
 from landscape_projectors._principal import PrincipalAxes
 from landscape_projectors._quality import fidelity
 from landscape_projectors._requirements import require_dimensions
+from landscape_projectors.judging import JudgedProjector
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +92,7 @@ def _curved(x: np.ndarray, parts: tuple[np.ndarray, ...]) -> np.ndarray:
 
 
 @frozen
-class Autoencoder(Projector):
+class Autoencoder(JudgedProjector):
     """Fit a curved surface to the snapshots, with a map to it and a way back to weights.
 
     The surface is that of an autoencoder with one hidden layer of tanh units on either side and a linear path

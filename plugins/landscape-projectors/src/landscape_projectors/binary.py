@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from attrs import field, frozen
 
-from landscape.interfaces import Projection, Projector
+from landscape.interfaces import Projection
 from landscape.validators import number
 from landscape_projectors._quality import neighbourhood_preservation
 from landscape_projectors._requirements import require_different
+from landscape_projectors.judging import JudgedProjector
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +79,7 @@ def encoded(bits: np.ndarray, halves: tuple[int, int]) -> np.ndarray:
 
 
 @frozen
-class BinaryEncoder(Projector):
+class BinaryEncoder(JudgedProjector):
     """Read thresholded weights as two integers: the first half of the bits is x, the second half y.
 
     On weights that are all 0 or 1 this is a lattice on which each of up to 2^106 networks has a place of its own:

@@ -14,6 +14,7 @@ from landscape.store import SnapshotSpan
 from landscape.validators import of_type
 from landscape_projectors._quality import fidelity
 from landscape_projectors._requirements import require_different
+from landscape_projectors.judging import JudgedProjector
 
 if TYPE_CHECKING:
     import torch
@@ -110,7 +111,7 @@ def _arrays(projection: SubspaceProjection | InvertibleSubspaceProjection) -> di
 
 
 @frozen
-class FitOn(Projector):
+class FitOn(JudgedProjector):
     """Fit another projector to some of the points' snapshots, and project all of them.
 
     What the first network alone shows, and where the others lie in it: their part outside the space that the
@@ -160,7 +161,7 @@ class FitOn(Projector):
 
 
 @frozen
-class Part(Projector):
+class Part(JudgedProjector):
     """Fit another projector to part of the network: some layers, weights without biases, a mean of layers.
 
     Several of them show layers separately. All of them together cost one pass over the snapshots. There is no
@@ -314,7 +315,7 @@ _COMPARED = ("explained_variance", "off_plane_share", "trustworthiness", "contin
 
 
 @frozen
-class Chain(Projector):
+class Chain(JudgedProjector):
     """Project what another projector made: ``Chain(Autoencoder(dimensions=16), SOM())``.
 
     Parameters
@@ -351,7 +352,7 @@ class Chain(Projector):
         own = {
             name: value
             for name, value in second.quality.items()
-            if name not in _COMPARED and not name.startswith("explained_variance")
+            if name not in _COMPARED and not name.startswith(("explained_variance", "cosine_content"))
         }
         if isinstance(first, InvertibleProjection) and isinstance(second, InvertibleProjection):
             chain = InvertibleChainProjection(first, second, offset, basis, coordinates, {})

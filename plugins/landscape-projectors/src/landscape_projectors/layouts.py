@@ -9,11 +9,11 @@ import numpy as np
 from attrs import field, frozen
 
 from landscape.errors import ConfigurationError
-from landscape.interfaces import Projector
 from landscape.validators import at_least, number, one_of, optional
 from landscape_projectors._principal import PrincipalAxes
 from landscape_projectors._requirements import optional_package, require_different, require_dimensions
 from landscape_projectors._scattered import LayoutProjection
+from landscape_projectors.judging import JudgedProjector
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +37,7 @@ def _seed(generator: torch.Generator) -> int:
 
 
 @frozen
-class TSNE(Projector):
+class TSNE(JudgedProjector):
     """Lay the snapshots out so that near ones stay near: t-distributed stochastic neighbour embedding.
 
     Distances between groups and the size of groups mean nothing in the picture. It starts from the principal
@@ -121,7 +121,7 @@ class TSNE(Projector):
 
 
 @frozen
-class UMAP(Projector):
+class UMAP(JudgedProjector):
     """Lay the snapshots out by uniform manifold approximation; needs the extra ``umap``.
 
     Placing further points and the way back to weights are not the package's own: its `transform` moves points
@@ -170,7 +170,7 @@ class UMAP(Projector):
 
 
 @frozen
-class PHATE(Projector):
+class PHATE(JudgedProjector):
     """Lay the snapshots out by diffusion distances, which keep paths in one piece; needs the extra ``phate``.
 
     The package is under GPL-2, so it is never installed unasked.

@@ -9,10 +9,12 @@ import numpy as np
 from attrs import field, frozen
 
 from landscape.errors import ConfigurationError
-from landscape.interfaces import InvertibleProjection, Projector
+from landscape.interfaces import InvertibleProjection
 from landscape_projectors._principal import PrincipalAxes
 from landscape_projectors._quality import neighbourhood_preservation
 from landscape_projectors._requirements import require_dimensions
+from landscape_projectors.judging import JudgedProjector
+from landscape_projectors.random_walks import cosine_content, shares_of_random_walks
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +49,10 @@ class PCAProjection(InvertibleProjection):
         ``explained_variance_1``, ... : `explained`; ``explained_variance``: their sum;
         ``off_plane_share``: median over the snapshots of |w - w in the plane| / |w - mean|, so 0 when the
         plane holds every snapshot; ``trustworthiness`` and ``continuity`` with 10 neighbours.
+        ``explained_variance_of_random_walks_1``, ... and ``explained_variance_of_random_walks``: what walks at random
+        from the same starts would have along each axis, and together, see
+        :func:`~landscape_projectors.random_walks.shares_of_random_walks`; of one path also ``cosine_content_1``, ...:
+        how much of each coordinate is the cosine that a random walk has there.
     """
 
     centre: np.ndarray = field(repr=False)
@@ -79,7 +85,7 @@ class PCAProjection(InvertibleProjection):
 
 
 @frozen
-class PCA(Projector):
+class PCA(JudgedProjector):
     """Project on the directions along which the snapshots vary most.
 
     Nothing is random. The result is that of a PCA of the raw weight vectors, at the cost of one of the
@@ -88,7 +94,7 @@ class PCA(Projector):
     Much explained variance alone does not mean that the picture found something: a random walk in many
     dimensions also puts most of its variance into the first two components, and draws Lissajous curves there
     (Antognini & Sohl-Dickstein, 2018). Every figure therefore states the explained variance together with
-    the share of each path that lies off the plane.
+    the share of each path that lies off the plane, and with what random walks would have.
 
     Parameters
     ----------
@@ -134,7 +140,21 @@ class PCA(Projector):
         trustworthiness, continuity = neighbourhood_preservation(points, coordinates)
         quality = {f"explained_variance_{i}": float(share) for i, share in enumerate(explained, start=1)}
         quality["explained_variance"] = float(explained.sum())
+        walks = shares_of_random_walks(span)
+        walks = np.concatenate([walks, np.zeros(max(0, d - len(walks)))])[:d]
+        quality |= {f"explained_variance_of_random_walks_{i}": float(s) for i, s in enumerate(walks, start=1)}
+        quality["explained_variance_of_random_walks"] = float(walks.sum())
+        quality |= _cosine_contents(span, coordinates)
         quality["off_plane_share"] = float(np.median(off[away] / length[away]))
         quality["trustworthiness"] = trustworthiness
         quality["continuity"] = continuity
         return PCAProjection(axes.centre, components, coordinates, explained, quality)
+
+
+def _cosine_contents(span: SnapshotSpan, coordinates: np.ndarray) -> dict[str, float]:
+    """Return the cosine content of each axis, for the snapshots of one path."""
+    if span.rows["worker"].nunique() != 1:
+        return {}
+    order = np.argsort(span.rows["step"].to_numpy(), kind="stable")
+    contents = cosine_content(coordinates[order])
+    return {f"cosine_content_{i}": float(content) for i, content in enumerate(contents, start=1)}

@@ -14,10 +14,11 @@ import numpy as np
 from attrs import field, frozen
 
 from landscape.errors import ConfigurationError
-from landscape.interfaces import InvertibleProjection, LandscapeProjector, Projection, Projector
+from landscape.interfaces import InvertibleProjection, LandscapeProjector, Projection
 from landscape.validators import at_least, one_of, optional
 from landscape_projectors._quality import neighbourhood_preservation, off_plane_share
 from landscape_projectors._requirements import require_different
+from landscape_projectors.judging import JudgedProjector, judged
 
 if TYPE_CHECKING:
     import torch
@@ -224,7 +225,7 @@ def normalised(
 
 
 @frozen
-class RandomDirections(Projector):
+class RandomDirections(JudgedProjector):
     """Project on random directions through one of the snapshots.
 
     Directions are Gaussian. Filter normalisation gives each filter of a direction the norm of that filter of the
@@ -343,7 +344,7 @@ class HessianPlane(LandscapeProjector):
         vectors = vectors * vectors.gather(1, largest[:, None]).sign()
         labels = [f"eigenvector {i} (λ = {value:.3g})" for i, value in enumerate(values, start=1)]
         extra = {f"eigenvalue_{i}": float(value) for i, value in enumerate(values, start=1)}
-        return PlaneProjection.of(span, row, vectors, labels, extra)
+        return judged(PlaneProjection.of(span, row, vectors, labels, extra), landscape, span)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -406,7 +407,7 @@ def _points(value: Sequence[Sequence[str | int | None]]) -> tuple[tuple[str | No
 
 
 @frozen
-class ThreePoints(Projector):
+class ThreePoints(JudgedProjector):
     """Project on the plane through three snapshots.
 
     With w1, w2, w3 the points, ``u = w2 - w1`` and ``v = w3 - w1 - <w3 - w1, u> u / |u|^2``, the axes are

@@ -10,7 +10,7 @@ from attrs import field, frozen
 from scipy.spatial.distance import cdist
 
 from landscape.errors import ConfigurationError
-from landscape.interfaces import InvertibleProjection, Projector
+from landscape.interfaces import InvertibleProjection
 from landscape_projectors._lattice import Lattice, nearest_on_triangles
 from landscape_projectors._principal import PrincipalAxes
 from landscape_projectors._quality import (
@@ -20,6 +20,7 @@ from landscape_projectors._quality import (
     topographic_error,
 )
 from landscape_projectors._requirements import require_different
+from landscape_projectors.judging import JudgedProjector
 
 if TYPE_CHECKING:
     import torch
@@ -232,7 +233,7 @@ def _interpolate(values: np.ndarray, lattice: Lattice, index: np.ndarray, weight
 
 
 @frozen
-class SOM(Projector):
+class SOM(JudgedProjector):
     """Lay a flexible lattice of nodes through the snapshots: a self-organising map.
 
     The map is trained on the snapshots' coordinates in their span, where it is the same map as on the raw
