@@ -1,8 +1,9 @@
 """Solvers of polynomial systems side by side: deep linear networks, then classical systems.
 
 ``python -m benchmarks.polynomial_solvers`` solves one sample of every deep linear network with at most
-``--unknowns`` weights (6 by default; 10 takes an hour or more) and one example, and a few systems that
-everybody measures, with every solver that is installed. Each run is a process of its own that is stopped after
+``--unknowns`` weights (6 by default; 10 takes hours) and one example, and a few systems that everybody
+measures, with every solver that is installed. ``--rows FILE`` keeps finished rows: the same command goes on
+after the last one. Each run is a process of its own that is stopped after
 ``--limit`` seconds. CPU seconds are those of the process and of all programs that it runs, from the system to the
 checked solutions; imports are not counted.
 
@@ -20,8 +21,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from itertools import pairwise, product
+from functools import partial
+from itertools import pairwise
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,9 +60,17 @@ def makers(names: tuple[str, ...]) -> Makers:
 
 def networks(unknowns: int, hidden: int) -> Iterator[tuple[int, ...]]:
     """Yield the widths of all networks with so many hidden layers and at most so many weights."""
-    for widths in product(range(1, unknowns), repeat=hidden + 2):
-        if sum(a * b for a, b in pairwise(widths)) <= unknowns:
+
+    def longer(widths: tuple[int, ...], left: int, layers: int) -> Iterator[tuple[int, ...]]:
+        if layers == 0:
             yield widths
+            return
+        # Every layer after this one takes a weight at least.
+        for width in range(1, (left - layers + 1) // widths[-1] + 1):
+            yield from longer((*widths, width), left - widths[-1] * width, layers - 1)
+
+    for first in range(1, unknowns + 1):
+        yield from longer((first,), unknowns, hidden + 1)
 
 
 def cyclic(n: int) -> PolynomialSystem:
@@ -174,79 +185,89 @@ def cells(results: dict[str, tuple[Solutions | str, float]], limit: float) -> li
     return row
 
 
-def table(title: str, heads: list[str], names: list[str], rows: Iterator[list[str]]) -> None:
-    """Print a table in Markdown, line by line."""
+def table(
+    title: str,
+    heads: list[str],
+    names: list[str],
+    rows: dict[str, Callable[[], list[str]]],
+    kept: Path | None,
+) -> None:
+    """Print a table in Markdown, line by line; rows that are in a file already are taken from there."""
     columns = [*heads, *(cell for name in names for cell in (f"{name}: found", "CPU s"))]
     print(f"\n## {title}\n\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
-    for row in rows:
-        print(f"| {' | '.join(row)} |", flush=True)
+    before = kept.read_text().splitlines() if kept is not None and kept.exists() else []
+    known = {line.split(" | ")[0].removeprefix("| "): line for line in before if line.endswith(" |")}
+    for name, row in rows.items():
+        if name not in known:
+            known[name] = f"| {' | '.join([name, *row()])} |"
+            if kept is not None:
+                with kept.open("a") as file:
+                    file.write(known[name] + "\n")
+        print(known[name], flush=True)
 
 
-def bound(system: PolynomialSystem) -> str:
-    """Return the stable mixed volume where PHCpack is there to say it within 20 s."""
+def bound(system: PolynomialSystem, limit: float) -> str:
+    """Return the stable mixed volume where PHCpack is there to say it in time."""
     try:
         from landscape_phcpack import mixed_volumes
 
-        return str(mixed_volumes(system, time_limit=20).stable)
+        return str(mixed_volumes(system, time_limit=limit).stable)
     except (ImportError, LandscapeError):
         return ""
+
+
+def network_row(widths: tuple[int, ...], solvers: Makers, limit: float) -> list[str]:
+    """Solve one sample of a network with every solver."""
+    family = ls.models.DeepLinear(widths=widths).family()
+    parameters = family.sample(1, 0)
+    results = {name: limited(make(limit), (family, parameters), limit) for name, make in solvers.items()}
+    generic = family.system(np.ones(len(family.parameter_names)) + np.arange(len(parameters[0])))
+    return [str(len(family.unknown_names)), bound(generic, limit), *cells(results, limit)]
+
+
+def classical_row(name: str, solvers: Makers, limit: float) -> list[str]:
+    """Solve a classical system with every solver."""
+    system, count = CLASSICAL[name]
+    results = {solver: limited(make(limit), system, limit) for solver, make in solvers.items()}
+    return [str(count), str(system.bezout_number), bound(system, limit), *cells(results, limit)]
+
+
+NETWORK_SOLVERS = ("Monodromy", "PHCpack phc", "PHCpack phcpy", "Msolve")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--unknowns", type=int, default=6, help="weights of a network, at most")
+    parser.add_argument("--at-least", type=int, default=1, help="weights of a network, at least")
     parser.add_argument("--limit", type=float, default=30.0, help="seconds for a system and a solver")
     parser.add_argument("--hidden", type=int, nargs="*", default=[1, 2], help="numbers of hidden layers")
     parser.add_argument("--only", choices=["networks", "classical"], help="one of the two tables")
+    parser.add_argument("--solvers", nargs="*", help="of networks", default=NETWORK_SOLVERS)
+    parser.add_argument("--rows", type=Path, help="a file that keeps the rows of the networks")
     options = parser.parse_args(arguments)
     began = time.perf_counter()
     print(line("landscape-core", "numpy", "python-flint"))
 
     if options.only != "classical":
-        solvers = makers(("Monodromy", "PHCpack phc", "PHCpack phcpy", "Msolve"))
-
-        def of_networks() -> Iterator[list[str]]:
-            cases = [w for hidden in options.hidden for w in networks(options.unknowns, hidden)]
-            for widths in sorted(cases, key=lambda w: (len(w), sum(a * b for a, b in pairwise(w)), w)):
-                family = ls.models.DeepLinear(widths=widths).family()
-                parameters = family.sample(1, 0)
-                results = {
-                    name: limited(make(options.limit), (family, parameters), options.limit)
-                    for name, make in solvers.items()
-                }
-                yield [
-                    ", ".join(map(str, widths)),
-                    str(len(family.unknown_names)),
-                    bound(
-                        family.system(np.ones(len(family.parameter_names)) + np.arange(len(parameters[0])))
-                    ),
-                    *cells(results, options.limit),
-                ]
-
-        table(
-            "Deep linear networks, one example", ["widths", "N", "BKK_stable"], list(solvers), of_networks()
-        )
+        solvers = makers(tuple(options.solvers))
+        cases = [
+            (weights, widths)
+            for hidden in options.hidden
+            for widths in networks(options.unknowns, hidden)
+            if (weights := sum(a * b for a, b in pairwise(widths))) >= options.at_least
+        ]
+        rows = {
+            ", ".join(map(str, widths)): partial(network_row, widths, solvers, options.limit)
+            for _, widths in sorted(cases, key=lambda case: (len(case[1]), *case))
+        }
+        heads = ["widths", "N", "BKK_stable"]
+        table("Deep linear networks, one example", heads, list(solvers), rows, options.rows)
 
     if options.only != "networks":
-        general = makers(("TotalDegree", "Monodromy", "PHCpack phc", "PHCpack phcpy", "Msolve"))
-
-        def of_classical() -> Iterator[list[str]]:
-            for name, (system, count) in CLASSICAL.items():
-                results = {
-                    solver: limited(make(options.limit), system, options.limit)
-                    for solver, make in general.items()
-                }
-                yield [
-                    name,
-                    str(count),
-                    str(system.bezout_number),
-                    bound(system),
-                    *cells(results, options.limit),
-                ]
-
-        heads = ["system", "known", "CBB", "BKK_stable"]
-        table("Classical systems", heads, list(general), of_classical())
+        general = makers(("TotalDegree", *NETWORK_SOLVERS))
+        rows = {name: partial(classical_row, name, general, options.limit) for name in CLASSICAL}
+        table("Classical systems", ["system", "known", "CBB", "BKK_stable"], list(general), rows, None)
     print(f"\nAll of it took {time.perf_counter() - began:.0f} s.")
 
 
