@@ -298,3 +298,64 @@ def test_a_penalty_is_in_the_second_moment_of_examples():
     )
     rows = landscape.example_gradients(theta, (x, y))
     assert found.scalars["covariance_trace"] == pytest.approx(float((rows**2).sum()) / len(x))
+
+
+# -- identities of Gram matrices (Dangel, Tatzel & Hennig 2022) -----------------------------------------------
+
+
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("per_example", [True, False])
+def test_eigenpairs_solve_the_eigenvalue_problem_of_the_dense_covariance(centred, per_example):
+    net, x, y, landscape = network()
+    point = ls.Point(landscape, landscape.initial())
+    probe = GradientCovariance(
+        batches=8, batch_size=6, k=8, centred=centred, per_example=per_example, vectors=True
+    )
+    found = probe.measure(point, torch.Generator().manual_seed(5))
+    generator = torch.Generator().manual_seed(5)
+    one_by_one = torch.randperm(40, generator=generator)[:8][:, None] if per_example else None
+    batches = drawn(generator, 40, 6, 8) if one_by_one is None else one_by_one
+    rows = gradients_one_by_one(net, x, y, batches)
+    rows = rows - rows.mean(axis=0) if centred else rows
+    values = found.arrays["covariance_eigenvalues"]
+    vectors = found.carry["eigenvectors"].numpy()[: len(values)]
+    np.testing.assert_allclose(vectors @ rows.T @ rows / 8, values[:, None] * vectors, atol=1e-12 * values[0])
+    # Along an eigenvector the gradients have its eigenvalue as mean square, and along two of them no correlation.
+    along = rows @ vectors.T
+    np.testing.assert_allclose(along.T @ along / 8, np.diag(values), atol=1e-12 * values[0])
+    if centred:
+        np.testing.assert_allclose(along.mean(axis=0), 0, atol=1e-12)
+
+
+def test_centring_takes_the_mean_gradient_out_and_nothing_else():
+    _, _, _, landscape = network()
+    point = ls.Point(landscape, landscape.initial())
+    about_mean, about_zero = (
+        point.measure("GradientCovariance", batches=40, per_example=True, centred=centred)
+        for centred in (True, False)
+    )
+    gradient = point.gradient()
+    lost = about_zero.scalars["covariance_trace"] - about_mean.scalars["covariance_trace"]
+    assert lost == pytest.approx(float(gradient @ gradient), rel=1e-10)
+
+
+def test_the_traces_of_the_layers_add_up_to_that_of_the_network():
+    _, _, _, landscape = network()
+    options = {"batches": 40, "per_example": True}
+    whole = ls.Point(landscape, landscape.initial()).measure("GradientCovariance", **options)
+    parts = [landscape.restrict(f"{layer}.*") for layer in (0, 2)]
+    traces = [
+        ls.Point(part, part.initial()).measure("GradientCovariance", **options).scalars["covariance_trace"]
+        for part in parts
+    ]
+    assert sum(traces) == pytest.approx(whole.scalars["covariance_trace"], rel=1e-10)
+
+
+def test_eigenvalues_agree_with_the_covariance_operator():
+    _, _, _, landscape = network()
+    point = ls.Point(landscape, landscape.initial())
+    dense = torch.linalg.eigvalsh(point.curvature("covariance").dense()).flip(0)
+    found = point.measure("GradientCovariance", batches=40, per_example=True)
+    np.testing.assert_allclose(
+        found.arrays["covariance_eigenvalues"], dense[:39], atol=1e-12 * float(dense[0])
+    )

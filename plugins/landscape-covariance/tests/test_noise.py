@@ -146,8 +146,102 @@ def test_alignment_agrees_with_dense_matrices(centred, per_example):
 
 
 @pytest.mark.parametrize(
-    "probe", [GradientNoiseScale(examples=8), CovarianceHessianAlignment(k=2, batches=6)]
+    "probe",
+    [
+        GradientNoiseScale(examples=8),
+        GradientNoiseScale(examples=8, curvature=True),
+        CovarianceHessianAlignment(k=2, batches=6),
+        CovarianceHessianAlignment(k=3, batches=6),
+    ],
 )
 def test_the_probes_keep_the_rules(probe):
     check_component(probe)
     check_probe(probe)
+
+
+def test_the_noise_scale_with_the_hessian_is_that_of_the_dense_matrices():
+    landscape, batch = network()
+    # Some steps down: at the initialisation the curvature along the gradient may have any sign.
+    theta = landscape.initial()
+    for _ in range(20):
+        theta = theta - 0.2 * landscape.gradient(theta)
+    point = ls.Point(landscape, theta)
+    rows, hessian, gradient = (
+        landscape.example_gradients(theta, batch), point.hessian().dense(), point.gradient()
+    )  # fmt: skip
+    trace = float((torch.cov(rows.T) * hessian).sum())
+    found = point.measure(GradientNoiseScale(examples=60, batch_size=7, curvature=True))
+    assert found.scalars["gradient_noise_trace_hessian"] == pytest.approx(trace, rel=1e-8)
+    norm = float(gradient @ hessian @ gradient)
+    assert norm > 0
+    assert found.scalars["gradient_noise_scale_hessian"] == pytest.approx(trace / norm, rel=1e-8)
+    assert found.errors["gradient_noise_scale_hessian"].value == 0
+    # What the first scale says does not depend on the second.
+    alone = ls.Point(landscape, theta).measure(GradientNoiseScale(examples=60, batch_size=7))
+    assert set(alone.scalars) == {"gradient_noise_scale", "gradient_noise_trace"}
+    for name, value in alone.scalars.items():
+        assert found.scalars[name] == pytest.approx(value, rel=1e-12)
+
+
+def test_the_trace_with_the_hessian_is_unbiased_and_knows_its_error():
+    landscape, batch = network()
+    theta = landscape.initial()
+    hessian = landscape.hessian(theta).dense()
+    truth = float((torch.cov(landscape.example_gradients(theta, batch).T) * hessian).sum())
+    probe = GradientNoiseScale(examples=12, curvature=True)
+    found = [ls.Point(landscape, theta, seed=seed).measure(probe) for seed in range(120)]
+    traces = np.array([one.scalars["gradient_noise_trace_hessian"] for one in found])
+    errors = np.array([one.errors["gradient_noise_trace_hessian"].value for one in found])
+    spread = traces.std(ddof=1)
+    assert abs(traces.mean() - truth) < 4 * spread / len(traces) ** 0.5
+    assert np.median(errors) == pytest.approx(spread, rel=0.3)
+
+
+def test_where_the_loss_bends_down_along_the_gradient_there_is_no_best_step():
+    known = ls.datasets.GradientNoise(2, examples=9).load(torch.Generator().manual_seed(0))["train"]
+    module = ls.models.NoisyQuadratic(hessian=(1.0, -1.0)).build(known.everything(), torch.Generator())
+    landscape = ls.Landscape(module, "model", known)
+    theta = torch.tensor([0.1, 2.0], dtype=torch.float64)
+    found = ls.Point(landscape, theta).measure(GradientNoiseScale(curvature=True))
+    assert math.isnan(found.scalars["gradient_noise_scale_hessian"])
+    assert found.scalars["gradient_noise_scale"] > 0
+    assert "curvature along the gradient is not positive" in found.warnings[0]
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0, 2.0])
+def test_the_slope_is_the_power_of_the_hessian_that_the_noise_has(power):
+    curvatures = np.array([8.0, 4.0, 2.0, 1.0, 0.5])
+    data = ls.datasets.GradientNoise(covariance=tuple(0.3 * curvatures**power), examples=40)
+    data = data.load(torch.Generator().manual_seed(0))["train"]
+    module = ls.models.NoisyQuadratic(hessian=tuple(curvatures)).build(data.everything(), torch.Generator())
+    landscape = ls.Landscape(module, "model", data)
+    point = ls.Point(landscape, landscape.initial())
+    found = point.measure(CovarianceHessianAlignment(k=5, batches=40, per_example=True))
+    assert found.scalars["covariance_hessian_slope"] == pytest.approx(power, abs=1e-6)
+    assert found.errors["covariance_hessian_slope"].value == pytest.approx(0, abs=1e-6)
+    np.testing.assert_allclose(found.arrays["covariance_along_hessian"], 0.3 * curvatures**power, rtol=1e-6)
+    np.testing.assert_allclose(found.arrays["hessian_eigenvalues"], curvatures, rtol=1e-6)
+    if power:
+        np.testing.assert_allclose(found.arrays["covariance_hessian_cosines"], np.eye(5), atol=1e-6)
+
+
+def test_the_slope_has_the_error_of_the_fit():
+    landscape, _ = network()
+    point = ls.Point(landscape, landscape.initial())
+    found = point.measure(CovarianceHessianAlignment(k=4, batches=30, per_example=True))
+    x, y = (np.log(found.arrays[name]) for name in ("hessian_eigenvalues", "covariance_along_hessian"))
+    (slope, _), covariance = np.polyfit(x, y, 1, cov=True)
+    assert found.scalars["covariance_hessian_slope"] == pytest.approx(slope)
+    assert found.errors["covariance_hessian_slope"].value == pytest.approx(covariance[0, 0] ** 0.5)
+    assert "covariance_hessian_slope" not in point.measure("CovarianceHessianAlignment", k=2).scalars
+
+
+def test_equal_curvatures_have_no_slope_and_say_so():
+    data = ls.datasets.GradientNoise(3, decay=1, examples=20).load(torch.Generator().manual_seed(0))["train"]
+    module = ls.models.NoisyQuadratic(hessian=(1.0,) * 3).build(data.everything(), torch.Generator())
+    landscape = ls.Landscape(module, "model", data)
+    found = ls.Point(landscape, landscape.initial()).measure(
+        CovarianceHessianAlignment(k=3, batches=20, per_example=True)
+    )
+    assert math.isnan(found.scalars["covariance_hessian_slope"])
+    assert "the slope, where" in found.warnings[0]

@@ -13,11 +13,15 @@ from landscape.validators import at_least, of_type, optional
 from landscape_covariance.covariance import GradientCovariance, taken
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from landscape.objective import Point
 
 __all__ = ["CovarianceHessianAlignment", "GradientNoiseScale"]
+
+#: Points that a line with a standard error needs.
+_FITTED = 3
 
 
 @frozen
@@ -31,8 +35,17 @@ class GradientNoiseScale(Probe):
     that of all data, not an estimate; the trace is estimated without bias from S examples drawn without replacement,
     and its standard error vanishes when they are all.
 
-    Columns ``gradient_noise_scale`` and ``gradient_noise_trace``, with standard errors. Costs one gradient of all
-    data and the gradients of S examples, `batch_size` at a time.
+    With `curvature`, also the scale that takes the Hessian H into account (eq. 2.8), at which a step of the best
+    length gains half of what it would gain without noise:
+
+    .. math:: B_{\mathrm{noise}} = \frac{\operatorname{tr}(H \Sigma)}{G^\top H G} .
+
+    It is NaN, with a warning, where the curvature along the gradient is not positive: no length is best there.
+
+    Columns ``gradient_noise_scale`` and ``gradient_noise_trace``, with standard errors; with `curvature` also
+    ``gradient_noise_scale_hessian`` and ``gradient_noise_trace_hessian``, the numerator. Costs one gradient of all
+    data and the gradients of S examples, `batch_size` at a time; with `curvature` a product with the Hessian for each
+    of these, and one more.
 
     Parameters
     ----------
@@ -41,6 +54,8 @@ class GradientNoiseScale(Probe):
         after 200 steps of SGD, were known to 9 % and 3 %.
     batch_size
         How many gradients of P numbers are held at a time.
+    curvature
+        Whether the scale with the Hessian is computed too.
 
     Examples
     --------
@@ -55,6 +70,7 @@ class GradientNoiseScale(Probe):
 
     examples: int = field(default=256, validator=at_least(2))
     batch_size: int = field(default=64, validator=at_least(1))
+    curvature: bool = field(default=False, validator=of_type(bool, "True or False"))
 
     references: ClassVar[tuple[str, ...]] = (
         "S. McCandlish, J. Kaplan, D. Amodei and others. An empirical model of large-batch training. "
@@ -68,8 +84,9 @@ class GradientNoiseScale(Probe):
         ------
         landscape.errors.ConfigurationError
             When there is only one example.
+        landscape.errors.NonFiniteLossError
+            With `curvature`, when loss, gradient or a product with the Hessian is not finite here.
         """
-        import numpy as np
         import torch
 
         landscape, data = point.landscape, point.landscape.data
@@ -80,37 +97,76 @@ class GradientNoiseScale(Probe):
         # A reference near the mean: what is left to subtract is small, and nothing cancels.
         centre = gradient / (data.examples if landscape.reduction == "sum" else 1)
         indices = torch.randperm(data.examples, generator=generator, device=generator.device)[:count].cpu()
-        squares: list[float] = []
+        # The squared lengths of the deviations, by the metrics in which they are measured: the identity and H.
+        squares: dict[str, list[float]] = {"": []} | ({"_hessian": []} if self.curvature else {})
         total = torch.zeros_like(centre)
         for part in torch.split(indices, self.batch_size):
             seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
             batch = taken(data, part, seed if data.draws else None)
             away = landscape.example_gradients(point.theta, batch).double() - centre
-            squares += (away**2).sum(dim=1).tolist()
+            squares[""] += (away**2).sum(dim=1).tolist()
+            if self.curvature:
+                squares["_hessian"] += (away * _products(point, away)).sum(dim=1).tolist()
             total += away.sum(dim=0)
-        distances = np.array(squares)
         shift = total / count
-        trace = (float(distances.mean()) - float(shift @ shift)) * count / (count - 1)
+        scalars: dict[str, float] = {}
+        errors: dict[str, Uncertainty] = {}
+        warnings: tuple[str, ...] = ()
+        for name, several in squares.items():
+            ends = torch.stack([shift, centre])
+            bent = _products(point, ends) if name else ends
+            rest, norm = (ends * bent).sum(dim=1).tolist()
+            found, deviation, problem = self._scale(name, several, rest, norm, data.examples)
+            scalars |= found
+            warnings += problem
+            for column, value in found.items():
+                scale = deviation if "trace" in column else deviation / norm if norm else math.nan
+                if math.isfinite(value):
+                    errors[column] = Uncertainty(scale, "standard error")
+        return Measurement(scalars=scalars, errors=errors, warnings=warnings)
+
+    @staticmethod
+    def _scale(
+        name: str, several: list[float], rest: float, norm: float, examples: int
+    ) -> tuple[dict[str, float], float, tuple[str, ...]]:
+        """Return scale and trace, the standard error of the trace, and what is wrong.
+
+        Parameters
+        ----------
+        name
+            Ending of the columns.
+        several
+            Squared lengths of the deviations from the gradient of all data.
+        rest, norm
+            Squared lengths of their mean, and of the gradient.
+        examples
+            Of how many examples they were drawn.
+        """
+        import numpy as np
+
+        distances, count = np.array(several), len(several)
+        scale, trace = f"gradient_noise_scale{name}", f"gradient_noise_trace{name}"
+        value = (float(distances.mean()) - rest) * count / (count - 1)
         # Of a finite population, drawn without replacement.
-        error = float(distances.std(ddof=1)) * math.sqrt((1 - count / data.examples) / count)
-        norm = float(centre @ centre)
-        scalars = {"gradient_noise_scale": math.nan, "gradient_noise_trace": trace}
-        errors = {"gradient_noise_trace": Uncertainty(error, "standard error")}
-        if not math.isfinite(trace) or not math.isfinite(norm):
-            names = ("gradient_noise_scale", "gradient_noise_trace")
-            return Measurement(
-                scalars=dict.fromkeys(names, math.nan),
-                warnings=("gradient_noise_scale is unknown: a gradient is NaN or infinite here.",),
+        error = float(distances.std(ddof=1)) * math.sqrt((1 - count / examples) / count)
+        if not math.isfinite(value) or not math.isfinite(norm):
+            reason = "a gradient is NaN or infinite here."
+            return {scale: math.nan, trace: math.nan}, math.nan, (f"{scale} is unknown: {reason}",)
+        if norm <= 0:
+            reason = (
+                "the gradient is zero here."
+                if norm == 0 and not name
+                else "the curvature along the gradient is not positive here."
             )
-        if norm == 0:
-            return Measurement(
-                scalars=scalars,
-                errors=errors,
-                warnings=("gradient_noise_scale is unknown: the gradient is zero here.",),
-            )
-        scalars["gradient_noise_scale"] = trace / norm
-        errors["gradient_noise_scale"] = Uncertainty(error / norm, "standard error")
-        return Measurement(scalars=scalars, errors=errors)
+            return {scale: math.nan, trace: value}, error, (f"{scale} is unknown: {reason}",)
+        return {scale: value / norm, trace: value}, error, ()
+
+
+def _products(point: Point, rows: torch.Tensor) -> torch.Tensor:
+    """Return the products of the Hessian with some rows, shape (k, P), float64."""
+    operator = point.hessian()
+    columns = rows.T.to(operator.dtype).contiguous()
+    return operator.matmat(columns).T.double()
 
 
 @frozen
@@ -126,7 +182,15 @@ class CovarianceHessianAlignment(Probe):
     - ``covariance_hessian_cosine_i``: :math:`c_i / |K v_i|`, 1 where :math:`v_i` is an eigenvector of K;
     - ``covariance_in_hessian_i``: :math:`\sum_{l \le i} c_l / \operatorname{tr} K`, the share of the noise in the
       leading eigenspaces;
-    - ``covariance_hessian_overlap``: :math:`\frac1k \|U_k^\top V_k\|_F^2` of the k leading eigenvectors of each.
+    - ``covariance_hessian_overlap``: :math:`\frac1k \|U_k^\top V_k\|_F^2` of the k leading eigenvectors of each;
+    - ``covariance_hessian_slope``: the slope of :math:`\log c_i` over :math:`\log \lambda_i`, by least squares over
+      the pairs where both are positive: 0 where the noise is the same in all directions,
+      1 where K is proportional to H, 2 for its square. Its standard error is that of the fit, which takes the pairs
+      for independent. There is no such column for k below 3.
+
+    Arrays: ``covariance_along_hessian`` and ``hessian_eigenvalues``, shape (k,); ``covariance_eigenvalues``;
+    ``covariance_hessian_cosines``, shape (j, k), the squared cosines :math:`(u_l \cdot v_i)^2` of the leading
+    eigenvectors u of K with those of H, j = k or the rank of K where that is less.
 
     Where eigenvalues of the Hessian coincide, single :math:`v_i` are not determined, only sums over their space.
 
@@ -178,7 +242,8 @@ class CovarianceHessianAlignment(Probe):
             for name in ("along_hessian", "hessian_ratio", "hessian_cosine", "in_hessian")
             for i in range(self.k)
         ]
-        scalars = dict.fromkeys([*names, "covariance_hessian_overlap"], math.nan)
+        names += ["covariance_hessian_overlap", *["covariance_hessian_slope"] * (self.k >= _FITTED)]
+        scalars = dict.fromkeys(names, math.nan)
         trace = covariance.scalars["covariance_trace"]
         if not trace > 0:
             return Measurement(
@@ -189,6 +254,7 @@ class CovarianceHessianAlignment(Probe):
         spread = covariance.arrays["covariance_eigenvalues"]
         spread = np.pad(spread, (0, len(cosines) - len(spread)))
         curvatures = hessian.arrays["hessian_eigenvalues"]
+        noise = np.full(self.k, np.nan)
         share = 0.0
         for i in range(self.k):
             if math.isnan(curvatures[i]):
@@ -196,7 +262,7 @@ class CovarianceHessianAlignment(Probe):
             along = float(spread @ cosines[:, i] ** 2)
             moved = math.sqrt(float(spread**2 @ cosines[:, i] ** 2))
             share += along / trace
-            scalars[f"covariance_along_hessian_{i + 1}"] = along
+            noise[i] = scalars[f"covariance_along_hessian_{i + 1}"] = along
             scalars[f"covariance_in_hessian_{i + 1}"] = share
             if curvatures[i] != 0:
                 scalars[f"covariance_hessian_ratio_{i + 1}"] = along / float(curvatures[i])
@@ -204,10 +270,41 @@ class CovarianceHessianAlignment(Probe):
                 scalars[f"covariance_hessian_cosine_{i + 1}"] = along / moved
         if not np.isnan(curvatures).any() and len(cosines) >= self.k:
             scalars["covariance_hessian_overlap"] = float((cosines[: self.k] ** 2).sum()) / self.k
+        errors = {}
+        if self.k >= _FITTED:
+            slope, error = _slope(curvatures, noise)
+            scalars["covariance_hessian_slope"] = slope
+            if math.isfinite(error):
+                errors["covariance_hessian_slope"] = Uncertainty(error, "standard error")
         warnings: tuple[str, ...] = ()
         if any(math.isnan(value) for value in scalars.values()):
             warnings = (
                 "The alignment is NaN where an eigenvalue of the Hessian is unknown or zero, or the covariance has "
-                "nothing in its direction.",
+                f"nothing in its direction; the slope, where fewer than {_FITTED} pairs are positive, or where the "
+                "eigenvalues are equal.",
             )
-        return Measurement(scalars=scalars, warnings=warnings)
+        arrays = {
+            "covariance_along_hessian": noise,
+            "hessian_eigenvalues": curvatures.copy(),
+            "covariance_eigenvalues": covariance.arrays["covariance_eigenvalues"].copy(),
+            "covariance_hessian_cosines": cosines[: self.k] ** 2,
+        }
+        return Measurement(scalars=scalars, errors=errors, arrays=arrays, warnings=warnings)
+
+
+def _slope(curvatures: np.ndarray, noise: np.ndarray) -> tuple[float, float]:
+    """Return the slope of log noise over log curvature, and its standard error; NaN where there are too few pairs."""
+    import numpy as np
+
+    kept = (curvatures > 0) & (noise > 0)
+    if kept.sum() < _FITTED:
+        return math.nan, math.nan
+    x, y = np.log(curvatures[kept]), np.log(noise[kept])
+    x = x - x.mean()
+    spread = float(x @ x)
+    # Equal curvatures leave no slope to be seen.
+    if spread <= len(x) * (1e-6) ** 2:
+        return math.nan, math.nan
+    slope = float(x @ y) / spread
+    left = y - y.mean() - slope * x
+    return slope, math.sqrt(float(left @ left) / (len(x) - 2) / spread)
