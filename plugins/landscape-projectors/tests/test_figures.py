@@ -6,8 +6,11 @@ import pandas as pd
 import pytest
 import torch
 from attrs import field, frozen
+from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure as Canvas
+from matplotlib.path import Path
+from scipy.spatial.distance import cdist
 
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Projection
@@ -232,7 +235,7 @@ def test_a_loss_that_is_not_finite_is_hatched_and_named(walked):
     figure.savefig("/dev/null", format="png")
 
 
-def test_far_from_every_snapshot_a_line_is_drawn(regression, walked):
+def test_what_is_far_from_every_snapshot_is_hatched(regression, walked):
     landscape, _ = regression
     plane = PCA().fit(walked, GENERATOR)
     grid = figures.loss_grid(landscape, walked, plane, resolution=9)
@@ -247,12 +250,22 @@ def test_far_from_every_snapshot_a_line_is_drawn(regression, walked):
     for limit, expected in ((0.5 * reach, True), (np.inf, False)):
         figure, ax = figures.draw_path_over_loss(plane, walked.rows, grid, reach=limit)
         texts = [text.get_text() for text in ax.get_legend().get_texts()]
-        assert ("beyond: far from snapshots" in texts) is expected
+        assert ("far from every snapshot" in texts) is expected
+        hatches = [item for item in ax.collections if isinstance(item, LineCollection)]
+        assert bool(hatches) is expected
+        if expected:  # the lines are clipped to the points that are farther
+            path, transform = hatches[0].get_clip_path(), ax.transData
+            points = np.stack(np.meshgrid(grid.x[1:-1], grid.y[1:-1]), axis=-1).reshape(-1, 2)
+            far = cdist(points, plane.coordinates).min(axis=1)
+            clear = np.abs(far - limit) > 0.5 * (grid.x[1] - grid.x[0])
+            rings = [Path(ring) for ring in path.get_fully_transformed_path().to_polygons()]
+            inside = sum(ring.contains_points(transform.transform(points)) for ring in rings) % 2 == 1
+            np.testing.assert_array_equal(inside[clear], (far > limit)[clear])
         figure.savefig("/dev/null", format="png")
     found = list(figures.figures(run_of(walked, landscape, Autoencoder(iterations=10), PCA())))
     captions = {figure.name: figure.caption for figure in found}
-    assert "Beyond the dashed line the background is farther than" in captions["map-autoencoder"]
-    assert "dashed" not in captions["map-pca"]
+    assert "Hatched: farther than" in captions["map-autoencoder"]
+    assert "Hatched" not in captions["map-pca"]
 
 
 @pytest.mark.parametrize(
@@ -301,7 +314,7 @@ def test_a_run_gets_a_map_for_each_projector_and_captions_say_what_is_left_out(r
     maps = [figure for figure in found if figure.name.startswith("map-")]
     assert [figure.name for figure in maps] == ["map-pca", "map-som", "map-pca-2"]
     others = {figure.name for figure in found} - {figure.name for figure in maps}
-    assert others == {"quality-map-pca", "quality-map-som", "quality-map-pca-2", "snapshots"}
+    assert others == {"quality", "snapshots"}
     plane, som, _ = maps
     projection = run.project(run.projectors[0])
     quality = projection.quality
@@ -333,7 +346,7 @@ def test_a_projector_that_cannot_be_fitted_is_left_out_with_a_warning(regression
     run = run_of(span, landscape, PCA(), SOM(rows=3, columns=3, epochs=3))
     with pytest.warns(PluginWarning, match="No map by PCA in the report: .*span only 1 dimension"):
         found = list(figures.figures(run))
-    assert [figure.name for figure in found] == ["map-som", "quality-map-som", "snapshots"]
+    assert [figure.name for figure in found] == ["map-som", "quality", "snapshots"]
 
 
 def test_other_runs_get_nothing(regression, walked):

@@ -103,7 +103,12 @@ def test_a_run_has_a_table_of_what_its_maps_are_worth(run, tmp_path):
         table = quality_table(run)
     assert list(table.index) == ["PCA", "SOM", "PCA of layer1"]
     assert table.index.name == "projector"
-    for name in ("explained_variance", "explained_variance_of_random_walks", "off_plane_share", "loss_mismatch"):
+    for name in (
+        "explained_variance",
+        "explained_variance_of_random_walks",
+        "off_plane_share",
+        "loss_mismatch",
+    ):
         assert np.isfinite(table.loc["PCA", name])
     assert np.isnan(table.loc["PCA", "quantisation_error"])
     assert np.isnan(table.loc["PCA of layer1", "loss_mismatch"])

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from landscape.report.style import WIDTH, order_of
 
@@ -59,8 +59,10 @@ def ticks(low: float, high: float) -> list[float]:
     return [float(value) for value in np.geomspace(low, high, 4)]
 
 
-def colour_bar(figure: AnyFigure, ax: Axes, mappable: Any, norm: Normalize, label: str) -> None:
-    """Put a bar beside the axes."""
+def colour_bar(
+    figure: AnyFigure, ax: Axes, mappable: Any, norm: Normalize, label: str, *, whole: bool = False
+) -> None:
+    """Put a bar beside the axes; `whole`: what it shows are counts."""
     # Axes inside the map's own, so that the bar is as high as the map whatever its aspect.
     bar = figure.colorbar(mappable, cax=ax.inset_axes((1.02, 0.0, 0.035, 1.0)))
     bar.set_label(label, fontsize=TEXT, color=INK)
@@ -69,6 +71,8 @@ def colour_bar(figure: AnyFigure, ax: Axes, mappable: Any, norm: Normalize, labe
         bar.ax.yaxis.set_major_locator(FixedLocator(ticks(float(norm.vmin or 1), float(norm.vmax or 1))))
         bar.ax.yaxis.set_minor_locator(NullLocator())
         bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    elif whole:
+        bar.ax.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     bar.outline.set_visible(False)
 
 
@@ -104,11 +108,15 @@ def legend(ax: Axes, handles: Sequence[Any], *, ends: bool = True, columns: int 
     height = (
         ax.get_position().height * ax.figure.get_figheight() if hasattr(ax.figure, "get_figheight") else 3.0
     )
+    # Rows of equal length; matplotlib fills column by column, people read row by row.
+    rows = -(-len(handles) // columns)
+    count = -(-len(handles) // rows)
+    ordered = [handles[index] for column in range(count) for index in range(column, len(handles), count)]
     ax.legend(
-        handles=handles,
+        handles=ordered,
         loc="upper center",
         bbox_to_anchor=(0.5, -0.5 / max(height, 1.0)),
-        ncols=min(columns, len(handles)),
+        ncols=count,
         frameon=False,
         fontsize=TEXT,
         labelcolor=INK,

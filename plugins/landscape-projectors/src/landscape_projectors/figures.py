@@ -6,12 +6,14 @@ Every function that draws takes the axes to draw into, or makes a figure of its 
 
 from __future__ import annotations
 
+import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from matplotlib.collections import PolyCollection
+from attrs import evolve
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
@@ -23,11 +25,19 @@ from matplotlib.transforms import Affine2D
 from scipy.spatial import cKDTree
 
 from landscape.errors import ConfigurationError
-from landscape.interfaces import Figure, Projection, Projector
+from landscape.interfaces import Figure, InvertibleProjection, Projection, Projector
 from landscape.plugins import PluginWarning
 from landscape.report.style import PALETTE, WIDTH, dress, order_of, worker_styles
 from landscape_projectors._style import INK, LOSS, PAPER, TEXT, canvas, colour_bar, legend, norm_of, paths_of
-from landscape_projectors.composite import Chain, FitOn, Part, SubspaceProjection
+from landscape_projectors.composite import (
+    Chain,
+    ChainProjection,
+    FitOn,
+    InvertibleChainProjection,
+    InvertibleSubspaceProjection,
+    Part,
+    SubspaceProjection,
+)
 from landscape_projectors.pca import PCAProjection
 from landscape_projectors.pictures import (
     PAIRS,
@@ -35,12 +45,14 @@ from landscape_projectors.pictures import (
     draw_distances,
     draw_heat_map,
     draw_hits,
+    draw_panels,
     draw_quality,
     draw_score_bands,
     draw_scored_paths,
     draw_scree,
 )
 from landscape_projectors.planes import PlaneProjection, SpannedPlaneProjection
+from landscape_projectors.random_walks import random_walk_path, shares_of_random_walks
 from landscape_projectors.som import SOMProjection
 from landscape_projectors.starts import Ranked
 from landscape_projectors.surfaces import (
@@ -71,6 +83,7 @@ __all__ = [
     "draw_map",
     "draw_path_over_loss",
     "draw_paths",
+    "draw_random_walk",
     "draw_u_matrix",
     "figures",
     "loss_at",
@@ -86,6 +99,8 @@ JUMP = 3.0
 _MANY = _DOTS = PALETTE[1]
 #: An arrow head that points right, longer than wide, so that nobody takes it for another direction.
 _HEAD = Path([(1.0, 0.0), (-0.9, 0.62), (-0.5, 0.0), (-0.9, -0.62), (1.0, 0.0)], closed=True)
+#: Lines over what is far from every snapshot: thin, so that the loss under them is still seen.
+_FAR: dict[str, Any] = {"colors": INK, "linewidths": 0.45, "alpha": 0.6}
 _HATCHED: dict[str, Any] = {"facecolor": PAPER, "edgecolor": "0.6", "hatch": "////", "linewidth": 0}
 # ---------------------------------------------------------------------------------------------------------
 # Colours of losses
@@ -244,8 +259,8 @@ def draw_path_over_loss(
     ax
         Axes to draw into; None makes a figure.
     reach
-        A dashed line separates what is farther than this from every snapshot: a curved map knows little of the weights
-        there. :func:`spacing` gives a measure.
+        What is farther than this from every snapshot is hatched: a curved map knows little of the weights there.
+        :func:`spacing` gives a measure. A plane is the same plane everywhere.
 
     Raises
     ------
@@ -275,24 +290,61 @@ def draw_path_over_loss(
     return figure, ax
 
 
+def draw_random_walk(projection: PCAProjection, ax: Axes) -> tuple[AnyFigure, Axes]:
+    """Draw where principal components have a random walk of as many snapshots and as much variance.
+
+    A dashed grey curve, the first component half a period of a cosine and the second a whole one, for comparison with
+    a path of one worker: Antognini and Sohl-Dickstein (2018).
+
+    Parameters
+    ----------
+    projection
+        Of two dimensions, fitted to one path.
+    ax
+        The axes in which the path is drawn.
+    """
+    coordinates = projection.coordinates
+    total = float(np.mean(coordinates[:, 0] ** 2) / projection.explained[0])
+    walk = np.sqrt(total) * random_walk_path(len(coordinates))
+    # A component and its negative are equally principal: take the one along which the path goes.
+    walk *= np.where(np.sum(walk * coordinates, axis=0) < 0, -1.0, 1.0)
+    (line,) = ax.plot(
+        *walk.T, color="0.35", linewidth=1.1, linestyle=(0, (4, 2)), label="a random walk as long", zorder=2.2
+    )
+    line.set_path_effects([Stroke(linewidth=2.2, foreground=PAPER, alpha=0.7), Normal()])
+    return ax.figure, ax
+
+
 def spacing(coordinates: np.ndarray, rows: pd.DataFrame) -> float:
     """Return the longest step between consecutive snapshots of a path in a picture, its coordinates of shape (T, 2)."""
     paths = paths_of(coordinates, rows).values()
     return max(float(np.linalg.norm(np.diff(path, axis=0), axis=1).max(initial=0.0)) for path in paths)
 
 
-def _surround(ax: Axes, grid: LossGrid, coordinates: np.ndarray, reach: float) -> list[Line2D]:
-    """Draw a dashed line around what is near the snapshots; return a key for the legend."""
-    points = np.stack(np.meshgrid(grid.x, grid.y), axis=-1).reshape(-1, 2)
-    distance = cKDTree(coordinates).query(points)[0].reshape(grid.loss.shape)
-    if not (distance > reach).any():
+def _surround(ax: Axes, grid: LossGrid, coordinates: np.ndarray, reach: float) -> list[Any]:
+    """Hatch what is farther than `reach` from every snapshot; return a key for the legend."""
+    # Finer than the losses: a path may pass between two of their points.
+    x, y = (np.linspace(axis[0], axis[-1], 4 * len(axis)) for axis in (grid.x, grid.y))
+    points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    distance = cKDTree(coordinates).query(points)[0].reshape(len(y), len(x))
+    farthest = float(distance.max())
+    if not farthest > reach:
         return []
-    look: dict[str, Any] = {"linestyle": (0, (4, 3)), "linewidth": 0.8}
-    ax.contour(
-        grid.x, grid.y, distance, levels=[reach], colors=INK, linestyles=[look["linestyle"]],
-        linewidths=look["linewidth"], zorder=1.5,
-    )  # fmt: skip
-    return [Line2D([], [], color=INK, label="beyond: far from snapshots", **look)]
+    # Colours of contours would cover the loss, and hatches of matplotlib have one width for all figures: so
+    # only the outline is taken from the contour, and lines are drawn into it.
+    far = ax.contourf(x, y, distance, levels=[reach, 2 * farthest], colors="none", zorder=1.4)
+    width, height = float(np.ptp(grid.x)), float(np.ptp(grid.y))
+    starts = np.arange(-height, width, 0.022 * max(width, height))
+    lines = [((grid.x[0] + s, grid.y[0]), (grid.x[0] + s + height, grid.y[-1])) for s in starts]
+    hatch = LineCollection(lines, **_FAR, zorder=1.4)
+    ax.add_collection(hatch, autolim=False)
+    hatch.set_clip_path(far.get_paths()[0], transform=ax.transData)
+    ax.contour(x, y, distance, levels=[reach], colors=INK, linewidths=0.7, zorder=1.5)
+    return [
+        Patch(
+            facecolor="#dde1e6", edgecolor=INK, linewidth=0.7, hatch="//////", label="far from every snapshot"
+        )
+    ]
 
 
 def _finish(ax: Axes, projection: Projection, extra: Sequence[Any]) -> None:
@@ -476,17 +528,20 @@ def draw_coordinates(
 def figures(run: Run) -> Iterator[Figure]:
     """Yield what the snapshots of an experiment look like; nothing for other runs.
 
-    For every projector its map over the true loss where it leads back to weights, the same paths coloured by their
-    scores where scores were measured, and what the map does to distances; and once, without any projection, the
-    variance along principal components and all distances between snapshots. A projector that cannot be fitted to the
-    snapshots there are is left out with a warning.
+    For every projector its map over the true loss where it leads back to weights, with the same paths coloured by their
+    scores where scores were measured; parts of the network side by side; and, once, what all maps do to distances, and,
+    without any projection, the variance along principal components and all distances between snapshots. A projector
+    that cannot be fitted to the snapshots there are is left out with a warning.
     """
     if run.kind != "experiment" or not run.projectors:
         return
     span = run.span()
     landscape = run.landscape()
     still = _stand_still(span)
+    scored = _scores(run, span.rows)
     seen: dict[str, int] = {}
+    parts: list[tuple[str, str, SubspaceProjection]] = []
+    whole: dict[str, Projection] = {}
     drawn = False
     for projector in run.projectors:
         kind = described(projector)
@@ -498,32 +553,72 @@ def figures(run: Run) -> Iterator[Figure]:
         except ConfigurationError as error:
             warnings.warn(f"No map by {kind} in the report: {error}", PluginWarning, stacklevel=2)
             continue
-        scored = _scores(run, span.rows)
+        drawn = True
         plane = projection.coordinates.shape[1] == 2
-        if isinstance(projection, SOMProjection):
-            yield _som_figure(name, projection, span, landscape)
-            if scored is not None:
-                yield _hits_figure(name, projection, span, *scored)
-        elif plane and still:
+        if plane and still:
             if scored is not None:
                 yield _heat_figure(name, kind, projection, span, *scored)
-        elif isinstance(projection, SubspaceProjection) and plane and scored is not None:
-            # There is no background, so the scores can stand on the only picture of the paths.
-            yield _scored_figure(name, kind, projection, span, *scored)
+            continue
+        if plane and isinstance(projection, SubspaceProjection):
+            parts.append((name, kind, projection))
+            continue
+        behind = None
+        if leads_back(projection):
+            behind = losses_shown_and_true(landscape, span, projection)
+            quality = {**projection.quality, **mismatch_of(*behind)}
+            projection = cast("Projection", evolve(cast("Any", projection), quality=quality))
+        lattice = _map_in(projection)
+        if lattice is not None and isinstance(projection, InvertibleProjection):
+            yield _som_figure(name, kind, projection, lattice, span, landscape, behind, scored)
         elif plane:
-            yield _plane_figure(name, kind, projection, span, landscape)
-            if scored is not None:
-                yield _scored_figure(name, kind, projection, span, *scored)
+            yield _plane_figure(name, kind, projection, span, landscape, behind, scored)
         else:
             canvas, _ = draw_coordinates(projection, span.rows)
             caption = f"Each coordinate of {_who(span.rows)} against the step. {_kept(projection)}"
             yield Figure(name, f"Coordinates: {kind}", caption, canvas, order=20)  # type: ignore[arg-type]
-        drawn = True
-        if not isinstance(projection, SubspaceProjection) and not still:
-            yield _quality_figure(name, kind, projection, span)
+        if not isinstance(projection, SubspaceProjection):
+            whole[name if kind in whole else kind] = projection
+    if len(parts) >= _SIDE_BY_SIDE:
+        yield _parts_figure(parts, span, scored)
+    else:
+        for name, kind, part in parts:
+            # There is no background, so the scores can stand on the only picture of the paths.
+            if scored is not None:
+                yield _scored_figure(name, kind, part, span, *scored)
+            else:
+                yield _plane_figure(name, kind, part, span, landscape, None, None)
+    if whole:
+        yield _quality_figure(whole, span)
     if drawn and not still:
         yield _snapshots_figure(span)
     yield from _band_figures(run)
+
+
+#: Parts of the network from which on they stand side by side in one figure.
+_SIDE_BY_SIDE = 3
+
+
+def _map_in(projection: Projection) -> SOMProjection | None:
+    """Return the self-organising map whose lattice the picture is, with the coordinates of the projection."""
+    if isinstance(projection, SOMProjection):
+        return projection
+    inner: Projection | None = None
+    if isinstance(projection, ChainProjection | InvertibleChainProjection):
+        inner = projection.second
+    elif isinstance(projection, InvertibleSubspaceProjection):
+        inner = projection.inner
+    found = None if inner is None else _map_in(inner)
+    return None if found is None else evolve(found, coordinates=projection.coordinates)
+
+
+def _winners(projection: Projection, coefficients: np.ndarray) -> np.ndarray:
+    """Return the node of the map in a projection that is nearest to each point, shape (K, r) in the span."""
+    if isinstance(projection, ChainProjection | InvertibleChainProjection):
+        between = projection.first.transform(coefficients)
+        return _winners(projection.second, (between - projection.offset) @ projection.basis.T)
+    if isinstance(projection, InvertibleSubspaceProjection):
+        return _winners(projection.inner, (coefficients - projection.offset) @ projection.matrix)
+    return cast("SOMProjection", projection).winners(coefficients)
 
 
 def described(projector: Projector) -> str:
@@ -620,24 +715,27 @@ def _scores(run: Run, rows: pd.DataFrame) -> tuple[np.ndarray, str] | None:
 def _scored_figure(
     name: str, kind: str, projection: Projection, span: SnapshotSpan, values: np.ndarray, label: str
 ) -> Figure:
-    few = span.rows["worker"].nunique() <= 3
     short = label.partition(",")[0]
-    canvas, _ = draw_scored_paths(projection, span.rows, values, label=short, marks=3 if few else 0)
-    missing = int(np.sum(~np.isfinite(values)))
-    alone = isinstance(projection, SubspaceProjection)
-    what = f"Paths of {_who(span.rows)}, projected by {kind} and" if alone else "The same paths,"
+    marks = _marks(span)
+    canvas, _ = draw_scored_paths(projection, span.rows, values, label=short, marks=marks)
     sentences = [
-        f"{what} coloured by the {short} of the network at each snapshot{label.removeprefix(short)}; beside ends that "
-        f"lie apart stand the first and last value{', on the way some steps' if few else ''}.",
-        _missing(missing),
-        _kept(projection) if alone else "",
+        f"Paths of {_who(span.rows)}, projected by {kind} and {_coloured(label, marks)}",
+        _missing(int(np.sum(~np.isfinite(values)))),
+        _kept(projection),
     ]
-    return Figure(
-        name if alone else f"scores-{name}",
-        f"Paths and {label}: {kind}",
-        _join(sentences),
-        canvas,
-        order=20,  # type: ignore[arg-type]
+    return Figure(name, f"Paths and {label}: {kind}", _join(sentences), canvas, order=20)  # type: ignore[arg-type]
+
+
+def _marks(span: SnapshotSpan) -> int:
+    """Return beside how many snapshots of each path their steps stand."""
+    return 3 if span.rows["worker"].nunique() <= 3 else 0
+
+
+def _coloured(label: str, marks: int) -> str:
+    short = label.partition(",")[0]
+    return (
+        f"coloured by the {short} of the network at each snapshot{label.removeprefix(short)}; beside ends that lie "
+        f"apart stand the first and last value{', on the way some steps' if marks else ''}."
     )
 
 
@@ -645,63 +743,106 @@ def _missing(count: int) -> str:
     return f"Grey: {count} snapshots without a measurement." if count else ""
 
 
-def _hits_figure(
-    name: str, projection: SOMProjection, span: SnapshotSpan, values: np.ndarray, label: str
+def _parts_figure(
+    parts: Sequence[tuple[str, str, SubspaceProjection]],
+    span: SnapshotSpan,
+    scored: tuple[np.ndarray, str] | None,
 ) -> Figure:
-    known = np.isfinite(values)
-    winners = projection.winners(np.asarray(span.coordinates)[known])
+    kinds = [kind for _, kind, _ in parts]
+    # What all have in common, "PCA of ", stands in the caption.
+    common = kinds[0].partition(" of ")[0] + " of "
+    common = common if all(kind.startswith(common) for kind in kinds) else ""
+    names = [kind.removeprefix(common) for kind in kinds]
+    values, label = (None, "step") if scored is None else scored
     short = label.partition(",")[0]
-    canvas, _ = draw_hits(projection, winners, values[known], label=short)
-    caption = (
-        f"Each cell of the map shows the mean {short} of the snapshots that are nearest to its codebook vector"
-        f"{label.removeprefix(short)}; cells without one are light."
-    )
-    return Figure(f"scores-{name}", "Scores on the map: SOM", caption, canvas, order=21)  # type: ignore[arg-type]
-
-
-def _quality_figure(name: str, kind: str, projection: Projection, span: SnapshotSpan) -> Figure:
-    canvas, _ = draw_quality(projection, span)
+    shown = {_short(name): projection for name, (_, _, projection) in zip(names, parts, strict=True)}
+    if len(shown) < len(parts):
+        shown = {f"{i}": projection for i, (_, _, projection) in enumerate(parts, start=1)}
+    canvas, _ = draw_panels(shown, span.rows, values, label=short)
+    told = []
+    for name, (_, _, projection) in zip(names, parts, strict=True):
+        quality = projection.quality
+        if isinstance(projection.inner, PCAProjection):
+            told.append(
+                f"{name} {100 * quality['explained_variance']:.0f} % "
+                f"({100 * quality['explained_variance_of_random_walks']:.0f} %)"
+            )
+    by = common.removesuffix(" of ") or "the projectors named above them"
     sentences = [
-        f"(a) Distance between two snapshots in the picture by {kind} against their true distance, "
+        f"Paths of {_who(span.rows)} in parts of the network, each part by itself, from the ring to the star; "
+        f"projected by {by}, coloured by the {short}{label.removeprefix(short)}.",
+        _missing(0 if values is None else int(np.sum(~np.isfinite(values)))),
+        f"Share of a part's variance in its plane, and of random walks from the same starts: {', '.join(told)}."
+        if told
+        else "",
+    ]
+    return Figure("map-parts", f"Parts of the network and {label}", _join(sentences), canvas, order=20)  # type: ignore[arg-type]
+
+
+def _short(name: str) -> str:
+    """Return the name of a part in the room above a small panel: two lines."""
+    lines = textwrap.wrap(name, 26)
+    return "\n".join(lines[:2]) + (" …" if len(lines) > 2 else "")
+
+
+#: Rows of a figure of quality; more do not fit on a page.
+_ROWS = 6
+
+
+def _quality_figure(whole: Mapping[str, Projection], span: SnapshotSpan) -> Figure:
+    left_out = list(whole)[_ROWS:]
+    shown = dict(list(whole.items())[:_ROWS])
+    canvas = Canvas(figsize=(WIDTH, 2.15 * len(shown) + 0.4), layout="constrained")
+    panels = canvas.subplots(len(shown), 2, squeeze=False)
+    for index, (kind, projection) in enumerate(shown.items(), start=1):
+        draw_quality(projection, span, panels[index - 1], titles=(kind, ""), key=index == len(shown))
+    sentences = [
+        f"Left: distance between two snapshots in the picture against their true distance, "
         f"{min(PAIRS, len(span) * (len(span) - 1) // 2)} pairs."
     ]
-    if isinstance(projection, PCAProjection):
-        sentences.append("A projection only shortens: on the grey line nothing is lost.")
-    if leads_back(projection):
+    if any(isinstance(projection, PCAProjection) for projection in shown.values()):
+        sentences.append("A plane only shortens: on the grey line nothing is lost.")
+    if any(leads_back(projection) for projection in shown.values()):
         sentences.append(
-            "(b) How far each snapshot is from the point that the picture leads back to, relative to its distance from "
-            "the mean: 0 where the picture holds the snapshot, 1 where it knows no better than the mean."
+            "Right: how far each snapshot is from the point that the picture leads back to, relative to its distance "
+            "from the mean: 0 where the picture holds the snapshot, 1 where it knows no better than the mean."
         )
-    return Figure(
-        f"quality-{name}",
-        f"What the picture keeps: {kind}",
-        _join(sentences),
-        canvas,
-        order=22,  # type: ignore[arg-type]
-    )
+    if left_out:
+        sentences.append(f"Not drawn: {', '.join(left_out)}.")
+    return Figure("quality", "What the pictures keep", _join(sentences), canvas, order=22)
 
 
 def _snapshots_figure(span: SnapshotSpan) -> Figure:
     width = 1.3 * WIDTH
     canvas = Canvas(figsize=(width, 0.42 * width), layout="constrained")
     left, right = canvas.subplots(1, 2)
-    draw_scree(span, left)
+    draw_scree(span, left, reference=shares_of_random_walks(span))
     draw_distances(span, right)
     for ax, letter in ((left, "a"), (right, "b")):
         ax.set_title(letter, loc="left", fontweight="bold", fontsize=TEXT + 1, color=INK)
     caption = (
-        f"Of {_who(span.rows)}, without any projection: (a) share of the variance along each principal component; (b) "
+        f"Of {_who(span.rows)}, without any projection: (a) share of the variance along each principal component, and "
+        f"of random walks from the same starts, which have no structure at all (Antognini & Sohl-Dickstein, 2018); (b) "
         f"distances between all pairs of weight vectors, ordered by worker and in each by step."
     )
     return Figure("snapshots", "Variance and distances of the snapshots", caption, canvas, order=23)
 
 
 def _plane_figure(
-    name: str, kind: str, projection: Projection, span: SnapshotSpan, landscape: Landscape
+    name: str,
+    kind: str,
+    projection: Projection,
+    span: SnapshotSpan,
+    landscape: Landscape,
+    behind: tuple[np.ndarray, np.ndarray] | None,
+    scored: tuple[np.ndarray, str] | None,
 ) -> Figure:
-    sentences = [f"Paths of {_who(span.rows)}, from the ring to the star, projected by {kind}."]
+    single = isinstance(projection, PCAProjection) and span.rows["worker"].nunique() == 1
+    two = "(a) " if scored is not None else ""
+    sentences = [f"{two}Paths of {_who(span.rows)}, from the ring to the star, projected by {kind}."]
     grid = None
-    if leads_back(projection):
+    reach = np.inf
+    if behind is not None:
         grid = loss_grid(landscape, span, projection)
         steps = ", in steps of equal ratio" if isinstance(norm_of(grid.loss), LogNorm) else ""
         sentences.append(
@@ -709,48 +850,98 @@ def _plane_figure(
             f"{len(grid.y)}) of the map{steps}."
         )
         sentences.append(_not_finite(grid.loss))
-    sentences += [_coinciding(projection.coordinates, span.rows), _kept(projection)]
-    if leads_back(projection):
-        sentences += [_behind(projection, span, landscape), _buffers(landscape)]
-    reach = np.inf
-    if grid is not None and not isinstance(
-        projection, PCAProjection | PlaneProjection | SpannedPlaneProjection
-    ):
-        # A plane is what it is everywhere; a curved map is fitted where the snapshots are.
-        reach = max(2 * spacing(projection.coordinates, span.rows), 0.05 * float(np.ptp(grid.x)))
-        sentences.append(
-            f"Beyond the dashed line the background is farther than {reach:.2g} from every snapshot."
+        if not isinstance(projection, PCAProjection | PlaneProjection | SpannedPlaneProjection):
+            # A plane is what it is everywhere; a curved map is fitted where the snapshots are.
+            reach = max(2 * spacing(projection.coordinates, span.rows), 0.05 * float(np.ptp(grid.x)))
+            sentences.append(
+                f"Hatched: farther than {reach:.2g} from every snapshot, where the map only guesses which weights "
+                f"belong there."
+            )
+    if single:
+        sentences.append("Dashed: where the same components have a random walk of as many snapshots.")
+    ratio = 0.8 if grid is None else float(np.ptp(grid.y) / np.ptp(grid.x))
+    canvas, panels = _side_by_side(ratio, 1 if scored is None else 2)
+    draw_path_over_loss(projection, span.rows, grid, panels[0], reach=reach)
+    if single:
+        draw_random_walk(cast("PCAProjection", projection), panels[0])
+        _finish(panels[0], projection, [])
+    if scored is not None:
+        values, label = scored
+        marks = _marks(span)
+        draw_scored_paths(
+            projection, span.rows, values, panels[1], label=label.partition(",")[0], marks=marks
         )
-    canvas, _ = draw_path_over_loss(projection, span.rows, grid, reach=reach)
+        panels[1].set_xlim(panels[0].get_xlim())
+        panels[1].set_ylim(panels[0].get_ylim())
+        sentences.append(f"(b) The same paths, {_coloured(label, marks)}")
+        sentences.append(_missing(int(np.sum(~np.isfinite(values)))))
+    sentences += [_coinciding(projection.coordinates, span.rows), _kept(projection)]
+    if behind is not None:
+        sentences += [_behind(span, behind), _buffers(landscape)]
     title = f"Paths over the loss: {kind}" if grid is not None else f"Paths: {kind}"
-    return Figure(name, title, _join(sentences), canvas, order=20)  # type: ignore[arg-type]
+    return Figure(name, title, _join(sentences), canvas, order=20)
 
 
-def _som_figure(name: str, projection: SOMProjection, span: SnapshotSpan, landscape: Landscape) -> Figure:
-    loss, examples = loss_at(landscape, span, projection.codebook)
-    label = loss_label(examples, landscape.data.examples)
-    # Two panels and their colour bars need more than the width of a page of text.
+def _side_by_side(ratio: float, count: int) -> tuple[Canvas, list[Axes]]:
+    """Return a figure with one map of the given height by width, or with several and letters above them."""
+    if count == 1:
+        figure, ax = canvas(None, ratio)
+        return cast("Canvas", figure), [ax]
+    # Panels and their colour bars need more than the width of a page of text.
     width = 1.5 * WIDTH
-    canvas = Canvas(figsize=(width, 0.4 * width * _ratio(projection) + 1.1), layout="constrained")
-    left, right = canvas.subplots(1, 2)
-    draw_map(projection, span.rows, loss, left, label=label)
-    draw_u_matrix(projection, projection.winners(span.coordinates), right)
-    for ax, letter in ((left, "a"), (right, "b")):
+    lines = -(-count // 2)
+    made = Canvas(figsize=(width, lines * (0.4 * width * ratio + 1.1)), layout="constrained")
+    panels = list(made.subplots(lines, 2, squeeze=False).ravel())
+    for unused in panels[count:]:
+        unused.set_axis_off()
+    for ax, letter in zip(panels[:count], "abcd", strict=False):
         ax.set_title(letter, loc="left", fontweight="bold", fontsize=TEXT + 1, color=INK)
-    lattice = projection.lattice
+    return made, panels[:count]
+
+
+def _som_figure(
+    name: str,
+    kind: str,
+    projection: InvertibleProjection,
+    lattice_map: SOMProjection,
+    span: SnapshotSpan,
+    landscape: Landscape,
+    behind: tuple[np.ndarray, np.ndarray] | None,
+    scored: tuple[np.ndarray, str] | None,
+) -> Figure:
+    lattice = lattice_map.lattice
+    winners = _winners(projection, np.asarray(span.coordinates))
+    # At the nodes the surface of the map is the codebook.
+    loss, examples = loss_at(landscape, span, projection.inverse(lattice.positions))
+    label = loss_label(examples, landscape.data.examples)
+    chained = isinstance(projection, InvertibleChainProjection)
+    space = "the coordinates that the first map of the chain makes" if chained else "weight space"
+    figure, panels = _side_by_side(_ratio(lattice_map), 2 if scored is None else 4)
+    draw_map(lattice_map, span.rows, loss, panels[0], label=label)
+    draw_u_matrix(lattice_map, winners, panels[1])
     sentences = [
-        f"Self-organising map of {lattice.rows} x {lattice.columns} nodes.",
+        f"Self-organising map of {lattice.rows} x {lattice.columns} nodes"
+        f"{'' if projection is lattice_map else f', by {kind}'}.",
         f"(a) Paths of {_who(span.rows)}, from the ring to the star, dotted where two snapshots are more "
         f"than {JUMP:g} cells apart; each cell shows the true {label} of the network at its codebook vector "
         f"({len(loss)} losses).",
         _not_finite(loss),
-        "(b) U-matrix: mean distance of each cell to its neighbours in weight space, so that dark ridges "
-        "separate what the map draws side by side; dots count the snapshots nearest to the cell.",
-        _kept(projection),
-        _behind(projection, span, landscape),
-        _buffers(landscape),
+        f"(b) U-matrix: mean distance of each cell to its neighbours in {space}, so that dark ridges "
+        f"separate what the map draws side by side; dots count the snapshots nearest to the cell.",
     ]
-    return Figure(name, "Paths over the loss: SOM", _join(sentences), canvas, order=21)
+    if scored is not None:
+        values, scores = scored
+        known = np.isfinite(values)
+        short = scores.partition(",")[0]
+        draw_hits(lattice_map, winners[known], values[known], panels[2], label=short)
+        draw_hits(lattice_map, winners, None, panels[3])
+        for panel in panels[2:]:
+            _frame(panel, lattice_map)
+        sentences.append(
+            f"(c) Mean {short} of the snapshots nearest to the cell{scores.removeprefix(short)}. (d) How many they are."
+        )
+    sentences += [_kept(projection), "" if behind is None else _behind(span, behind), _buffers(landscape)]
+    return Figure(name, f"Paths over the loss: {kind}", _join(sentences), figure, order=21)
 
 
 def _join(sentences: Sequence[str]) -> str:
@@ -781,13 +972,19 @@ def _kept(projection: Projection) -> str:
             f"(1 is best)."
         )
     if isinstance(projection, PCAProjection):
-        return (
-            f"The axes hold {100 * quality['explained_variance']:.1f} % of the snapshots' variance; the "
-            f"median snapshot lies off them by {100 * quality['off_plane_share']:.0f} % of its distance from "
-            f"the mean. What is left out may be most of what matters: even a random walk explains much "
-            f"variance with two components.{both}"
+        contents = [quality[name] for name in quality if name.startswith("cosine_content_")]
+        cosines = (
+            f" Cosine content {', '.join(f'{content:.2f}' for content in contents)} (1 as of a random walk)."
+            if contents
+            else ""
         )
-    if isinstance(projection, SOMProjection):
+        return (
+            f"The axes hold {100 * quality['explained_variance']:.1f} % of the snapshots' variance, of random walks "
+            f"from the same starts they would hold {100 * quality['explained_variance_of_random_walks']:.1f} %; the "
+            f"median snapshot lies off them by {100 * quality['off_plane_share']:.0f} % of its distance from "
+            f"the mean.{cosines}{both}"
+        )
+    if "quantisation_error" in quality:
         return (
             f"Quantisation error {quality['quantisation_error']:.3f} of the snapshots' mean distance from "
             f"their mean; topographic error {quality['topographic_error']:.3f}. Distances on the map are not "
@@ -796,7 +993,7 @@ def _kept(projection: Projection) -> str:
     if isinstance(projection, SubspaceProjection):
         return f"Of these weights alone: {_kept(projection.inner)}"
     said = ""
-    told = {"trustworthiness", "continuity"}
+    told = {"trustworthiness", "continuity", *(name for name in quality if name.startswith("loss_"))}
     if "off_plane_share" in quality:
         told |= {"explained_variance", "off_plane_share"}
         said = (
@@ -830,11 +1027,11 @@ def _buffers(landscape: Landscape) -> str:
     return "All losses were computed with the same buffers (running statistics of normalisation layers)."
 
 
-def _behind(projection: Projection, span: SnapshotSpan, landscape: Landscape) -> str:
+def _behind(span: SnapshotSpan, behind: tuple[np.ndarray, np.ndarray]) -> str:
     """Compare the loss drawn under snapshots, and under the end of each path, with the losses of the networks."""
     rows = span.rows.reset_index(drop=True)
     last = rows.groupby(rows["worker"].astype(str))["step"].idxmax().to_numpy()
-    shown, true = losses_shown_and_true(landscape, span, projection)
+    shown, true = behind
     sentence = (
         f"Under the {'stars' if len(last) > 1 else 'star'} the background shows a loss of {_range(shown[last])}; "
         f"the {'networks' if len(last) > 1 else 'network'} at the {'ends have' if len(last) > 1 else 'end has'} "

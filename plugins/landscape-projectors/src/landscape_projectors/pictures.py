@@ -43,6 +43,7 @@ __all__ = [
     "draw_heat_map",
     "draw_hits",
     "draw_loss_line",
+    "draw_panels",
     "draw_parts",
     "draw_paths_in_time",
     "draw_persistence",
@@ -173,26 +174,44 @@ def _mark(ax: Axes, points: np.ndarray, steps: np.ndarray, marks: int) -> None:
 
 
 def _label_ends(ax: Axes, ends: Sequence[tuple[np.ndarray, str]]) -> None:
-    """Write each label beside the end of its path, on the side with more room, and none over another or its path."""
+    """Write each label beside the end of its path, where it covers least of the paths and of other labels."""
     low, high = np.array([ax.get_xlim(), ax.get_ylim()]).T
     extent = high - low
-    # A line of this text is about one thirtieth of a map's height.
-    gap = extent[1] / 24
-    placed: list[tuple[float, float]] = []
-    for path, text in sorted(ends, key=lambda end: end[0][-1, 1]):
-        point = path[-1]
-        right = point[0] < low[0] + 0.6 * extent[0]
-        y = point[1]
-        came_from = path.mean(axis=0) - point
-        if (came_from[0] > 0) == right and abs(came_from[1]) < abs(came_from[0]):
-            y -= np.copysign(1.1 * gap, came_from[1])
-        while any(side == right and abs(y - other) < gap for side, other in placed):
-            y += 0.25 * gap
-        placed.append((right, y))
+    # In shares of the axes: the paths, in steps shorter than a line of text is high, and the stars.
+    ways = []
+    for path, _ in ends:
+        scaled = (path - low) / extent
+        way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(scaled, axis=0), axis=1))])
+        at = np.linspace(0.0, way[-1], max(2, int(way[-1] / 0.01)))
+        ways.append(np.stack([np.interp(at, way, scaled[:, axis]) for axis in (0, 1)], axis=1))
+    taken = np.concatenate(ways)
+    boxes: list[tuple[float, float, float, float]] = []
+    line = 0.042
+    for path, text in ends:
+        star = (path[-1] - low) / extent
+        # A letter of this text takes about one seventieth of the width of a map.
+        width = 0.014 * len(text)
+        best: tuple[float, tuple[float, float, float, float], bool, float] | None = None
+        for right in (True, False):
+            for shift in (0.0, 1.0, -1.0, 2.0, -2.0, 3.0, -3.0):
+                left = star[0] + 0.025 if right else star[0] - 0.025 - width
+                y = star[1] + shift * line
+                box = (left, left + width, y - 0.5 * line, y + 0.5 * line)
+                covered = (taken > (box[0], box[2])) & (taken < (box[1], box[3]))
+                others = sum(
+                    box[0] < o[1] and o[0] < box[1] and box[2] < o[3] and o[2] < box[3] for o in boxes
+                )
+                outside = max(0.0, -box[0], box[1] - 1.0, -box[2], box[3] - 1.0)
+                cost = float(covered.all(axis=1).sum()) + 50.0 * others + 200.0 * outside + 1.5 * abs(shift)
+                if best is None or cost < best[0]:
+                    best = (cost, box, right, y)
+        assert best is not None
+        _, box, right, y = best
+        boxes.append(box)
         ax.annotate(
             text,
-            point,
-            xytext=(point[0] + (0.025 if right else -0.025) * extent[0], y),
+            path[-1],
+            xytext=(low[0] + (box[0] if right else box[1]) * extent[0], low[1] + y * extent[1]),
             ha="left" if right else "right",
             va="center",
             fontsize=TEXT - 1.5,
@@ -348,24 +367,68 @@ def draw_parts(
     """
     import torch
 
-    spans = {"whole network": span, **parts}
+    projections = {
+        name: projector.fit(one, torch.Generator().manual_seed(seed))
+        for name, one in {"whole network": span, **parts}.items()
+    }
+    return draw_panels(projections, span.rows, ax=ax)
+
+
+def draw_panels(
+    projections: Mapping[str, Projection],
+    rows: pd.DataFrame,
+    values: np.ndarray | None = None,
+    ax: Sequence[Axes] | None = None,
+    *,
+    label: str = "step",
+) -> tuple[AnyFigure, Sequence[Axes]]:
+    """Draw the same snapshots in several maps side by side, in colours that all of them share.
+
+    Parameters
+    ----------
+    projections
+        Of two dimensions, by name.
+    rows
+        The columns ``step`` and ``worker`` of the snapshots.
+    values
+        One per snapshot, such as scores; NaN leaves a snapshot grey. None: the steps.
+    ax
+        As many axes as projections; None makes a figure.
+    label
+        What the values are.
+    """
     if ax is None:
-        columns = min(3, len(spans))
-        lines = -(-len(spans) // columns)
+        columns = min(3, len(projections))
+        lines = -(-len(projections) // columns)
         made = Canvas(figsize=(WIDTH * 1.15, lines * (0.95 * WIDTH / columns) + 0.7), layout="constrained")
         panels = list(made.subplots(lines, columns, squeeze=False).ravel())
-        for unused in panels[len(spans) :]:
+        for unused in panels[len(projections) :]:
             unused.set_axis_off()
-        ax = panels[: len(spans)]
-    norm = Normalize(float(span.rows["step"].min()), float(max(span.rows["step"].max(), 1)))
+        ax = panels[: len(projections)]
+    values = (
+        rows["step"].to_numpy(dtype=np.float64) if values is None else np.asarray(values, dtype=np.float64)
+    )
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    norm = Normalize(low, high if high > low else low + 1.0)
+    colours = colormaps["viridis"].with_extremes(bad="0.6")
     mappable: Any = None
-    for panel, (name, one) in zip(ax, spans.items(), strict=True):
-        projection = projector.fit(one, torch.Generator().manual_seed(seed))
-        coordinates = checked(projection, one.rows)
-        steps = one.rows["step"].to_numpy(dtype=np.float64)
-        for path in paths_of(np.column_stack([coordinates, steps]), one.rows).values():
+    for panel, (name, projection) in zip(ax, projections.items(), strict=True):
+        coordinates = checked(projection, rows)
+        for path in paths_of(np.column_stack([coordinates, values]), rows).values():
             panel.plot(*path[:, :2].T, color="0.8", linewidth=0.8, zorder=1)
-            mappable = panel.scatter(*path[:, :2].T, c=path[:, 2], norm=norm, cmap="viridis", s=9, zorder=2)
+            mappable = panel.scatter(
+                *path[:, :2].T, c=path[:, 2], norm=norm, cmap=colours, s=9, zorder=2, plotnonfinite=True
+            )
+            panel.plot(
+                *path[0, :2],
+                marker="o",
+                color=PAPER,
+                markersize=4.5,
+                markeredgecolor=INK,
+                linestyle="none",
+                zorder=3,
+            )
             panel.plot(*path[-1, :2], marker="*", color=INK, markersize=7, markeredgecolor=PAPER, zorder=3)
         panel.set_aspect("equal", adjustable="datalim")
         dress(panel, title=name, x=projection.axis_labels[0], y=projection.axis_labels[1])
@@ -374,7 +437,7 @@ def draw_parts(
         panel.yaxis.set_major_locator(MaxNLocator(nbins=4))
     figure = ax[0].figure
     bar = figure.colorbar(mappable, ax=list(ax), shrink=0.7, pad=0.02)
-    bar.set_label("step", fontsize=TEXT, color=INK)
+    bar.set_label(label, fontsize=TEXT, color=INK)
     bar.ax.tick_params(labelsize=TEXT - 0.5, colors=INK)
     bar.outline.set_visible(False)
     return figure, ax
@@ -385,7 +448,9 @@ def draw_parts(
 # ---------------------------------------------------------------------------------------------------------
 
 
-def draw_scree(span: SnapshotSpan, ax: Axes | None = None, *, most: int = 20) -> tuple[AnyFigure, Axes]:
+def draw_scree(
+    span: SnapshotSpan, ax: Axes | None = None, *, most: int = 20, reference: np.ndarray | None = None
+) -> tuple[AnyFigure, Axes]:
     """Draw the share of the snapshots' variance along each principal component, and their sum.
 
     Parameters
@@ -396,6 +461,9 @@ def draw_scree(span: SnapshotSpan, ax: Axes | None = None, *, most: int = 20) ->
         Axes to draw into; None makes a figure.
     most
         How many components to draw.
+    reference
+        Shares of something to compare with, drawn as dashed sums and ticks: of random walks from
+        :func:`~landscape_projectors.random_walks.shares_of_random_walks`. None draws none.
     """
     figure, ax = canvas(ax, 0.5, bar=False)
     share = 100 * span.variance_ratio
@@ -411,11 +479,28 @@ def draw_scree(span: SnapshotSpan, ax: Axes | None = None, *, most: int = 20) ->
         label="up to it",
         zorder=3,
     )
+    handles: list[Any] = [bars, line]
+    if reference is not None:
+        walks = 100 * np.concatenate([reference, np.zeros(max(0, shown - len(reference)))])[:shown]
+        ax.plot(
+            order, walks, linestyle="none", marker="_", markersize=9, markeredgewidth=1.4, color=INK, zorder=4
+        )
+        handles += ax.plot(
+            order,
+            np.cumsum(walks),
+            color=INK,
+            linestyle=(0, (3, 1.5)),
+            linewidth=1.1,
+            marker="_",
+            markersize=6,
+            label="random walks",
+            zorder=3.5,
+        )
     dress(ax, x="principal component", y="share of the variance (%)")
     ax.set_ylim(0, 104)
     ax.set_xlim(0.3, shown + 0.7)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    legend(ax, [bars, line], ends=False)
+    legend(ax, handles, ends=False)
     return figure, ax
 
 
@@ -462,7 +547,12 @@ PAIRS = 3000
 
 
 def draw_quality(
-    projection: Projection, span: SnapshotSpan, ax: Sequence[Axes] | None = None
+    projection: Projection,
+    span: SnapshotSpan,
+    ax: Sequence[Axes] | None = None,
+    *,
+    titles: tuple[str, str] = ("a", "b"),
+    key: bool = True,
 ) -> tuple[AnyFigure, Sequence[Axes]]:
     """Draw what a picture does to distances, and how far each snapshot is from where the picture leads back to.
 
@@ -479,6 +569,10 @@ def draw_quality(
         What it was fitted on.
     ax
         Two axes; None makes a figure.
+    titles
+        Of the two panels.
+    key
+        Whether to put a legend under the second.
     """
     if ax is None:
         made = Canvas(figsize=(WIDTH, 0.46 * WIDTH), layout="constrained")
@@ -496,12 +590,14 @@ def draw_quality(
         left.plot([0, true.max()], [0, true.max()], color="0.6", linewidth=1.0, zorder=1)
     left.set_xlim(0)
     left.set_ylim(0)
-    dress(left, title="a", x="true distance", y="distance in the picture")
+    dress(left, title=titles[0], x="true distance", y="distance in the picture")
     quality = projection.quality
     correlation = float(np.corrcoef(true, drawn)[0, 1])
     lines = [f"correlation {correlation:.3f}"]
     names = ("trustworthiness", "continuity", "quantisation_error", "topographic_error", "inverse_error")
     lines += [f"{name.replace('_', ' ')} {quality[name]:.3f}" for name in names if name in quality]
+    if "loss_mismatch" in quality:
+        lines.append(f"loss off by a factor of {10 ** quality['loss_mismatch']:.3g}")
     # Distances are never negative and rise together: the corner below right is empty.
     left.text(
         0.98, 0.03, "\n".join(lines), transform=left.transAxes, ha="right", va="bottom",
@@ -509,7 +605,10 @@ def draw_quality(
     )  # fmt: skip
     missed = _missed(projection, points)
     if missed is None:
-        right.text(0.5, 0.5, "no way back to weights", ha="center", va="center", fontsize=TEXT, color=INK)
+        right.text(
+            0.5, 0.5, "no way back to weights", transform=right.transAxes, ha="center", va="center", fontsize=TEXT,
+            color=INK,
+        )  # fmt: skip
         right.set_axis_off()
         return left.figure, ax
     paths = paths_of(np.column_stack([span.rows["step"].to_numpy(), missed]), span.rows)
@@ -517,8 +616,8 @@ def draw_quality(
     for name, path in paths.items():
         right.plot(*path.T, label=_name(name), **styles[name].keywords())
     right.set_ylim(0)
-    dress(right, title="b", x="step", y="off the picture / off the mean")
-    if 1 < len(paths) <= len(PALETTE):
+    dress(right, title=titles[1], x="step", y="off picture / off mean")
+    if key and 1 < len(paths) <= len(PALETTE):
         legend(right, right.get_lines(), ends=False, columns=3)
     return left.figure, ax
 
@@ -786,7 +885,7 @@ def draw_hits(
         zorder=2,
     )
     ax.add_collection(filled)
-    colour_bar(figure, ax, filled, norm, text)
+    colour_bar(figure, ax, filled, norm, text, whole=values is None)
     low_corner, high_corner = lattice.positions.min(axis=0) - 0.8, lattice.positions.max(axis=0) + 0.8
     ax.set_xlim(low_corner[0], high_corner[0])
     ax.set_ylim(low_corner[1], high_corner[1])
