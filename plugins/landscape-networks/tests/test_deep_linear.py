@@ -408,3 +408,8 @@ def test_regularisation_of_a_convolution_that_is_zero_is_recognised():
     assert "the convolution are zero" in family.degeneracy(family.sample(1, 0)[0])
     tied = DeepLinear(widths=(3, 2, 1), convolution=(2, 1), regularisation="constant(1)").family()
     assert tied.degeneracy(tied.sample(1, 0)[0]) == ""
+
+
+def test_more_sub_networks_than_can_be_tried_are_refused():
+    with pytest.raises(PolynomialError, match=r"1048575 sub-networks.*narrower hidden layers"):
+        DeepLinear(widths=(2, 20, 2)).family().subfamilies()

@@ -12,7 +12,7 @@ from attrs import field, frozen
 from landscape.composition.conduct import begin, conducted, reopened
 from landscape.composition.progress import stage
 from landscape.composition.run import Run
-from landscape.errors import ConfigurationError
+from landscape.errors import ConfigurationError, PolynomialError
 from landscape.interfaces import Backend, PolynomialModel, Solver
 from landscape.randomness import derive_seed, preserved_random_state, torch_generator
 from landscape.systems import ParametricFamily, PolynomialFamily, Solutions
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from landscape.composition.cross_examination import CrossExamination
 
 __all__ = ["CriticalPointStudy"]
+
+
+#: Matrices of complex numbers, a row and a column per unknown, that following one path takes: the Jacobian, its
+#: factors, and what it is put together from.
+_MATRICES = 6
 
 
 def _polynomial(instance: Any, attribute: Any, value: Any) -> None:
@@ -86,8 +91,15 @@ class CriticalPointStudy:
         Returns
         -------
         Run
-            ``summary()`` has a row per sample; ``tables["real_points"]`` a row per real critical point with
-            its loss and Hessian index; ``solutions`` everything.
+            ``summary()`` has a row per sample; ``solutions`` everything. ``tables``: ``network``, one row for all
+            samples; ``real_points``, a row per real critical point with its loss and Hessian index;
+            ``zero_patterns``, ``real_counts`` and ``hessian_indices``; ``failed_checks`` where any failed.
+
+        Raises
+        ------
+        landscape.errors.PolynomialError
+            For a sample with curves of critical points, as far as that is known beforehand, and for more unknowns
+            than fit into memory.
         """
         from landscape.composition.shipping import run_on
 
@@ -98,11 +110,24 @@ class CriticalPointStudy:
                 )
             return run_on(backend, self, store)
         family = self.family()
-        parameters = self.parameters(family)
+        _refuse_too_many(family)
+        parameters = self._solvable(family)
         # What the solver refuses leaves no run behind: solvers check before they return their iterator.
         solved = self._solved(family, parameters)
         run = begin(self, "critical-points", store, run_id)
         return self._carry_out(run, family, parameters, solved)
+
+    def _solvable(self, family: ParametricFamily) -> NDArray[Any]:
+        """Return the parameters of the samples; raise where one of them is known to have curves of solutions."""
+        parameters = self.parameters(family)
+        for index, row in enumerate(parameters):
+            reason = family.degeneracy(row)
+            if reason:
+                raise PolynomialError(
+                    f"the critical points of sample {index} of seed {self.seed} are not isolated: {reason}. Give every "
+                    f"weight a lambda of its own, with regularisation='uniform(0, 1)' say."
+                )
+        return parameters
 
     def _solved(self, family: ParametricFamily, parameters: NDArray[Any]) -> Iterator[Solutions]:
         return self.solver.solve_family(family, parameters, torch_generator(self.seed, "solver"))
@@ -135,7 +160,8 @@ class CriticalPointStudy:
                 f"against: {solver!r} is no solver; give one, such as ls.solvers.Monodromy()."
             )
         family = self.family()
-        return cross_examine((self.solver, solver), family, self.parameters(family), self.seed, tolerance)
+        _refuse_too_many(family)
+        return cross_examine((self.solver, solver), family, self._solvable(family), self.seed, tolerance)
 
     def resume(self, run: Run) -> Run:
         """Solve the samples that `run` is missing."""
@@ -151,7 +177,7 @@ class CriticalPointStudy:
     ) -> Run:
         import pandas as pd
 
-        from landscape.composition.critical_points import real_points, sample_rows
+        from landscape.composition import critical_points as tables
 
         directory = run.directory
         found: dict[int, Solutions] = {
@@ -171,21 +197,56 @@ class CriticalPointStudy:
                 for index, solutions in zip(missing, solved, strict=True):
                     found[index] = solutions
                     arrays, metadata = solutions.to_arrays()
-                    directory.write_solutions(index, arrays, metadata | {"sample": index})
+                    facts = {"sample": index, "unknowns": list(family.unknown_names)}
+                    directory.write_solutions(index, arrays, metadata | facts)
                     progress.note(f"{len(solutions.points)} solutions")
                     progress.advance()
             bounds = hooks.bounds(lambda: family.system(_generic(parameters)))
-            summary, real = [], []
-            for index, solutions in sorted(found.items()):
-                row = sample_rows(family, parameters[index], solutions, bounds)
-                summary.append({"sample": index, "seed": self.seed} | row)
-                real += [
-                    {"sample": index} | point for point in real_points(family, parameters[index], solutions)
-                ]
-            directory.write_table("summary", pd.DataFrame(summary))
-            directory.write_table("real_points", pd.DataFrame(real))
+            rows: list[dict[str, Any]] = []
+            real: list[dict[str, Any]] = []
+            ordered = sorted(found.items())
+            for index, solutions in ordered:
+                row = tables.sample_rows(family, parameters[index], solutions, bounds)
+                rows.append({"sample": index, "seed": self.seed} | row)
+                points = tables.real_points(family, parameters[index], solutions)
+                real += [{"sample": index} | point for point in points]
+            tables.unequal_counts(rows)
+            summary, real_points = pd.DataFrame(rows), pd.DataFrame(real)
+            network = pd.DataFrame([tables.network_row(family, summary, real_points)])
+            directory.write_table("summary", summary)
+            directory.write_table("network", network, latex=tables.latex_of(network, self.name or ""))
+            directory.write_table("real_points", real_points)
+            directory.write_table("real_counts", tables.real_count_table(summary))
+            directory.write_table("hessian_indices", tables.index_table(real_points))
+            directory.write_table(
+                "zero_patterns", tables.pattern_table(family, (solutions for _, solutions in ordered))
+            )
+            failed = tables.failed_checks(summary)
+            if len(failed):
+                directory.write_table("failed_checks", failed)
             directory.close("complete")
         return run
+
+
+def _refuse_too_many(family: ParametricFamily) -> None:
+    """Raise where not even one path fits into memory.
+
+    Raises
+    ------
+    landscape.errors.PolynomialError
+        Naming the number of unknowns.
+    """
+    n = len(family.unknown_names)
+    needed = _MATRICES * 16 * n**2
+    try:
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return  # a system that does not say how much memory it has
+    if needed > there:
+        raise PolynomialError(
+            f"{n} unknowns are too many: one path alone needs {needed / 2**30:.0f} GiB for its Jacobians, this machine "
+            f"has {there / 2**30:.0f}. Choose smaller widths; there are as many unknowns as weights."
+        )
 
 
 def _generic(parameters: NDArray[Any]) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 from attrs import evolve, field, frozen
 
-from landscape.composition.conduct import begin, conducted, reopened
+from landscape.composition.conduct import begin, closed, conducted, reopened
 from landscape.composition.critical_point_study import CriticalPointStudy
 from landscape.composition.experiment import Experiment
 from landscape.composition.in_process import Replication
@@ -22,6 +22,7 @@ from landscape.composition.run import Run
 from landscape.composition.shipping import as_backend, finished_run, task_of
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Backend, Failure, Task
+from landscape.store import RunDirectory, RunStore
 from landscape.validators import of_type, one_of, optional
 
 __all__ = ["Sweep"]
@@ -154,7 +155,7 @@ class Sweep:
             else:
                 outcomes[name] = {"status": done.status, "run": str(done.path.relative_to(directory.path))}
         with (
-            conducted(run, lambda: f"{len(outcomes)} of {len(names)} members done"),
+            conducted(run, lambda: f"{len(outcomes)} of {len(names)} members done") as hooks,
             backend or InProcess() as engine,
             stage(self.name or "Sweep", len(names), done=len(outcomes)) as progress,
         ):
@@ -178,11 +179,26 @@ class Sweep:
                 # A component in a column is shown as it is written, and the table stays plain.
                 row |= {path: _cell(row[path]) for path in self.vary}
             directory.write_table("members", pd.DataFrame(rows))
+            if isinstance(self.base, CriticalPointStudy):
+                self._join(directory, rows)
             failures = sum(row["status"] not in ("complete", "stopped") for row in rows)
-            directory.close(
-                "failed" if failures else "complete", f"{failures} members failed" if failures else None
-            )
+            status, reason = ("failed", f"{failures} members failed") if failures else ("complete", None)
+            closed(run, hooks, status, reason)
         return run
+
+    def _join(self, directory: RunDirectory, rows: list[dict[str, Any]]) -> None:
+        """Write the tables of all members' critical points as one each."""
+        from landscape.composition.critical_points import joined, latex_of
+
+        members = {}
+        for row in rows:
+            if row["status"] in ("complete", "stopped"):
+                place = directory.path / row["run"]
+                tables = RunStore(place.parent).open(place.name).tables()
+                members[row["member"]] = ({path: row[path] for path in self.vary}, tables)
+        for name, table in joined(members).items():
+            latex = latex_of(table, self.name or "") if name == "summary" else None
+            directory.write_table(name, table, latex=latex)
 
 
 def _cell(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from landscape.plugins import RunHooks
-from landscape.report import curves, numbers, style
+from landscape.report import counts, curves, numbers, style
 from landscape.report.page import Page, Raw, Section, Table, drawable, is_whole
 from landscape.store.directory import file_name
 
@@ -24,6 +24,8 @@ _QUANTITIES = 40
 _NAME = 60
 #: Members of a sweep that a legend names one by one.
 _NAMED = 12
+#: Failed checks that a page lists.
+_FAILED = 24
 #: Column of why members ended before their last step; empty for those that did not.
 _ENDED = "stopped early as"
 #: Quantities of a sweep's member that stand beside what was varied.
@@ -82,6 +84,9 @@ def _findings(run: Any) -> list[Section]:
         joined, members = _members(run, tables.get("members"))
         drawn += curves.figures(joined, noun="member", called=_member_names(run, members))
         tables["members"] = members
+    failed = tables.pop("failed_checks", None)
+    if failed is not None:
+        sections.append(_failed_checks(failed))
     results = [_table(name, tables[name]) for name in _RESULTS if name in tables]
     if len(metrics):
         results.insert(0, last_values(metrics))
@@ -237,7 +242,13 @@ def _table(name: str, frame: pd.DataFrame) -> Table:
     if not isinstance(frame.index, pd.RangeIndex) or frame.index.name is not None:
         frame = frame.reset_index()
     title = name.replace("_", " ")
-    return Table(f"{title[:1].upper()}{title[1:]}.", frame, file=f"tables/{file_name(name)}.csv")
+    return Table(
+        f"{title[:1].upper()}{title[1:]}.",
+        counts.printed(frame),
+        counts.footnote(frame),
+        file=f"tables/{file_name(name)}.csv",
+        right=("N_C", "N_C_torus", "N_R"),
+    )
 
 
 def last_values(metrics: pd.DataFrame) -> Table:
@@ -275,6 +286,23 @@ def last_values(metrics: pd.DataFrame) -> Table:
     if len(names) > _QUANTITIES:
         caption += f". {len(names) - _QUANTITIES} further quantities stand in metrics.jsonl only"
     return Table("Last values.", frame, f"{caption}.", rows=_QUANTITIES, right=tuple(titles.values()))
+
+
+def _failed_checks(failed: pd.DataFrame) -> Section:
+    """Return what a critical-point study must not average away."""
+    items = [
+        (f"{row['member']}, " if "member" in row else "")
+        + f"sample {row['sample']} of seed {row['seed']}: {row['checks_failed']}."
+        for row in failed.head(_FAILED).to_dict("records")
+    ]
+    if len(failed) > _FAILED:
+        items.append(f"{len(failed) - _FAILED} more stand in tables/failed_checks.csv.")
+    return Section(
+        "Failed checks",
+        "What is complete and correct passes these checks. Samples that do not pass are in the tables and figures as "
+        "they were found: their counts are wrong, or too small.",
+        items=items,
+    )
 
 
 def _members(run: Any, table: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -527,10 +527,22 @@ class RunDirectory:
         self._commit(_SOLUTIONS, path, {"sample": sample} | record, sync=False)
         return path
 
-    def write_table(self, name: str, frame: pd.DataFrame) -> Path:
-        """Record a table; returns the CSV file that lies beside it for other programs."""
+    def write_table(self, name: str, frame: pd.DataFrame, *, latex: str | None = None) -> Path:
+        """Record a table; returns the CSV file that lies beside it for other programs.
+
+        Parameters
+        ----------
+        name
+            What the table is called.
+        frame
+            The table.
+        latex
+            The same for LaTeX, written beside it.
+        """
         self._writing()
         path = self._folder("tables") / file_name(name)
+        if latex is not None:
+            files.write_atomic(path.with_name(path.name + ".tex"), latex.encode())
         tables.save_table(path, frame)
         return path.with_name(path.name + ".csv")
 

@@ -179,9 +179,9 @@ class ParametricFamily(ABC):
         return {}
 
     def degeneracy(self, p: NDArray[np.complex128] | NDArray[np.float64]) -> str:
-        """Return why the member with parameters `p`, of shape (M,), has curves of solutions; empty if no reason is known.
+        """Return why the member with parameters `p`, of shape (M,), has curves of solutions; empty for no reason.
 
-        Studies refuse such members before any work.
+        That none is named proves nothing. Studies refuse members for which one is, before any work.
         """
         return ""
 

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from functools import cached_property
 from itertools import combinations, pairwise, product
-from math import comb
+from math import comb, prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["DeepLinear", "DeepLinearFamily"]
 
 _GROUPS = ("regularisation", "inputs", "targets")
+#: Sub-networks beyond which listing them takes minutes and gigabytes, and solving for them days.
+_PATTERNS = 100_000
 _THESIS = "Critical Points of Deep Linear Networks in C^N, arXiv:2301.12651 (2022)"
 _DEDIEU = "Dedieu and Malajovich, On the number of minima of a random polynomial, J. Complexity 24 (2008)"
 
@@ -518,9 +520,21 @@ class DeepLinearFamily(ParametricFamily):
         """Return the sub-networks: a non-empty subset of every hidden layer, and the origin.
 
         All units of a convolution are in use, since they share their weights.
+
+        Raises
+        ------
+        landscape.errors.PolynomialError
+            For more than 100,000 of them.
         """
         if not self._shapes:
             return (Subfamily(self, (), ()),)
+        free = self.widths[1:-1] if self.convolution is None else self.widths[2:-1]
+        patterns = prod(2**width - 1 for width in free)
+        if patterns > _PATTERNS:
+            raise PolynomialError(
+                f"widths={self.widths} have {patterns} sub-networks, each with critical points of its own; "
+                f"{_PATTERNS} are the most that are tried. Choose narrower hidden layers."
+            )
         n, data = self._sizes[0], self._sizes[1] + self._sizes[2]
         choices = [
             [units for size in range(width, 0, -1) for units in combinations(range(width), size)]
@@ -596,7 +610,12 @@ class DeepLinearFamily(ParametricFamily):
         """
         hidden = self.widths[1:-1]
         units = hidden[0] if len(set(hidden)) == 1 else ", ".join(map(str, hidden))
-        told: dict[str, int | str] = {"H": len(hidden), "d": units, "dx": self.widths[0], "dy": self.widths[-1]}
+        told: dict[str, int | str] = {
+            "H": len(hidden),
+            "d": units,
+            "dx": self.widths[0],
+            "dy": self.widths[-1],
+        }
         told["m"] = self.examples
         if self.convolution is not None:
             told["convolution"] = "width {}, stride {}".format(*self.convolution)

@@ -1,0 +1,181 @@
+"""How numbers of solutions are printed: equality only where nothing can be missing.
+
+A number alone is proved to be the number. ``≥ 33`` says that 33 solutions were proved to exist and to differ,
+``33 found`` that a solver found so many and nothing was proved.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+__all__ = ["claim", "footnote", "latex", "printed"]
+
+#: Columns that count solutions, and the one that says how many of these were certified.
+_COUNTS = {"N_C": "certified", "N_C_torus": "certified_torus", "N_R": "certified_real"}
+_HEADS = {
+    "d": "$d$",
+    "dx": "$d_x$",
+    "dy": "$d_y$",
+    "m": "$m$",
+    "H": "$H$",
+    "N": "$N$",
+    "B_C": r"$B_{\mathbb{C}}$",
+    "B_C_torus": r"$B_{\mathbb{C}^*}$",
+    "BKK_stable": "BKK stable",
+    "dedieu_malajovich": "D--M",
+    "N_C": r"$N_{\mathbb{C}}$",
+    "N_C_torus": r"$N_{\mathbb{C}^*}$",
+    "N_R": r"$N_{\mathbb{R}}$",
+    "N_R_mean": r"mean $N_{\mathbb{R}}$",
+    "N_R_max": r"max $N_{\mathbb{R}}$",
+}
+_ESCAPES = {character: "\\" + character for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "≥": r"$\geq$",
+}
+#: Rows above which a LaTeX table may break across pages.
+_LONG = 40
+
+
+def claim(found: int, certified: float, completeness: str) -> str:
+    """Return what may be said of a number of solutions.
+
+    Parameters
+    ----------
+    found
+        How many were found.
+    certified
+        How many of them were proved to exist and to differ; NaN where nobody tried.
+    completeness
+        How it is known that none is missing; equality is said for ``"proved"`` only.
+
+    Examples
+    --------
+    >>> claim(33, 33, "proved"), claim(33, 33, "heuristic")
+    ('33', '≥ 33')
+    >>> claim(33, 31, "heuristic"), claim(33, float("nan"), "unknown")
+    ('≥ 31 (33 found)', '33 found')
+    """
+    if completeness == "proved":
+        return str(found)
+    if math.isnan(certified) or not found:
+        return f"{found} found"
+    return f"≥ {found}" if certified >= found else f"≥ {int(certified)} ({found} found)"
+
+
+def printed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with its numbers of solutions as :func:`claim` says them; any other table as it is."""
+    if not {"N_C", "certified", "completeness"} <= set(frame.columns):
+        return frame
+    shown = frame.copy()
+    for column, proof in _COUNTS.items():
+        if column not in frame:
+            continue
+        proved = frame[proof] if proof in frame else pd.Series(float("nan"), frame.index)
+        rows = zip(frame[column], proved, frame["completeness"], strict=True)
+        shown[column] = pd.Series(
+            [claim(int(found), float(sure), how) for found, sure, how in rows], frame.index, dtype=object
+        )
+    return shown.drop(columns=[name for name in ("certified_torus", "certified_real") if name in shown])
+
+
+def footnote(frame: pd.DataFrame) -> str:
+    """Return how the numbers of solutions in a table are known; empty for a table without such numbers."""
+    if not {"N_C", "certified", "completeness"} <= set(frame.columns):
+        return ""
+    rows = list(zip(frame["N_C"], frame["certified"], frame["completeness"], strict=True))
+    said = []
+    if any(how == "proved" for _, _, how in rows):
+        said.append("A number alone: proved that there are so many and no more.")
+    rest = [(found, sure, how) for found, sure, how in rows if how != "proved"]
+    if any(not math.isnan(sure) for _, sure, _ in rest):
+        said.append(
+            "≥: so many were proved, in ball arithmetic, to exist and to differ; that there are no more is not proved."
+        )
+    if any(math.isnan(sure) for _, sure, _ in rest):
+        said.append("found: so many were found by numerical path tracking; nothing was proved of them.")
+    known = {how for _, _, how in rest}
+    if "trace test" in known:
+        said.append("trace test: that none is missing passed a test that can fail.")
+    if "heuristic" in known:
+        said.append(
+            "heuristic: nothing was seen to be missing, and searches from independent starts agree; no proof that "
+            "none is."
+        )
+    if "unknown" in known:
+        said.append("unknown: solutions are missing, or may be.")
+    return " ".join(said)
+
+
+def latex(
+    frame: pd.DataFrame, columns: Iterable[str] | None = None, *, caption: str = "", note: str = ""
+) -> str:
+    """Return a table for LaTeX (packages booktabs and amssymb; longtable where it is long).
+
+    Numbers of solutions stand as :func:`claim` says them, and below the table stands how they are known.
+
+    Parameters
+    ----------
+    frame
+        The table; its index is left out.
+    columns
+        Which columns to show; all by default.
+    caption
+        Above it.
+    note
+        What else is said below it.
+    """
+    shown = printed(frame)
+    if columns is not None:
+        shown = shown[list(columns)]
+    note = _escaped(" ".join(filter(None, [footnote(frame), note])))
+    heads = [_HEADS.get(str(name), _escaped(str(name))) for name in shown.columns]
+    kinds = "".join(
+        "r" if name in _COUNTS or pd.api.types.is_numeric_dtype(shown[name]) else "l"
+        for name in shown.columns
+    )
+    whole = [_is_whole(shown[name]) for name in shown.columns]
+    body = [
+        " & ".join(_text(value, counts) for value, counts in zip(row, whole, strict=True)) + r" \\"
+        for row in shown.itertuples(index=False, name=None)
+    ]
+    head = [r"\toprule", " & ".join(heads) + r" \\", r"\midrule"]
+    if len(shown) > _LONG:
+        title = [rf"\caption{{{_escaped(caption)}}} \\"] if caption else []
+        lines = [rf"\begin{{longtable}}{{{kinds}}}", *title, *head, r"\endhead", r"\bottomrule", r"\endfoot"]
+        lines += [*body, r"\end{longtable}"]
+        lines += [rf"\noindent{{\footnotesize {note}\par}}"] if note else []
+    else:
+        title = [rf"\caption{{{_escaped(caption)}}}"] if caption else []
+        lines = [r"\begin{table}", r"\centering", *title, rf"\begin{{tabular}}{{{kinds}}}", *head, *body]
+        lines += [r"\bottomrule", r"\end{tabular}"]
+        lines += [rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {note}}}"] if note else []
+        lines += [r"\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return "".join(_ESCAPES.get(character, character) for character in text)
+
+
+def _is_whole(column: pd.Series[Any]) -> bool:
+    if not pd.api.types.is_numeric_dtype(column):
+        return False
+    known = column.dropna()
+    return bool((known == known.round()).all())
+
+
+def _text(value: Any, counts: bool) -> str:
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return "--"
+    if isinstance(value, str):
+        return _escaped(value)
+    if counts:
+        return str(int(value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
