@@ -1,5 +1,7 @@
 import json
 import re
+import shutil
+import subprocess
 from types import SimpleNamespace
 
 import matplotlib
@@ -219,8 +221,35 @@ def test_a_walk_is_animated(span, plane, grid, tmp_path):
         assert image.size[0] == 260
 
 
+def frames_of(program, path):
+    """Decode a film and return its number of frames, its width and its height."""
+    done = subprocess.run(
+        [program, "-i", str(path), "-f", "null", "-"], capture_output=True, text=True, check=True
+    )
+    width, height = re.search(r"Video: .*?, (\d+)x(\d+)", done.stderr).groups()
+    return int(re.findall(r"frame=\s*(\d+)", done.stderr)[-1]), int(width), int(height)
+
+
+@pytest.mark.parametrize("source", ["PATH", "imageio-ffmpeg"])
+def test_a_walk_is_filmed(span, plane, grid, tmp_path, monkeypatch, source):
+    if source == "PATH" and shutil.which("ffmpeg") is None:
+        pytest.skip("no ffmpeg on the PATH; with imageio-ffmpeg the same is tested")
+    if source != "PATH":
+        pytest.importorskip("imageio_ffmpeg")
+        monkeypatch.setattr(moving.shutil, "which", lambda name: None)
+    program = moving.find_ffmpeg()
+    assert ("imageio_ffmpeg" in program) is (source != "PATH")
+    path = moving.animate(
+        plane, span.rows, tmp_path / "walk.mp4", grid, seconds=1.0, frames_per_second=6, dots_per_inch=41
+    )
+    frames, width, height = frames_of(program, path)
+    assert frames == 12  # one second, and one more of the end
+    assert width % 2 == height % 2 == 0
+    assert width in (266, 267, 268)
+
+
 def test_the_film_needs_its_program(span, plane, tmp_path, monkeypatch):
-    monkeypatch.setattr(moving.shutil, "which", lambda name: None)
+    monkeypatch.setattr(moving, "find_ffmpeg", lambda: None)
     with pytest.raises(ConfigurationError, match="needs the program ffmpeg"):
         moving.animate(plane, span.rows, tmp_path / "walk.mp4")
     with pytest.raises(ConfigurationError, match=r"give \.gif or \.mp4"):

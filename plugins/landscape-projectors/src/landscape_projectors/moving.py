@@ -24,7 +24,7 @@ from landscape_projectors.surfaces import LossGrid
 if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
-__all__ = ["animate", "surface_page"]
+__all__ = ["animate", "find_ffmpeg", "surface_page"]
 
 
 def animate(
@@ -48,7 +48,8 @@ def animate(
     rows
         The columns ``step`` and ``worker`` of the snapshots.
     path
-        The file: ``.gif``, written with Pillow, or ``.mp4``, which needs the program ffmpeg.
+        The file: ``.gif``, written with Pillow, or ``.mp4``, which needs the program ffmpeg: that on the PATH, or
+        the one of the package imageio-ffmpeg (``pip install 'landscape-projectors[film]'``).
     grid
         The background, from :func:`~landscape_projectors.surfaces.loss_grid`; None leaves it white.
     seconds, frames_per_second
@@ -74,12 +75,22 @@ def animate(
     if path.suffix == ".gif":
         writer: Any = PillowWriter(fps=frames_per_second)
     elif path.suffix == ".mp4":
-        if shutil.which("ffmpeg") is None:
+        program = find_ffmpeg()
+        if program is None:
             raise ConfigurationError(
-                f"{path.name}: writing MP4 needs the program ffmpeg, which is not on the PATH. Install it, or write a "
-                f".gif."
+                f"{path.name}: writing MP4 needs the program ffmpeg, which is not on the PATH. Install it, or pip "
+                f"install 'landscape-projectors[film]', or write a .gif."
             )
-        writer = FFMpegWriter(fps=frames_per_second, codec="libx264", extra_args=["-pix_fmt", "yuv420p"])
+
+        class Writer(FFMpegWriter):
+            # matplotlib looks for the program where its global settings say.
+            @classmethod
+            def bin_path(cls) -> str:
+                return program
+
+        # Players want pixels in 4:2:0, of which width and height are even.
+        options = ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2:color=white", "-pix_fmt", "yuv420p"]
+        writer = Writer(fps=frames_per_second, codec="libx264", extra_args=options)
     else:
         raise ConfigurationError(f"{path.name} has the ending {path.suffix!r}; give .gif or .mp4.")
 
@@ -119,6 +130,18 @@ def animate(
     animation = FuncAnimation(figure, draw, frames=times, blit=False, cache_frame_data=False)  # type: ignore[arg-type]
     animation.save(str(path), writer=writer, dpi=dots_per_inch)
     return path
+
+
+def find_ffmpeg() -> str | None:
+    """Return where the program ffmpeg is: on the PATH, or in the package imageio-ffmpeg; None if nowhere."""
+    found = shutil.which("ffmpeg")
+    if found is not None:
+        return found
+    try:
+        from imageio_ffmpeg import get_ffmpeg_exe
+    except ModuleNotFoundError:
+        return None
+    return str(get_ffmpeg_exe())
 
 
 def _colours(paths: dict[str, np.ndarray], ax: Any) -> list[Any]:
