@@ -240,8 +240,10 @@ def _add_products(
             shift = other - begin
             parts.append(blocks[start + shift][:, low - start - first : high - start - first])
         block = parts[0] if len(parts) == 1 else np.mean(parts, axis=0)
-        # numpy computes a product with its own transpose by the symmetric routine, at half the cost.
-        total += block[old:] @ block.T if old else block @ block.T
+        # numpy computes a product with its own transpose by the symmetric routine, at half the cost. Weights that
+        # are not finite are named once the products are there; numpy's warning would not say which.
+        with np.errstate(invalid="ignore", over="ignore"):
+            total += block[old:] @ block.T if old else block @ block.T
 
 
 def _runs_of(entries: Sequence[_Entry]) -> list[tuple[tuple[int, ...], int]]:
