@@ -39,8 +39,10 @@ _NO_BOUNDS = frozenset(
     | {"completeness", "lost", "retried", "checks_failed"}
 )
 #: Columns of a table for print, as the thesis has them; what telling families apart takes stands before them.
-_PRINTED = ("N", "CBB", "BKK_stable", "B_C", "N_C", "BKK", "B_C_torus", "N_C_torus", "dedieu_malajovich")
-_PRINTED_BEHIND = ("N_R_mean", "N_R_max", "certified", "completeness", "formula")
+_PRINTED = (
+    *("N", "CBB", "BKK_stable", "B_C", "N_C", "BKK", "B_C_torus", "N_C_torus", "N_R_mean", "N_R_max"),
+    *("completeness", "certified", "formula", "dedieu_malajovich"),
+)
 
 
 def checks(family: ParametricFamily, parameters: NDArray[Any], solutions: Solutions) -> list[str]:
@@ -281,7 +283,9 @@ def network_row(family: ParametricFamily, summary: pd.DataFrame, points: pd.Data
         )
     row["lost"] = int(summary["lost"].sum())
     row["checks_failed"] = int((summary["checks_failed"] != "").sum())
-    return row
+    # Each number beside its bounds, and what explains it behind.
+    order = [*family.description(), *(name for name in _PRINTED if name in row)]
+    return {name: row[name] for name in (*order, *(name for name in row if name not in order))}
 
 
 def pattern_table(family: ParametricFamily, found: Iterable[Solutions]) -> pd.DataFrame:
@@ -365,7 +369,7 @@ def latex_of(networks: pd.DataFrame, caption: str = "") -> str:
     from landscape.report.counts import latex
 
     before = [name for name in networks.columns[: list(networks.columns).index("N")] if name != "member"]
-    columns = [*before, *(name for name in (*_PRINTED, *_PRINTED_BEHIND) if name in networks)]
+    columns = [*before, *(name for name in _PRINTED if name in networks)]
     bad, samples = int(networks["checks_failed"].sum()), int(networks["samples"].sum())
     note = f"In {bad} of {samples} samples a check failed." if bad else ""
     return latex(networks, columns, caption=caption, note=note)

@@ -36,8 +36,8 @@ _NAMES = {
     "landscape-phcpack": {"solvers": "PHCpack"},
     "landscape-msolve": {"solvers": "Msolve"},
     "landscape-studies": {
-        "studies": "demo elementary-walkers initialisation learning-dynamics optimisation-path weight-space-map "
-        "zero-gradient"
+        "studies": "deep-linear-critical-points demo elementary-walkers initialisation learning-dynamics "
+        "noisy-quadratic optimisation-path weight-space-map zero-gradient"
     },
 }
 
