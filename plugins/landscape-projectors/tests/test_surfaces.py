@@ -122,24 +122,27 @@ def test_a_grid_that_was_interrupted_goes_on(network, span, tmp_path, monkeypatc
     projection = PCA().fit(span, seeded())
     expected = surfaces.loss_grid(landscape, span, projection, resolution=11)
     path = tmp_path / "grid.safetensors"
-    row, called = surfaces._Row.__call__, []
+    monkeypatch.setattr(surfaces, "_BETWEEN", 22)
+    compute, called = surfaces._OnMap.__call__, []
 
-    def failing(self, weights):
-        if len(called) == 6:
+    def failing(self, points):
+        if len(called) == 2:
             raise KeyboardInterrupt
-        called.append(1)
-        return row(self, weights)
+        called.append(len(points))
+        return compute(self, points)
 
-    monkeypatch.setattr(surfaces._Row, "__call__", failing)
+    monkeypatch.setattr(surfaces._OnMap, "__call__", failing)
     with pytest.raises(KeyboardInterrupt):
         surfaces.loss_grid(landscape, span, projection, resolution=11, path=path)
+    assert called == [22, 22]
     done = []
     monkeypatch.setattr(
-        surfaces._Row, "__call__", lambda self, weights: (done.append(1), row(self, weights))[1]
+        surfaces._OnMap, "__call__", lambda self, points: (done.append(len(points)), compute(self, points))[1]
     )
     grid = surfaces.loss_grid(landscape, span, projection, resolution=11, path=path)
     np.testing.assert_allclose(grid.loss, expected.loss, rtol=1e-10)
-    assert 0 < len(done) < len(grid.y)
+    # One point again, to see that the file is of this loss, and what was not finished.
+    assert sum(done) == 1 + grid.loss.size - 44
     monkeypatch.setattr(surfaces, "_keep", lambda *arguments: pytest.fail("computed again"))
     again = surfaces.loss_grid(landscape, span, projection, resolution=11, path=path)
     np.testing.assert_array_equal(again.loss, grid.loss)
@@ -163,14 +166,15 @@ def test_a_file_of_something_else_is_refused(network, span, tmp_path):
         surfaces.loss_grid(landscape, span, projection, resolution=5, path=path)
 
 
-def test_rows_are_shared_out_to_processes(tmp_path, monkeypatch):
+@pytest.mark.parametrize("projector", [PCA(), SOM(rows=4, columns=4, epochs=5)], ids=["flat", "curved"])
+def test_rows_are_shared_out_to_processes(tmp_path, monkeypatch, projector):
     monkeypatch.setenv("LANDSCAPE_PROGRESS", "0")
     run = ls.Experiment(
         ls.models.MLP(hidden=(3,)), ls.datasets.Digits(examples=60), ls.walkers.SGD(lr=0.5, batch_size=16),
         steps=12, snapshots=2, dtype="float64", seed=0,
     ).run(store=tmp_path)  # fmt: skip
     landscape, span = run.landscape(), run.span()
-    projection = PCA().fit(span, seeded())
+    projection = projector.fit(span, seeded())
     expected = surfaces.loss_grid(landscape, span, projection, resolution=6)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         found = surfaces.loss_grid(landscape, span, projection, resolution=6, mapper=pool.map, run=run)
@@ -199,6 +203,22 @@ def test_losses_along_a_line_are_those_of_the_module(network):
     assert ((line.score >= 0) & (line.score <= 1)).all()
     with pytest.raises(ConfigurationError, match="points=1 is no line"):
         surfaces.loss_line(landscape, start, end, points=1)
+
+
+@pytest.mark.parametrize("projector", [PCA(), SOM(rows=4, columns=4, epochs=5), RandomDirections()])
+def test_a_line_on_a_map_goes_through_the_weights_it_leads_back_to(network, span, projector):
+    landscape, loss = network
+    projection = projector.fit(span, seeded())
+    start, end = projection.coordinates[[0, 5]]
+    line = surfaces.loss_along(landscape, span, projection, start, end, points=5, beyond=0.0)
+    places = start + np.linspace(0, 1, 5)[:, None] * (end - start)
+    weights = torch.cat(list(surfaces.weights_at(span, projection, places)))
+    np.testing.assert_allclose(line.loss, [loss(theta) for theta in weights], rtol=1e-10)
+    assert line.score.shape == (5,)
+    with pytest.raises(ConfigurationError, match="points=1 is no line"):
+        surfaces.loss_along(landscape, span, projection, start, end, points=1)
+    with pytest.raises(ConfigurationError, match=r"have shapes \(1,\) and \(2,\)"):
+        surfaces.loss_along(landscape, span, projection, start[:1], end)
 
 
 # -- topology -------------------------------------------------------------------------------------------------

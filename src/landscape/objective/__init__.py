@@ -8,6 +8,7 @@
 ``losses``                what a module and a batch give, and how much a batch counts
 ``evaluation``            evaluating a module at given weights without leaving a trace
 ``landscape``             value, gradient, score, and relatives on other data or fewer weights
+``replay``                values at many points: a forward pass recorded once, and what is affine on a plane
 ``curvature``             Hessian, Gauss-Newton, Fisher, covariance: operators for many products
 ``gram``                  inner products of the gradients of examples, without the gradients
 ``differentiability``     which submodule has no second derivative

@@ -15,21 +15,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from attrs import frozen
 
+from landscape.composition.progress import stage
 from landscape.errors import ConfigurationError, RunError
 from landscape.interfaces import InvertibleProjection, Projection
 from landscape_projectors.planes import PlaneProjection
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from landscape.composition import Run
     from landscape.objective import Landscape
+    from landscape.objective.replay import Replay
     from landscape.store import SnapshotSpan
 
 __all__ = [
     "LossGrid",
     "LossLine",
     "Merge",
+    "loss_along",
     "loss_at",
     "loss_grid",
     "loss_line",
@@ -39,7 +43,7 @@ __all__ = [
 ]
 
 #: Points along the longer side of the background. A report must stay fast: 31 x 31 = 961 losses on the 1 797
-#: digits take 1.2 s of one core for 3 190 weights and 1.7 s for 17 610. On two such planes, interpolation
+#: digits take 0.3 s of one core for 3 466 weights and 1 s for 17 610. On two such planes, interpolation
 #: between the points was off by 0.13 and 0.16 of the step from one colour to the next in the median, and by
 #: 0.6 and 1.1 steps at worst, against four times as many points.
 RESOLUTION = 31
@@ -51,8 +55,8 @@ EVALUATIONS = 2_000_000
 
 #: Weights held at a time, in bytes of float64.
 _HELD = 2**28
-#: Networks per call of the landscape, so that it can batch them without too many copies on its device.
-_TOGETHER = 16
+#: Points between two times that finished rows are written, at least.
+_BETWEEN = 256
 
 Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
@@ -134,10 +138,14 @@ def weights_at(span: SnapshotSpan, projection: Projection, coordinates: np.ndarr
     elif isinstance(projection, InvertibleProjection):
         yield from restored(span, projection.inverse(coordinates))
     else:
-        raise ConfigurationError(
-            f"A {type(projection).__name__} does not lead back to weights, so no loss can be drawn under it. Draw the "
-            f"paths alone, or use a projector with an inverse."
-        )
+        raise _no_way_back(projection)
+
+
+def _no_way_back(projection: Projection) -> ConfigurationError:
+    return ConfigurationError(
+        f"A {type(projection).__name__} does not lead back to weights, so no loss can be drawn under it. Draw the "
+        f"paths alone, or use a projector with an inverse."
+    )
 
 
 def leads_back(projection: Projection) -> bool:
@@ -201,8 +209,10 @@ def loss_at(
     examples
         On how many examples.
     """
+    from landscape.objective.replay import Replay
+
     some, examples = _affordable(landscape, len(coefficients), evaluations)
-    return _losses(some, restored(span, np.asarray(coefficients, dtype=np.float64))), examples
+    return _losses(Replay(some), restored(span, np.asarray(coefficients, dtype=np.float64))), examples
 
 
 def _affordable(landscape: Landscape, points: int, evaluations: int) -> tuple[Landscape, int]:
@@ -220,13 +230,105 @@ def _affordable(landscape: Landscape, points: int, evaluations: int) -> tuple[La
     return landscape, examples
 
 
-def _losses(landscape: Landscape, blocks: Iterable[Tensor]) -> np.ndarray:
-    found: list[np.ndarray] = []
-    for weights in blocks:
-        for first in range(0, len(weights), _TOGETHER):
-            part = weights[first : first + _TOGETHER].to(device=landscape.device, dtype=landscape.dtype)
-            found.append(landscape.value(part).double().cpu().numpy())
+def _losses(replay: Replay, blocks: Iterable[Tensor]) -> np.ndarray:
+    landscape = replay.landscape
+    found = [
+        replay.values(weights.to(device=landscape.device, dtype=landscape.dtype)).double().cpu().numpy()
+        for weights in blocks
+    ]
     return np.concatenate(found) if found else np.empty(0)
+
+
+@frozen(eq=False)
+class _Flat:
+    """Weights that are affine in the points of a map: origin + (point - centre) / scale @ directions.
+
+    Attributes
+    ----------
+    origin, directions
+        Shape (P,) and (d, P).
+    centre, scale
+        Shape (d,). A step of `scale` is as long as the points are apart: short ones would drown in the rounding
+        of float32.
+    """
+
+    origin: Tensor
+    directions: Tensor
+    centre: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def of(cls, span: SnapshotSpan, projection: Projection, points: np.ndarray) -> _Flat | None:
+        """Return the flat on which the weights at points, shape (G, d), lie; None where they lie on none."""
+        import torch
+
+        centre = points.mean(axis=0)
+        scale = np.abs(points - centre).max(axis=0)
+        scale = np.where(scale > 0, scale, 1.0)
+        if isinstance(projection, PlaneProjection):
+            directions = torch.from_numpy(scale[:, None] * projection.directions)
+            return cls(projection.weights(centre[None])[0], directions, centre, scale)
+        if not isinstance(projection, InvertibleProjection):
+            return None
+        frame = projection.inverse(centre + np.concatenate([np.zeros((1, len(scale))), np.diag(scale)]))
+        steps = frame[1:] - frame[0]
+        some = points[np.linspace(0, len(points) - 1, min(len(points), 64)).astype(int)]
+        shown = projection.inverse(some)
+        apart = np.abs(shown - frame[0] - (some - centre) / scale @ steps).max()
+        if apart > 1e-10 * np.abs(shown - frame[0]).max():
+            return None
+        weights = span.restore(frame).double()
+        return cls(weights[0], weights[1:] - weights[0], centre, scale)
+
+    def factors(self, points: np.ndarray) -> Tensor:
+        """Return the coordinates on the flat of points of the map."""
+        import torch
+
+        return torch.from_numpy((points - self.centre) / self.scale)
+
+
+class _OnMap:
+    """Computes losses at points of a map, in this process.
+
+    Parameters
+    ----------
+    landscape, span, projection
+        As in :func:`loss_grid`.
+    points
+        All that will be asked for, shape (G, d): whether they lie on a flat, and where its origin is best,
+        depends on them.
+    """
+
+    def __init__(
+        self, landscape: Landscape, span: SnapshotSpan, projection: Projection, points: np.ndarray
+    ) -> None:
+        from landscape.objective.replay import Replay
+
+        self._span, self._projection = span, projection
+        self._flat = _Flat.of(span, projection, points) if len(points) > points.shape[1] + 1 else None
+        self._replay = (
+            Replay(landscape)
+            if self._flat is None
+            else Replay(landscape, self._flat.origin, self._flat.directions)
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which the losses are computed."""
+        return self._replay.landscape.dtype
+
+    def told(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return what another process needs to know: weights, or coordinates on a flat, its origin and directions."""
+        if self._flat is None:
+            return (np.concatenate([w.numpy() for w in weights_at(self._span, self._projection, points)]),)
+        flat = self._flat
+        return flat.factors(points).numpy(), flat.origin.numpy(), flat.directions.numpy()
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        """Return the losses at points, shape (G,)."""
+        if self._flat is None:
+            return _losses(self._replay, weights_at(self._span, self._projection, points))
+        return np.asarray(self._replay.values(self._flat.factors(points)).double().cpu().numpy())
 
 
 def loss_grid(
@@ -261,7 +363,7 @@ def loss_grid(
         A file to keep finished rows in. If it is there, an interrupted grid goes on where it was; a file of another
         grid, or of another loss, is refused.
     mapper, run
-        What applies a function to the rows of the grid, in their order, and the run whose training landscape this is:
+        What applies a function to parts of the grid, in their order, and the run whose training landscape this is:
         ``mapper=ProcessPoolExecutor(4).map, run=run`` shares the rows out to processes, each of which opens the run
         for itself. Any executor whose workers see the run's directory will do; threads would share one module.
 
@@ -282,58 +384,51 @@ def loss_grid(
             "loss_grid: give a mapper and the run together; workers open the run for themselves, since a module "
             "cannot be evaluated at several points at the same time."
         )
+    if not leads_back(projection):
+        raise _no_way_back(projection)
     x, y = _axes(projection.coordinates, resolution, padding, window)
     points = np.stack(np.meshgrid(x, y), axis=-1)
     some, examples = _affordable(landscape, x.size * y.size, evaluations)
     loss = np.full((len(y), len(x)), np.nan)
     done = np.zeros(len(y), dtype=bool)
     store = None if path is None else Path(path)
-    task = _Row(some)
+    on_map = _OnMap(some, span, projection, points.reshape(-1, 2))
     if store is not None and store.exists():
         loss, done = _continued(store, x, y, examples)
         if done.any():
-            _require_same_loss(task, span, projection, points, loss, done, store)
-    # All rows of a plane come from the same few weight vectors: restored together, some at a time.
-    waiting = np.flatnonzero(~done)
-    rows_at_once = max(1, _HELD // (8 * span.size * len(x)))
-    for rows in _blocks(waiting, rows_at_once if store is None else min(rows_at_once, 4)):
-        blocks = weights_at(span, projection, points[rows].reshape(-1, 2))
-        weights = _joined(blocks).reshape(len(rows), len(x), -1)
-        if mapper is None or run is None:
-            found: Iterable[np.ndarray] = map(task, weights)
-        else:
-            found = mapper(
-                _RowOfRun(str(run.path), x.size * y.size, evaluations), [w.numpy() for w in weights]
-            )
-        for row, values in zip(rows, found, strict=True):
-            loss[row], done[row] = values, True
-        if store is not None:
-            _keep(store, x, y, loss, done, examples)
+            _require_same_loss(on_map, points, loss, done, store)
+    blocks = list(_blocks(np.flatnonzero(~done), max(1, _BETWEEN // len(x))))
+    places = [points[rows].reshape(-1, 2) for rows in blocks]
+    if mapper is None or run is None:
+        found: Iterable[np.ndarray] = map(on_map, places)
+    else:
+        found = mapper(_OfRun(str(run.path), x.size * y.size, evaluations), map(on_map.told, places))
+    with stage("True losses on a grid", len(y), done=int(done.sum())) as progress:
+        for rows, values in zip(blocks, found, strict=True):
+            loss[rows], done[rows] = values.reshape(len(rows), len(x)), True
+            if store is not None:
+                _keep(store, x, y, loss, done, examples)
+            progress.advance(len(rows))
     return LossGrid(x, y, loss, examples, landscape.data.examples)
 
 
 @frozen
-class _Row:
-    """Compute the losses at the weight vectors of one row, in this process."""
-
-    landscape: Any
-
-    def __call__(self, weights: Tensor) -> np.ndarray:
-        return _losses(self.landscape, [weights])
-
-
-@frozen
-class _RowOfRun:
-    """Compute the losses at the weight vectors of one row, in a process that opens the run for itself."""
+class _OfRun:
+    """Compute losses at some points, in a process that opens the run for itself."""
 
     path: str
     points: int
     evaluations: int
 
-    def __call__(self, weights: np.ndarray) -> np.ndarray:
+    def __call__(self, told: tuple[np.ndarray, ...]) -> np.ndarray:
         import torch
 
-        return _losses(_landscape_of(self.path, self.points, self.evaluations), [torch.from_numpy(weights)])
+        from landscape.objective.replay import Replay
+
+        landscape = _landscape_of(self.path, self.points, self.evaluations)
+        first, *others = map(torch.from_numpy, told)
+        replay = Replay(landscape, *others)
+        return np.asarray(replay.values(first).double().cpu().numpy())
 
 
 @lru_cache(maxsize=1)
@@ -341,12 +436,6 @@ def _landscape_of(path: str, points: int, evaluations: int) -> Landscape:
     from landscape.composition import open_run
 
     return _affordable(open_run(path).landscape(), points, evaluations)[0]
-
-
-def _joined(blocks: Iterator[Tensor]) -> Tensor:
-    import torch
-
-    return torch.cat(list(blocks))
 
 
 def _axes(
@@ -400,9 +489,7 @@ def _continued(path: Path, x: np.ndarray, y: np.ndarray, examples: int) -> tuple
 
 
 def _require_same_loss(
-    task: _Row,
-    span: SnapshotSpan,
-    projection: Projection,
+    on_map: _OnMap,
     points: np.ndarray,
     loss: np.ndarray,
     done: np.ndarray,
@@ -413,9 +500,9 @@ def _require_same_loss(
     if not len(finite):
         return
     row, column = finite[len(finite) // 2]
-    (again,) = _losses(task.landscape, weights_at(span, projection, points[row, column][None]))
-    # Weights restored in another company differ in their last bits.
-    tolerance = 1e-3 if "64" not in str(task.landscape.dtype) else 1e-6
+    (again,) = on_map(points[row, column][None])
+    # One point alone is computed in another way than many, and differs in its last bits.
+    tolerance = 1e-3 if "64" not in str(on_map.dtype) else 1e-6
     if not np.isclose(again, loss[row, column], rtol=tolerance, atol=1e-12):
         raise RunError(
             f"{path} holds a grid of another loss: at ({points[row, column][0]:.4g}, {points[row, column][1]:.4g}) it "
@@ -456,13 +543,60 @@ def loss_line(
     position = np.linspace(-beyond, 1 + beyond, points)
     t = torch.from_numpy(position)[:, None]
     first, last = start.double().cpu(), end.double().cpu()
-    loss, score = np.empty(points), np.empty(points)
-    for place, where in enumerate(t):
-        weights = ((1 - where) * first + where * last).to(device=landscape.device, dtype=landscape.dtype)
-        value, found = landscape.value_and_score(weights)
-        loss[place] = float(value)
-        score[place] = float("nan") if found is None else float(found)
-    return LossLine(position, loss, None if np.isnan(score).all() else score)
+    block = max(1, _HELD // (8 * len(first)))
+    return _line(landscape, position, ((1 - part) * first + part * last for part in t.split(block)))
+
+
+def loss_along(
+    landscape: Landscape,
+    span: SnapshotSpan,
+    projection: Projection,
+    start: np.ndarray,
+    end: np.ndarray,
+    *,
+    points: int = 51,
+    beyond: float = 0.25,
+) -> LossLine:
+    """Compute the true loss, and the score, on the line that is straight on a map.
+
+    On a curved map it is a curve in weight space: :func:`loss_line` through the weights of its ends is another one.
+
+    Parameters
+    ----------
+    landscape, span, projection
+        As in :func:`loss_grid`, of any dimension.
+    start, end
+        Coordinates on the map, shape (d,).
+    points, beyond
+        As in :func:`loss_line`.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        For fewer than two points, ends of another dimension, or a projection without a way back.
+    """
+    if points < 2:
+        raise ConfigurationError(f"loss_along: points={points} is no line; give at least 2.")
+    ends = np.asarray(start, dtype=np.float64), np.asarray(end, dtype=np.float64)
+    dimensions = projection.coordinates.shape[1]
+    if any(one.shape != (dimensions,) for one in ends):
+        raise ConfigurationError(
+            f"loss_along: start and end have shapes {ends[0].shape} and {ends[1].shape}; the map has {dimensions} "
+            f"dimensions, give two points of shape ({dimensions},)."
+        )
+    position = np.linspace(-beyond, 1 + beyond, points)
+    places = (1 - position[:, None]) * ends[0] + position[:, None] * ends[1]
+    return _line(landscape, position, weights_at(span, projection, places))
+
+
+def _line(landscape: Landscape, position: np.ndarray, blocks: Iterable[Tensor]) -> LossLine:
+    loss, score = [], []
+    for weights in blocks:
+        values, found = landscape.value_and_score(weights)
+        loss.append(values.double().cpu().numpy())
+        score.append(np.full(len(weights), np.nan) if found is None else found.double().cpu().numpy())
+    scores = np.concatenate(score)
+    return LossLine(position, np.concatenate(loss), None if np.isnan(scores).all() else scores)
 
 
 def loss_mismatch(
@@ -501,9 +635,12 @@ def losses_shown_and_true(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the losses that a map shows under the snapshots, and theirs, each of shape (rows,)."""
     rows = np.arange(len(span)) if rows is None else np.asarray(rows)
+    from landscape.objective.replay import Replay
+
     some, _ = _affordable(landscape, 2 * len(rows), evaluations)
-    shown = _losses(some, weights_at(span, projection, projection.coordinates[rows]))
-    return shown, _losses(some, restored(span, np.asarray(span.coordinates)[rows]))
+    replay = Replay(some)
+    shown = _losses(replay, weights_at(span, projection, projection.coordinates[rows]))
+    return shown, _losses(replay, restored(span, np.asarray(span.coordinates)[rows]))
 
 
 def mismatch_of(shown: np.ndarray, true: np.ndarray) -> dict[str, float]:
