@@ -112,15 +112,34 @@ def _parser() -> argparse.ArgumentParser:
     command("doctor", _doctor, "Check the installation.")
 
     sub = command("critical-points", _critical_points, "Find all critical points of a deep linear network.")
-    sub.add_argument("--widths", nargs="+", type=int, required=True, metavar="D",
-                     help="input, hidden ..., output widths")  # fmt: skip
-    sub.add_argument("--examples", type=int, default=1)
-    sub.add_argument("--samples", type=int, default=100)
+    what = sub.add_mutually_exclusive_group(required=True)
+    what.add_argument("--widths", nargs="+", type=int, metavar="D", help="input, hidden ..., output widths")
+    what.add_argument("--config", metavar="FILE",
+                      help="config.json of the program behind arXiv:2301.12651, read as it is")  # fmt: skip
+    network = sub.add_argument_group("the network (without --config)")
+    network.add_argument("--examples", type=int, metavar="M", help="examples in a sample (1)")
+    network.add_argument("--convolution", nargs=2, type=int, metavar=("WIDTH", "STRIDE"),
+                         help="the first layer is a convolution with one filter")  # fmt: skip
+    for name, default in (
+        ("regularisation", "uniform(0, 1)"),
+        ("inputs", "normal(0, 1)"),
+        ("targets", "normal(0, 1)"),
+    ):
+        network.add_argument(f"--{name}", metavar="LAW",
+                             help=f"how {name if name != 'regularisation' else 'the lambda'} are drawn: uniform(a, b), "
+                             f"normal(mean, std), constant(c) or values(...) ({default})")  # fmt: skip
+    network.add_argument("--once", nargs="+", metavar="GROUP",
+                         help="what all samples share: regularisation, inputs, targets")  # fmt: skip
+    sub.add_argument("--samples", type=int, metavar="N", help="random samples (100, or what --config says)")
+    sub.add_argument("--seed", type=int, help="of samples and solver (0, or what --config says)")
     sub.add_argument("--solver", default="Monodromy", metavar="NAME")
+    sub.add_argument(
+        "--certify", action="store_true", help="prove that every solution exists and differs from the others"
+    )
     sub.add_argument("--against", metavar="NAME",
                      help="let this solver solve the same samples, and compare; nothing is recorded")  # fmt: skip
-    sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--json", action="store_true", help="a list with one object per sample")
+    sub.add_argument("--latex", metavar="FILE", help="write the table of bounds and counts there")
     with_store(sub)
     return parser
 
@@ -237,8 +256,20 @@ def _run(options: argparse.Namespace) -> int:
             raise ConfigurationError("--pause-at is for a single experiment; this recipe is something else.")
         arguments["pause_at"] = options.pause_at
     run = recipe.run(**arguments)
+    _print_tables_of_plugins(run)
     print(run.path if options.no_report else run.report())
     return 1 if run.status == "failed" else 0
+
+
+def _print_tables_of_plugins(run: Any) -> None:
+    """Print the tables that plugins made of a run when it ended."""
+    said = run.provenance.get("from_plugins", {}).values()
+    names = [name for facts in said for name in facts.get("tables", ())]
+    tables = run.tables if names else {}
+    for name in names:
+        # As wide as it is: a line per row, whatever the screen, can be searched and cut.
+        text = tables[name].to_string(index=False, float_format="{:.4g}".format, na_rep="-")
+        print(f"{name[:1].upper()}{name[1:]}\n{text}\n")
 
 
 def _parse_probe(text: str, trust: bool) -> Any:
@@ -427,28 +458,130 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _critical_points(options: argparse.Namespace) -> int:
+    from landscape.errors import ConfigurationError, PolynomialError
+
+    try:
+        return _find_critical_points(options)
+    except (ConfigurationError, PolynomialError) as error:
+        # What cannot be asked for; nothing was begun.
+        if options.traceback:
+            raise
+        print(f"landscape: {error}", file=sys.stderr)
+        return 2
+
+
+def _find_critical_points(options: argparse.Namespace) -> int:
     import tempfile
+
+    from landscape import plugins
+    from landscape.errors import ConfigurationError
+
+    if options.latex and options.against:
+        raise ConfigurationError(
+            "--latex is for a study that is recorded, --against records none; leave one out."
+        )
+    if options.latex and not os.path.isdir(os.path.dirname(options.latex) or "."):
+        raise ConfigurationError(f"--latex {options.latex} cannot be written: there is no such directory.")
+    study = _critical_point_study(options)
+    if options.against:
+        return _cross_examine(study, plugins.get("solvers", options.against)(), options.json)
+    if not options.json:
+        run = study.run(store=options.store)
+        _print_critical_points(run)
+        print(run.report())
+        return _told_of_failures(run, options.latex)
+    # The answer goes to standard output; nothing is kept unless a store is named.
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            run = study.run(store=options.store or scratch)
+        except KeyboardInterrupt:
+            if options.store:
+                raise
+            print("\nInterrupted; nothing is kept without --store.", file=sys.stderr)
+            return INTERRUPTED
+        rows = run.summary().to_dict("records")
+        print(json.dumps([{key: _number(value) for key, value in row.items()} for row in rows], indent=1))
+        return _told_of_failures(run, options.latex)
+
+
+def _critical_point_study(options: argparse.Namespace) -> Any:
+    """Return the study that the options describe."""
+    import warnings
+
+    import attrs
 
     import landscape as ls
     from landscape import plugins
-    from landscape.composition.trees import plain
+    from landscape.errors import ConfigurationError
 
-    model = plugins.get("models", "DeepLinear")(widths=tuple(options.widths), examples=options.examples)
-    solver = plugins.get("solvers", options.solver)()
-    study = ls.CriticalPointStudy(model, solver, samples=options.samples, seed=options.seed)
-    if options.against:
-        return _cross_examine(study, plugins.get("solvers", options.against)(), options.json)
-    if options.json:
-        # The answer goes to standard output; nothing is kept unless a store is named.
-        with tempfile.TemporaryDirectory() as scratch:
-            table = study.run(store=options.store or scratch).summary()
-        rows = [{key: _number(value) for key, value in row.items()} for row in table.to_dict("records")]
-        print(json.dumps(plain(rows), indent=1))
-        return 0
-    run = study.run(store=options.store)
-    _print_table(run.summary())
-    print(run.report())
-    return 0
+    kind = plugins.get("solvers", options.solver)
+    fields = {"certified": True} if options.certify else {}
+    if options.certify and "certified" not in {field.name for field in attrs.fields(kind)}:
+        raise ConfigurationError(
+            f"--certify: {options.solver} has no such option; take --solver Monodromy or TotalDegree."
+        )
+    solver = kind(**fields)
+    network = {
+        "examples": options.examples,
+        "convolution": tuple(options.convolution) if options.convolution else None,
+        "regularisation": options.regularisation,
+        "inputs": options.inputs,
+        "targets": options.targets,
+        "once": tuple(options.once) if options.once else None,
+    }
+    given = {name: value for name, value in network.items() if value is not None}
+    if options.config is None:
+        model = plugins.get("models", "DeepLinear")(widths=tuple(options.widths), **given)
+        samples = 100 if options.samples is None else options.samples
+        return ls.CriticalPointStudy(model, solver, samples=samples, seed=options.seed or 0)
+    if given:
+        raise ConfigurationError(
+            f"--{next(iter(given))} and --config: the file says what the network is; leave one of the two out."
+        )
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        study = ls.CriticalPointStudy.from_config(
+            options.config, solver, samples=options.samples, seed=options.seed
+        )
+    for note in notes:
+        print(f"{options.config}: {note.message}", file=sys.stderr)
+    return study
+
+
+def _print_critical_points(run: Any) -> None:
+    """Print what all samples say together, and how it is known."""
+    from landscape.report.counts import footnote, printed
+
+    network = run.tables["network"]
+    _print_table(printed(network), "All samples")
+    print(footnote(network))
+    print()
+    for title, name in (
+        ("How many critical points are real", "real_counts"),
+        ("Hessian indices of the real critical points", "hessian_indices"),
+    ):
+        if len(run.tables[name]):
+            # As a title of its own the table, which is narrow, would break it.
+            _console().print(title, style="bold")
+            _print_table(run.tables[name])
+
+
+def _told_of_failures(run: Any, latex: str | None) -> int:
+    """Write the table for LaTeX if asked to, say which checks failed, and return 1 where any did."""
+    from landscape.errors import ConfigurationError
+
+    if latex:
+        try:
+            text = (run.path / "tables" / "network.tex").read_text(encoding="utf-8")
+            with open(latex, "w", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise ConfigurationError(f"--latex {latex} cannot be written: {error.strerror}.") from error
+    failed = run.tables.get("failed_checks", ())
+    for row in failed.to_dict("records") if len(failed) else ():
+        said = f"landscape: sample {row['sample']} of seed {row['seed']} failed its checks: {row['checks_failed']}."
+        print(said, file=sys.stderr)
+    return 1 if len(failed) else 0
 
 
 def _cross_examine(study: Any, other: Any, as_json: bool) -> int:
@@ -476,9 +609,13 @@ def _cross_examine(study: Any, other: Any, as_json: bool) -> int:
 
 
 def _number(value: Any) -> Any:
+    """Return a cell of a table as JSON has it; what is not known is null."""
+    import math
+
     import numpy as np
 
-    return value.item() if isinstance(value, np.generic) else value
+    plain = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(plain, float) and math.isnan(plain) else plain
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ HOOKS = (
     "landscape_run_finished",
     "landscape_provenance",
     "landscape_figures",
+    "landscape_tables",
 )
 
 
@@ -124,3 +125,82 @@ def test_no_hook_can_end_or_change_somebodys_own_program(isolated_registry, line
     assert ls.open("runs/mine").status == "complete"
     texts = [str(each.message) for each in caught if each.category is PluginWarning]
     assert 0 < len(texts) == len(set(texts))
+
+
+class Tabulating:
+    """A plugin with a table of every run."""
+
+    def __init__(self, tables):
+        self.tables = tables
+
+    @hookimpl
+    def landscape_tables(self, run):
+        return self.tables(run)
+
+
+def test_tables_of_plugins_stand_in_the_run_and_its_report(isolated_registry, short):
+    def count(run):
+        # Everything else is recorded when a plugin is asked.
+        return {
+            "rows": pd.DataFrame({"rows": [len(run.metrics)], "snapshots": [len(run.directory.snapshots())]})
+        }
+
+    isolated_registry.register(Tabulating(count), name="counting")
+    run = short.run()
+    assert run.tables["rows"].to_dict("list") == {"rows": [len(run.metrics)], "snapshots": [3]}
+    assert run.provenance["from_plugins"]["counting"] == {"tables": ["rows"]}
+    assert (run.path / "tables/rows.csv").is_file()
+    assert run.verify() == []
+    assert "Rows." in run.report().read_text(encoding="utf-8")
+
+
+def test_a_sweep_and_a_study_are_asked_when_their_parts_have_answered(isolated_registry, short):
+    def join(run):
+        if run.kind == "experiment":
+            return {"seed": pd.DataFrame({"seed": [run.experiment.seed]})}
+        return {"seed": pd.concat([part.tables["seed"] for part in run.stages.values()], ignore_index=True)}
+
+    isolated_registry.register(Tabulating(join), name="joining")
+    sweep = ls.Sweep(short.replace(steps=1), {"seed": (4, 5)})
+    run = ls.Study((ls.Stage("one", short), ls.Stage("several", sweep))).run()
+    assert run.tables["seed"]["seed"].tolist() == [1, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        ({"rows": [1, 2]}, "not a pandas.DataFrame"),
+        ({3: pd.DataFrame()}, "not a pandas.DataFrame by name"),
+        (
+            {"rows": pd.DataFrame({"x": [1]}), "again": pd.DataFrame([[1, 2]], columns=["x", "x"])},
+            "distinct strings",
+        ),
+        (3, "not iterable"),
+    ],
+)
+def test_tables_that_are_none_are_the_fault_of_their_plugin(isolated_registry, short, answer, complaint):
+    isolated_registry.register(Tabulating(lambda run: answer), name="wrong")
+    isolated_registry.register(Tabulating(lambda run: {"right": pd.DataFrame({"x": [1]})}), name="right")
+    with pytest.warns(PluginWarning, match=complaint):
+        run = short.run()
+    assert run.status == "complete"
+    assert "right" in run.tables
+
+
+def test_two_plugins_cannot_fill_one_table(isolated_registry, short):
+    for name in ("one", "other"):
+        isolated_registry.register(Tabulating(lambda run: {"same": pd.DataFrame({"x": [1]})}), name=name)
+    with pytest.warns(PluginWarning, match="a table 'same', which the run has already"):
+        assert short.run().status == "complete"
+
+
+def test_the_command_prints_the_tables_of_plugins(isolated_registry, short, tmp_path, capsys):
+    from landscape.cli import main
+
+    table = pd.DataFrame({"quantity": ["loss"], "theory": [0.123456], "z": [float("nan")]})
+    isolated_registry.register(Tabulating(lambda run: {"theory": table}), name="theory")
+    ls.save(short, tmp_path / "short.toml")
+    assert main(["run", str(tmp_path / "short.toml"), "--no-report"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["Theory", "quantity  theory  z", "    loss  0.1235  -"]
+    assert lines[-1].startswith("runs") or "runs" in lines[-1]

@@ -459,7 +459,7 @@ def test_every_hook_has_a_worked_example():
     from landscape.plugins import specs
 
     hooks = [name for name in specs.__all__ if name.startswith("landscape_")]
-    assert len(hooks) == 10
+    assert len(hooks) == 11
     for name in hooks:
         (test,) = doctest.DocTestFinder(recurse=False).find(getattr(specs, name), name)
         assert any(f"def {name}(" in example.source for example in test.examples), name

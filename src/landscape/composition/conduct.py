@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from landscape.composition.configuration import to_tree
 from landscape.composition.provenance import gather
@@ -17,7 +17,7 @@ from landscape.plugins import RunHooks
 from landscape.store import RunStore
 from landscape.store.files import path_of
 
-__all__ = ["begin", "beyond_seeds", "conducted", "default_store", "torch_threads"]
+__all__ = ["begin", "beyond_seeds", "closed", "conducted", "default_store", "torch_threads"]
 
 
 def default_store(store: str | os.PathLike[str] | None) -> Path:
@@ -153,6 +153,39 @@ def conducted(run: Run, where: Callable[[], str]) -> Iterator[RunHooks]:
         raise
     finally:
         hooks.finished(error)
+
+
+def closed(
+    run: Run, hooks: RunHooks, status: Literal["complete", "stopped", "failed"], reason: str | None = None
+) -> None:
+    """Close a run that ended by itself, with the tables that plugins make of it.
+
+    Parameters
+    ----------
+    run
+        A run open for writing, all else of it recorded.
+    hooks
+        Its hooks.
+    status, reason
+        How it ended.
+    """
+    directory, facts = run.directory, run.provenance.get("from_plugins", {})
+    # A run that is closed for the second time, being resumed, has its plugins' tables made anew.
+    taken = set(run.tables) - {name for said in facts.values() for name in said.get("tables", ())}
+
+    def write(name: str, table: Any) -> None:
+        if name in taken:
+            raise ValueError(f"it returned a table {name!r}, which the run has already")
+        directory.write_table(name, table)
+        taken.add(name)
+
+    made = {
+        plugin: dict(facts.get(plugin, {})) | {"tables": names}
+        for plugin, names in hooks.tables(write).items()
+    }
+    if made:
+        directory.add_provenance(made)
+    directory.close(status, reason)
 
 
 def refuse_unless_same_data(run: Run, fingerprints: Mapping[str, str], doing: str) -> None:

@@ -13,6 +13,7 @@ from landscape.composition.best import Best
 from landscape.composition.conduct import (
     begin,
     beyond_seeds,
+    closed,
     conducted,
     default_store,
     refuse_unless_same_data,
@@ -291,7 +292,7 @@ def _carry_out(
         session = _Session(experiment, walk, run, hooks, prober, best, pause_at)
         reason = session.go(first)
         _project(experiment, run)
-        run.directory.close("stopped" if reason else "complete", reason)
+        closed(run, hooks, "stopped" if reason else "complete", reason)
     return run
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
-from landscape.composition.conduct import begin, conducted, reopened
+from landscape.composition.conduct import begin, closed, conducted, reopened
 from landscape.composition.critical_point_study import CriticalPointStudy
 from landscape.composition.experiment import Experiment
 from landscape.composition.run import Run
@@ -127,7 +127,7 @@ class Study:
         directory = run.directory
         rows: list[dict[str, Any]] = []
         models = {} if like is None else like.stages
-        with conducted(run, lambda: f"{len(rows)} of {len(self.stages)} stages done"):
+        with conducted(run, lambda: f"{len(rows)} of {len(self.stages)} stages done") as hooks:
             for stage in self.stages:
                 store = RunStore(directory.path / "stages")
                 options: dict[str, Any] = {"backend": backend} if isinstance(stage.recipe, Sweep) else {}
@@ -141,7 +141,10 @@ class Study:
                 rows.append({"stage": stage.name, "kind": done.kind, "status": done.status, "run": place})
                 directory.write_table("stages", pd.DataFrame(rows))
             bad = [row["stage"] for row in rows if row["status"] not in ("complete", "stopped")]
-            directory.close(
-                "failed" if bad else "complete", f"not complete: {', '.join(bad)}" if bad else None
+            closed(
+                run,
+                hooks,
+                "failed" if bad else "complete",
+                f"not complete: {', '.join(bad)}" if bad else None,
             )
         return run

@@ -22,6 +22,8 @@ from landscape.plugins.manager import (
 from landscape.randomness import preserved_random_state
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from landscape.interfaces import Figure, Measurement
     from landscape.systems import PolynomialSystem
 
@@ -36,6 +38,7 @@ _LIFECYCLE = (
     "landscape_provenance",
     "landscape_figures",
     "landscape_bounds",
+    "landscape_tables",
 )
 
 
@@ -108,6 +111,14 @@ class RunHooks:
             bounds |= found
         return bounds
 
+    def tables(self, write: Callable[[str, pd.DataFrame], Any]) -> dict[str, list[str]]:
+        """Call ``landscape_tables`` and `write` every table; return their names by plugin.
+
+        A table that cannot be written is the fault of its plugin, as if the hook had raised.
+        """
+        made = self._call("landscape_tables", lambda answer: _written(answer, write))
+        return {plugin: names for plugin, names in made if names}
+
     def _call(self, hook: str, check: Any = None, /, **arguments: Any) -> list[tuple[str, Any]]:
         """Call the active implementations of `hook`; return what each gave, after `check`."""
         implementations = self._active[hook]
@@ -153,6 +164,18 @@ def _bounds(answer: Mapping[Any, Any] | None) -> dict[str, float]:
         if not isinstance(name, str) or not isinstance(bound, Real) or math.isnan(bound):
             raise TypeError(f"it returned {name!r}: {bound!r}, which is not a bound by name")
     return {name: float(bound) for name, bound in bounds.items()}
+
+
+def _written(answer: Mapping[Any, Any] | None, write: Callable[[str, pd.DataFrame], Any]) -> list[str]:
+    """Write the tables and return their names; TypeError if something else is among them."""
+    tables: dict[Any, Any] = dict(answer or {})
+    for name, table in tables.items():
+        # Its class is not imported to look: listing and calling plugins stays fast.
+        if not isinstance(name, str) or type(table).__name__ != "DataFrame":
+            raise TypeError(f"it returned {name!r}: {table!r}, which is not a pandas.DataFrame by name")
+    for name, table in tables.items():
+        write(name, table)
+    return list(tables)
 
 
 def _figures(answer: Iterable[Any] | None) -> list[Figure]:

@@ -21,6 +21,8 @@ import pluggy
 from landscape.plugins.entry import ComponentEntry
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from landscape.interfaces import Figure, Measurement
     from landscape.systems import PolynomialSystem
 
@@ -38,6 +40,7 @@ __all__ = [
     "landscape_run_started",
     "landscape_snapshot",
     "landscape_step",
+    "landscape_tables",
 ]
 
 PROJECT = "landscape"
@@ -193,6 +196,26 @@ def landscape_figures(run: Any) -> Iterable[Figure]:
     ...     canvas = Canvas()
     ...     canvas.subplots().plot(run.metrics["step"], run.metrics["loss"] ** 0.5)
     ...     yield ls.Figure("root-loss", "Root of the loss", "Square root of the training loss.", canvas)
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def landscape_tables(run: Any) -> Mapping[str, pd.DataFrame]:
+    """Return tables about `run`, by name; asked once, when it ends well, before its files are closed.
+
+    They are stored among the run's ``tables/``, stand in its report, and ``landscape run`` prints them. Names that
+    the run has already are refused. An experiment is asked when its walk is over; a sweep or a study when all of its
+    parts are, whose own tables can then be read from ``run.stages``.
+
+    Examples
+    --------
+    >>> import landscape as ls
+    >>> @ls.hookimpl
+    ... def landscape_tables(run):
+    ...     if len(run.metrics):
+    ...         return {"extremes": run.metrics.describe().loc[["min", "max"]]}
+    ...     return {}
     """
     raise NotImplementedError
 

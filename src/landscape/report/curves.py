@@ -195,6 +195,10 @@ def figures(
         if members:
             taken.update(members)
             yield _spectrum(metrics, family, members, noun, called)
+    for family in _unknown_families(metrics, [name for name in names if name not in taken]):
+        members = _members(names, family.stem)
+        taken.update(members)
+        yield _spectrum(metrics, family, members, noun, called)
     panels, constant = _further(metrics, [name for name in names if name not in taken])
     for start in range(0, len(panels), 8):
         some, last = panels[start : start + 8], start + 8 >= len(panels)
@@ -213,6 +217,34 @@ def figures(
             noun=noun,
             called=called,
         )
+
+
+#: Numbered columns from which on they share a panel, whatever they are.
+_NUMBERED = 3
+
+
+def _unknown_families(metrics: pd.DataFrame, names: Sequence[str]) -> list[_Family]:
+    """Return the families of numbered quantities of which nothing is known but their names."""
+    found = [re.fullmatch(r"(.+)_\d+", name) for name in names]
+    stems = list(dict.fromkeys(match[1] for match in found if match))
+    return [
+        _Family(
+            stem,
+            stem.replace("_", "-").replace(".", "-"),
+            name_of(stem),
+            "",
+            "",
+            f"{name_of(stem)}, by number.",
+        )
+        for stem in stems
+        if len(_members(names, stem)) >= _NUMBERED
+        and not all(_constant(metrics[name].dropna().to_numpy(np.float64)) for name in _members(names, stem))
+    ]
+
+
+def _constant(values: np.ndarray) -> bool:
+    """Return whether values differ by rounding at most."""
+    return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
 
 
 #: What stands behind the name of a quantity's lower and upper end, and of its smallest and largest value.
@@ -235,7 +267,7 @@ def _further(metrics: pd.DataFrame, names: Sequence[str]) -> tuple[list[_Panel],
         known = [bands[line] for line in lines]
         drawn = metrics[[*lines, *(end for band in known if band for end in band)]].to_numpy(np.float64)
         values = np.unique(drawn[~np.isnan(drawn)])
-        if len(values) == 1:
+        if _constant(values):
             constant.append(f"{name_of(name)} ({number(float(values[0]))})")
             continue
         extent = "from the smallest to the largest" if name.endswith("_mean") else "of its interval"
@@ -263,7 +295,7 @@ def _sentence(parts: Sequence[str]) -> str:
 
 
 def _members(names: Sequence[str], stem: str) -> list[str]:
-    found = [name for name in names if re.fullmatch(rf"{stem}_\d+", name)]
+    found = [name for name in names if re.fullmatch(rf"{re.escape(stem)}_\d+", name)]
     return sorted(found, key=lambda name: int(name.rpartition("_")[2]))
 
 
