@@ -182,8 +182,8 @@ class Sweep:
             if isinstance(self.base, CriticalPointStudy):
                 self._join(directory, rows)
             failures = sum(row["status"] not in ("complete", "stopped") for row in rows)
-            status, reason = ("failed", f"{failures} members failed") if failures else ("complete", None)
-            closed(run, hooks, status, reason)
+            reason = f"{failures} members failed" if failures else None
+            closed(run, hooks, "failed" if failures else "complete", reason)
         return run
 
     def _join(self, directory: RunDirectory, rows: list[dict[str, Any]]) -> None:
