@@ -71,7 +71,6 @@ def test_list_show_report_and_replicate_go_by_the_beginning_of_a_name(capsys):
         (["run", "recipe.toml", "--set", "walker.lr"], "PATH=VALUE"),
         (["run", "recipe.toml", "--set", "walker.lr=fast"], "walker.lr: expected a number"),
         (["show", "nothing"], "nothing"),
-        (["critical-points", "--widths", "2", "2", "2", "--solver", "Monodrony"], "Did you mean 'Monodromy'"),
         (
             ["probe", "x.pt", "--probe", "HesianSpectrum", "--experiment", "recipe.toml"],
             "Did you mean 'HessianSpectrum'",
@@ -216,6 +215,102 @@ def test_critical_points_prints_one_object_per_sample(capsys):
     rows = json.loads(capsys.readouterr().out)
     assert [row["N_C"] for row in rows] == [5, 5, 5]
     assert {"N_C", "N_C_torus", "N_R", "CBB"} <= rows[0].keys()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["2", "2", "2", "--solver", "Monodrony"], "Did you mean 'Monodromy'"),
+        (["0", "2", "2"], "widths=(0, 2, 2)"),
+        (["2", "2"], "at least one hidden layer"),
+        (["2", "2", "2", "--samples", "0"], "samples=0 is not possible"),
+        (["2", "2", "2", "--examples", "0"], "examples=0 must be a whole number"),
+        (["2", "2", "2", "--regularisation", "off"], "set regularisation='uniform(0, 1)'"),
+        (["2", "2", "2", "--regularisation", "constant(1)"], "not isolated: the lambda"),
+        (["2", "2", "2", "--regularisation", "constant(0)"], "not isolated: all lambda"),
+        (["2", "2", "2", "--inputs", "constant(nan)"], "not finite"),
+        (["2", "2", "2", "--targets", "gamma(1, 2)"], "the forms are"),
+        (["2", "2", "2", "--once", "input"], "Did you mean 'inputs'"),
+        (["2", "2", "2", "--convolution", "3", "1"], "filter of 3 weights"),
+        (["2", "30", "2"], "Choose narrower hidden layers"),
+        (["2", "2", "2", "--certify", "--solver", "PHCpack"], "--certify: PHCpack has no such option"),
+        (["2", "2", "2", "--latex", "x.tex", "--against", "TotalDegree"], "leave one out"),
+    ],
+)
+def test_critical_points_that_cannot_be_found_are_refused_in_one_line(arguments, says, capsys, place):
+    before = sorted(os.listdir(place))
+    assert main(["critical-points", "--widths", *arguments]) == 2
+    out, error = capsys.readouterr()
+    assert says in error
+    assert error.count("\n") == 1
+    assert out == ""
+    assert sorted(os.listdir(place)) == before
+
+
+def test_critical_points_of_a_configuration_file(capsys, place):
+    config = {
+        "H": 1,
+        "di": 1,
+        "dx": 3,
+        "dy": 1,
+        "m": 1,
+        "runcount": 50,
+        "reg": True,
+        "reg_parameterized": True,
+    }
+    config |= {"convolution": True, "width": 2, "stride": 1, "x_parameterized": True, "y_parameterized": True}
+    (place / "config.json").write_text(json.dumps(config))
+    command = ["critical-points", "--config", "config.json", "--json"]
+    assert main([*command, "--samples", "2", "--seed", "3"]) == 0
+    out, error = capsys.readouterr()
+    rows = json.loads(out)
+    assert [(row["N"], row["N_C"], row["seed"], row["certified"]) for row in rows] == [(3, 5, 3, None)] * 2
+    assert "reaches 2 of dx = 3 inputs" in error
+    assert main([*command, "--examples", "2"]) == 2
+    assert "--examples and --config" in capsys.readouterr().err
+    (place / "config.json").write_text(json.dumps(config | {"layers": 2}))
+    assert main(command) == 2
+    assert "config.json: unknown field 'layers'" in capsys.readouterr().err
+
+
+def test_critical_points_are_printed_as_they_are_known(capsys, place):
+    command = [
+        "critical-points",
+        "--widths",
+        "1",
+        "2",
+        "1",
+        "--samples",
+        "3",
+        "--certify",
+        "--latex",
+        "table.tex",
+    ]
+    assert main([*command, "--store", "s"]) == 0
+    out = capsys.readouterr().out
+    assert "≥ 9" in out
+    assert "A number alone" not in out
+    assert "How many critical points are real" in out
+    assert out.splitlines()[-1].endswith("report.html")
+    assert r"$\geq$ 9" in (place / "table.tex").read_text()
+    assert main([*command[:-1], "nowhere/table.tex", "--json"]) == 2
+    assert "--latex nowhere/table.tex cannot be written" in capsys.readouterr().err
+
+
+def test_failed_checks_are_said_with_the_sample_and_end_with_code_1(capsys, monkeypatch):
+    kind = type(ls.solvers.Monodromy())
+    right = kind.solve_family
+
+    def lossy(self, family, parameters, generator):
+        for index, solutions in enumerate(right(self, family, parameters, generator)):
+            yield solutions.select(slice(1, None)) if index == 1 else solutions
+
+    monkeypatch.setattr(kind, "solve_family", lossy)
+    assert main(["critical-points", "--widths", "1", "1", "1", "--samples", "3", "--json"]) == 1
+    out, error = capsys.readouterr()
+    assert [bool(row["checks_failed"]) for row in json.loads(out)] == [False, True, False]
+    assert "sample 1 of seed 0 failed its checks: " in error
+    assert error.count("\n") == 1
 
 
 def test_plugins_are_listed_as_json(capsys):

@@ -555,13 +555,13 @@ def _print_critical_points(run: Any) -> None:
     network = run.tables["network"]
     _print_table(printed(network), "All samples")
     print(footnote(network))
-    print()
     for title, name in (
         ("How many critical points are real", "real_counts"),
         ("Hessian indices of the real critical points", "hessian_indices"),
     ):
         if len(run.tables[name]):
             # As a title of its own the table, which is narrow, would break it.
+            print()
             _console().print(title, style="bold")
             _print_table(run.tables[name])
 

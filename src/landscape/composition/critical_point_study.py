@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,6 +62,47 @@ class CriticalPointStudy:
     samples: int = field(default=100, kw_only=True, validator=at_least(1))
     seed: int = field(default=0, kw_only=True, validator=whole)
     name: str | None = field(default=None, kw_only=True, validator=optional(of_type(str)))
+
+    @classmethod
+    def from_config(
+        cls,
+        source: str | os.PathLike[str] | Mapping[str, Any],
+        solver: Solver | None = None,
+        *,
+        samples: int | None = None,
+        seed: int | None = None,
+    ) -> CriticalPointStudy:
+        """Make the study that a ``config.json`` of the program behind arXiv:2301.12651 describes.
+
+        The fields are those of :mod:`landscape.composition.thesis_configuration`. What is done otherwise than that
+        program did it is said in a warning.
+
+        Parameters
+        ----------
+        source
+            The file, or what it holds.
+        solver
+            ``Monodromy()`` by default.
+        samples, seed
+            In place of what the file says.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            Naming the field that is unknown, missing, wrong, or contradicts another.
+        """
+        from landscape import plugins
+        from landscape.composition.thesis_configuration import read_thesis_configuration
+
+        read = read_thesis_configuration(source)
+        for note in read.notes:
+            warnings.warn(note, UserWarning, stacklevel=2)
+        return cls(
+            plugins.get("models", "DeepLinear")(**read.model),
+            solver or plugins.get("solvers", "Monodromy")(),
+            samples=read.samples if samples is None else samples,
+            seed=read.seed if seed is None else seed,
+        )
 
     def family(self) -> ParametricFamily:
         """Return the family whose members are solved."""
