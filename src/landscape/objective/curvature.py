@@ -10,6 +10,11 @@ networks, which is the least an exact product can cost with the gradient's inter
 building the graph anew for every product costs 2.7, and ``jvp(grad)`` 3.0. (``jvp(grad)`` also fails for
 ``mse_loss`` after a linear layer in torch 2.13: "ZeroTensors are immutable".)
 
+Where the module is made of known operations (:mod:`landscape.objective.chain`), and its first batch shows so in loss
+and gradient, both passes are written out and no graph is kept: a product costs as much at most, and several cost less
+each. Anything else keeps its graph. Which of the two it is depends on the module alone, so that results are the same
+bits every time; a column of ``matmat`` differs from ``matvec`` by rounding.
+
 The other matrices are products :math:`J^\top M J` with the Jacobian J of what the module gives, or of the losses
 of single examples. :math:`J^\top u` is linear in u, so that its graph, kept as well, differentiated with respect
 to u gives :math:`J v` by a backward pass; no matrix of (examples, P) is ever formed.
@@ -23,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice, pairwise
+from itertools import accumulate, islice, pairwise
 from typing import TYPE_CHECKING, Any, Literal, final, get_args
 
 import numpy as np
@@ -35,8 +40,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from landscape.errors import ConfigurationError, DataError, NonFiniteLossError, nearest
 from landscape.objective.batch import Batch, examples_in, leaves, map_leaves
+from landscape.objective.chain import Chain, Recording
 from landscape.objective.differentiability import not_twice_differentiable, why_not_twice
-from landscape.objective.losses import Criterion, predict, weighted
+from landscape.objective.losses import Criterion, predict, scalar, weighted
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -69,6 +75,10 @@ _REBUILDING = 1.0
 #: gradient and product of the convolutional network named above, where a core had 16 MiB of last-level cache;
 #: a perceptron's graphs of a few MiB are best left whole.
 _CHUNK_BYTES = 16 * 1024**2
+#: Numbers up to which the sums of several products are kept for the next ones: 64 MiB.
+_SUMS_KEPT = 1 << 23
+#: Outputs up to which the Hessian of the loss with respect to them is held for every example.
+_OUTPUTS = 32
 #: Chunks must reproduce loss and gradient of their batch to so many units of rounding.
 _SAME = 1e4
 
@@ -214,8 +224,29 @@ class _Factored:
         )
 
 
+class _Chained:
+    """A batch in a network of known operations; multiplies several vectors at once.
+
+    Attributes
+    ----------
+    loss
+        The batch's loss.
+    weight
+        How much the batch counts, in the loss and in the products.
+    """
+
+    examples = 0.0
+
+    def __init__(self, loss: Tensor, chain: Chain, weight: Any) -> None:
+        self.loss = loss.detach()
+        self.weight = float(weight)
+        self.chain = chain
+
+
+#: What multiplies a batch.
+_Piece = _Linearised | _Factored | _Chained
 #: What multiplies, the gradient (P,), and the weight in the loss.
-_Chunk = tuple[_Linearised | _Factored, Tensor, Any]
+_Chunk = tuple[_Piece, Tensor, Any]
 
 
 @final
@@ -293,7 +324,11 @@ class CurvatureOperator:
         self._leaves = landscape._leaves(self._theta)
         self._chosen: Sequence[int] = range(len(self._leaves))
         self._layout = landscape.layout
-        self._kept: list[_Linearised | _Factored] = []
+        self._kept: list[_Piece] = []
+        #: Whether the loss has been seen to have a second derivative with respect to the output.
+        self._bends = False
+        #: Whether the module may be a chain of known operations.
+        self._chains = kind == "hessian" and landscape._criterion.of_output is not None
         self._split = 1
         self._sum: Tensor | None = None
         self.products = 0
@@ -566,12 +601,25 @@ class CurvatureOperator:
         bytes_per_element, chunks
             Bytes that a graph holds per tensor element of a batch; and the batch, linearised.
         """
+        if self._chains:
+            written = self._linearise(session, batch, graph=True)
+            piece = written[0]
+            self._chains = isinstance(piece, _Chained) and self._is_right(session, batch, written)
+            if isinstance(piece, _Chained) and self._chains:
+                return self._in_chunks(session, batch, written, piece.chain.bytes)
         self._require_second_derivative(session, batch)
         exempt = [self._theta, *self._landscape._constants(), *(leaf for _, leaf in leaves(batch))]
         with _measured_graph(exempt) as held:
-            piece, flat, weight = self._linearise(session, batch, graph=True)
+            whole = self._linearise(session, batch, graph=True)
+        return self._in_chunks(session, batch, whole, held.bytes)
+
+    def _in_chunks(
+        self, session: Session, batch: Batch, whole: _Chunk, held: int
+    ) -> tuple[float, list[_Chunk]]:
+        """Decide whether to take the first batch, which holds so many bytes, in chunks; see :meth:`_begin`."""
+        piece, flat, weight = whole
         # Beside the graph, the gradient itself is held, as its root.
-        measured = held.bytes + flat.nbytes
+        measured = held + flat.nbytes
         per_element = measured / max(_extent(batch), 1)
         count = -(-measured // _CHUNK_BYTES)
         if self.device.type == "cpu" and count > 1 and len(parts := list(_parts(batch, count))) > 1:
@@ -602,7 +650,11 @@ class CurvatureOperator:
         """Return the batch, ready to multiply where asked for, its gradient (P,), and its weight in the loss."""
         landscape = self._landscape
         weight = landscape._weight(landscape._criterion, landscape.reduction, batch)
-        piece: _Linearised | _Factored
+        if self._chains:
+            written = self._chained(session, batch, weight)
+            if written is not None:
+                return written
+        piece: _Piece
         if self.kind == "hessian":
             loss = landscape._loss(session, self._leaves, batch)
             landscape._require_graph(loss)
@@ -617,6 +669,54 @@ class CurvatureOperator:
             piece, gradients = build(output, target, batch, weight, graph=graph)
         flat = landscape.layout.join([gradient.detach() for gradient in gradients])
         return piece, flat, weight
+
+    def _chained(self, session: Session, batch: Batch, weight: Any) -> _Chunk | None:
+        """Return the batch in a network of known operations; None where some are not known."""
+        landscape = self._landscape
+        criterion = landscape._criterion
+        assert criterion.of_output is not None
+        seen: list[tuple[Any, Any, Recording]] = []
+
+        def look(module: Any, given: Batch) -> Tensor:
+            constants = [leaf for _, leaf in leaves(given) if isinstance(leaf, Tensor)]
+            constants += [parameter for parameter in module.parameters() if not parameter.requires_grad]
+            with torch.no_grad(), Recording(self._leaves, constants + session.constants()) as recording:
+                seen.append((*predict(module, given), recording))
+            return torch.zeros((), device=landscape.device)
+
+        session.evaluate(evolve(criterion, fn=look), landscape._all_parts(self._leaves), batch)
+        output, target, recording = seen[-1]
+        chain = recording.chain(output)
+        if chain is None:
+            return None
+        leaf = output.detach().requires_grad_()
+        if not self._bends:
+            reason = why_not_twice(scalar(criterion.of_output(leaf, target), criterion.name), [leaf])
+            if reason is not None:
+                return None  # the graph will say so as well, and there it is found out what is to blame
+            self._bends = True
+        loss = scalar(criterion.of_output(leaf, target), criterion.name)
+        if not loss.requires_grad or loss.device != landscape.device:
+            return None
+        (slopes,) = torch.autograd.grad(loss, leaf, create_graph=True, materialize_grads=True)
+        gradients = chain.gradient(slopes.detach())
+        chain.set_middle(_middle(leaf, slopes))
+        return _Chained(loss, chain, weight), landscape.layout.join(gradients), weight
+
+    def _is_right(self, session: Session, batch: Batch, written: _Chunk) -> bool:
+        """Whether what is written out has the loss and the gradient that automatic differentiation gives."""
+        landscape = self._landscape
+        loss = landscape._loss(session, self._leaves, batch)
+        landscape._require_graph(loss)
+        if not loss.requires_grad:
+            return False
+        flat = landscape._flat_gradient(loss, self._leaves)
+        piece, found, _ = written
+        limit = _SAME * torch.finfo(self.dtype).eps
+        return bool(
+            abs(piece.loss - loss) <= limit * abs(loss)
+            and torch.linalg.vector_norm(found - flat) <= limit * torch.linalg.vector_norm(flat)
+        )
 
     def _gauss_newton(
         self, output: Tensor, target: Any, batch: Batch, weight: Any, *, graph: bool
@@ -730,12 +830,27 @@ class CurvatureOperator:
         landscape = self._landscape
         rows = columns.detach().to(self.device, self.dtype).T.contiguous()
         vectors = [self._layout.parts(row) for row in rows]
+        sizes = [self._leaves[at].numel() for at in self._chosen]
+        places = [slice(high - size, high) for size, high in zip(sizes, accumulate(sizes), strict=True)]
+        together = [
+            rows[:, place].reshape(len(rows), *self._leaves[at].shape)
+            for at, place in zip(self._chosen, places, strict=True)
+        ]
         # One batch alone is divided by the weight that it was multiplied by.
         alone = len(self._kept) == 1 and not self._cost.batches_recomputed and landscape.group is None
         alone = alone and not self._of_examples and landscape.reduction == "mean"
         sums = torch.zeros_like(rows) if alone else self._blank(rows)
 
-        def add(piece: _Linearised | _Factored) -> None:
+        def add(piece: _Piece) -> None:
+            if isinstance(piece, _Chained):
+                for few, found in piece.chain.products(dict(zip(self._chosen, together, strict=True))):
+                    for at, place in zip(self._chosen, places, strict=True):
+                        part = found[at].reshape(few.stop - few.start, -1)
+                        if alone:
+                            sums[few, place] = part
+                        elif piece.weight:
+                            sums[few, place].add_(part, alpha=piece.weight)
+                return
             for row, vector in zip(sums, vectors, strict=True):
                 product = piece.product(vector, self._chosen)
                 if product is None:
@@ -753,17 +868,19 @@ class CurvatureOperator:
                 for batch in self._chunks(first=len(self._kept)):
                     add(self._linearise(session, batch, graph=True)[0])
         landscape._reduce(sums)
-        results = sums if alone else (sums / self._total).to(self.dtype)
-        for result, row in zip(results, rows, strict=True):
+        if not alone:
+            # In place, as fresh memory costs more; but what is returned may not be what is used again.
+            sums = sums / self._total if sums.dtype == self.dtype else sums.div_(self._total).to(self.dtype)
+        for result, row in zip(sums, rows, strict=True):
             self._add_rest(result, row)
         self.products += len(rows)
-        return results.T
+        return sums.T
 
     def _blank(self, rows: Tensor) -> Tensor:
-        """Return zeros to sum products in; for a single one always the same, as fresh memory costs more than it."""
-        if len(rows) > 1:
+        """Return zeros to sum products in; small ones are used again, as fresh memory costs more than the sums."""
+        if rows.numel() > max(_SUMS_KEPT, rows.shape[1]):
             return self._landscape._accumulator(rows.numel()).view_as(rows)
-        if self._sum is None:
+        if self._sum is None or self._sum.shape != rows.shape:
             self._sum = self._landscape._accumulator(rows.numel()).view_as(rows)
         return self._sum.zero_()
 
@@ -820,6 +937,37 @@ def _measured_graph(exempt: Sequence[Any]) -> Iterator[_Held]:
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         yield held
+
+
+def _middle(output: Tensor, slopes: Tensor) -> Tensor | Callable[[Tensor], Tensor] | None:
+    """Return the Hessian of a loss with respect to the outputs, given its gradient with a graph.
+
+    One matrix for every example, (B, q, q), where the outputs are few and the loss is a sum over examples;
+    otherwise what multiplies by the Hessian of all outputs; None for zero.
+    """
+    if not slopes.requires_grad:
+        return None
+
+    def product(vector: Tensor) -> Tensor:
+        (found,) = torch.autograd.grad(slopes, output, vector, retain_graph=True, materialize_grads=True)
+        return found
+
+    count, width = len(output), output[0].numel()
+    if width > _OUTPUTS:
+        return product
+    columns = []
+    for number in range(width):
+        vector = torch.zeros_like(output)
+        vector.view(count, width)[:, number] = 1
+        columns.append(product(vector).reshape(count, width))
+    matrices = torch.stack(columns, dim=1)  # symmetric: rows are columns
+    # Ones for every example at once would also add up what examples do to each other, were there such a thing.
+    signs = torch.ones_like(output)
+    signs[1::2] = -1
+    expected, found = product(signs).reshape(count, 1, width), signs.reshape(count, 1, width) @ matrices
+    limit = _SAME * torch.finfo(output.dtype).eps
+    apart = torch.linalg.vector_norm(expected - found)
+    return matrices if apart <= limit * torch.linalg.matrix_norm(matrices).norm() else product
 
 
 def _extent(batch: Batch) -> int:

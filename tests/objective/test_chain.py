@@ -1,0 +1,300 @@
+"""Products written out for known operations, against dense autograd; and what is left to the graph."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from landscape.errors import NotTwiceDifferentiableError
+from landscape.objective import BatchLoss, Landscape, as_data, chain
+from landscape.objective.curvature import _Chained
+
+
+def written_out(operator):
+    return all(isinstance(piece, _Chained) for piece in operator._kept)
+
+
+def exact_hessian(landscape, loss, x, y):
+    theta = landscape.initial()
+
+    def function(theta):
+        weights = landscape.layout.split(theta)
+        return loss(torch.func.functional_call(landscape.module, weights, (x,)), y)
+
+    return torch.autograd.functional.hessian(function, theta)
+
+
+def compared(module, x, y, loss=F.cross_entropy, batch_size=None, chained=True):
+    module = module.double().eval()
+    landscape = Landscape(module, loss, as_data((x.double(), y), batch_size=batch_size))
+    operator = landscape.hessian(landscape.initial())
+    assert written_out(operator) is chained
+    exact = exact_hessian(landscape, loss, x.double(), y)
+    size = exact.abs().max()
+    torch.testing.assert_close(operator.dense(), exact, rtol=1e-10, atol=1e-12 * float(size))
+    torch.testing.assert_close(
+        operator.gradient, landscape.gradient(landscape.initial()), rtol=1e-11, atol=1e-14
+    )
+    v = torch.randn(landscape.size, 3).double()
+    for k in range(3):
+        torch.testing.assert_close(
+            operator.matvec(v[:, k]), exact @ v[:, k], rtol=1e-10, atol=1e-12 * float(size)
+        )
+    assert torch.equal(operator.matmat(v), operator.matmat(v))
+    for name, block in operator.blocks().items():
+        at = landscape.layout.indices(f"{name}.*" if name else "*")
+        torch.testing.assert_close(
+            block.dense(), exact[at][:, at], rtol=1e-10, atol=1e-12 * float(size), msg=f"block {name}"
+        )
+    return operator
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    widths=st.lists(st.integers(1, 5), min_size=2, max_size=4),
+    examples=st.integers(1, 9),
+    batch_size=st.integers(1, 9),
+    bias=st.booleans(),
+    activation=st.sampled_from([nn.Tanh, nn.ReLU, nn.GELU, nn.Softplus, nn.Identity]),
+    seed=st.integers(0, 999),
+    cache=st.sampled_from([1, 1 << 20]),
+)
+def test_perceptrons_of_any_shape(widths, examples, batch_size, bias, activation, seed, cache):
+    torch.manual_seed(seed)
+    layers = []
+    for i, o in pairwise(widths):
+        layers += [nn.Linear(i, o, bias=bias), activation()]
+    x, y = torch.randn(examples, widths[0]), torch.randn(examples, widths[-1]).double()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chain, "_CACHE", cache)
+        patch.setattr(chain, "_VALUES", 0)
+        compared(nn.Sequential(*layers), x, y, F.mse_loss, batch_size)
+
+
+@pytest.mark.parametrize("activation", chain._ELEMENTWISE)
+def test_every_function_of_single_numbers(activation):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.second(activation(self.first(x)))
+
+    torch.manual_seed(0)
+    compared(Net(), torch.randn(7, 3), torch.randint(3, (7,)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"stride": 2, "padding": 1}, {"dilation": 2, "padding": (2, 1)}, {"bias": False}],
+)
+@pytest.mark.parametrize(
+    "pooling",
+    [
+        nn.MaxPool2d(2),
+        nn.MaxPool2d(3, stride=1, padding=1),
+        nn.AvgPool2d(2),
+        nn.AdaptiveAvgPool2d(2),
+    ],
+)
+@pytest.mark.parametrize("together", [1, 1 << 40])
+def test_convolutions_and_pooling(options, pooling, together, monkeypatch):
+    monkeypatch.setattr(chain, "_TOGETHER", together)
+    torch.manual_seed(0)
+    x, y = torch.randn(5, 2, 8, 7), torch.randint(3, (5,))
+    front = nn.Sequential(nn.Conv2d(2, 2, (3, 2), **options), nn.Softplus(), pooling, nn.Flatten())
+    compared(nn.Sequential(*front, nn.Linear(front(x).shape[1], 3)), x, y)
+
+
+class Residual(nn.Module):
+    """Normalised convolutions with a bypass, activations in place, a mean over pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.front = nn.Conv2d(1, 2, 3, padding=1)
+        self.norm = nn.BatchNorm2d(2)
+        self.one, self.two = nn.Conv2d(2, 2, 3, padding=1, bias=False), nn.Conv2d(2, 2, 1)
+        self.plain = nn.BatchNorm2d(2, affine=False)
+        self.head = nn.Linear(2, 3)
+        self.drop, self.relu = nn.Dropout(0.5), nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        x = self.relu(self.norm(self.front(x)))
+        x = F.relu(x + self.plain(self.two(torch.tanh(self.one(x)))))
+        return self.head(self.drop(x.mean(dim=(2, 3))))
+
+
+def test_residual_networks_with_normalisation():
+    torch.manual_seed(0)
+    net = Residual()
+    net(torch.randn(20, 1, 5, 5))  # statistics that are not those of the start
+    compared(net, torch.randn(6, 1, 5, 5), torch.randint(3, (6,)), batch_size=4)
+
+
+class Sequences(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.each, self.head = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.each(x))).flatten(1)
+
+
+def test_linear_layers_at_every_position_of_a_sequence():
+    torch.manual_seed(0)
+    compared(Sequences(), torch.randn(5, 4, 3), torch.randn(5, 8).double(), F.mse_loss)
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.layer(torch.tanh(self.layer(x)))
+
+
+def test_layers_used_twice_and_weights_that_do_not_vary():
+    torch.manual_seed(0)
+    compared(Tied(), torch.randn(5, 3), torch.randint(3, (5,)))
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 3))
+    net[2].weight.requires_grad_(False)
+    compared(net, torch.randn(5, 3), torch.randint(3, (5,)))
+    x, y = torch.randn(5, 3).double(), torch.randint(3, (5,))
+    landscape = Landscape(net.double(), "cross_entropy", (x, y))
+    part = landscape.restrict(["0.weight", "4.*"])
+    at = landscape.layout.indices(["0.weight", "4.*"])
+    operator = part.hessian(part.initial())
+    assert written_out(operator)
+    whole = landscape.hessian(landscape.initial()).dense()
+    torch.testing.assert_close(operator.dense(), whole[at][:, at], rtol=1e-11, atol=1e-14)
+
+
+def coupled(output, target):
+    return F.cross_entropy(output, target) + output.mean(dim=0).square().sum()
+
+
+@pytest.mark.parametrize("outputs", [3, 40])
+@pytest.mark.parametrize("loss", [F.cross_entropy, coupled])
+def test_losses_that_couple_examples_and_many_outputs(outputs, loss):
+    torch.manual_seed(0)
+    compared(
+        nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, outputs)),
+        torch.randn(6, 2),
+        torch.randint(outputs, (6,)),
+        loss,
+    )
+
+
+class Hidden(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * gradient
+
+
+class Unseen(Tied):
+    def forward(self, x):
+        return self.layer(Hidden.apply(self.layer(x)))
+
+
+class UnseenAtTheEnd(Tied):
+    def forward(self, x):
+        return Hidden.apply(self.layer(x))
+
+
+class Multiplied(Tied):
+    def forward(self, x):
+        return self.layer(x) * self.layer(x)
+
+
+class InPlace(Tied):
+    def forward(self, x):
+        z = self.layer(x)
+        z += 1
+        return self.layer(z)
+
+
+class Overwritten(Tied):
+    """The activation overwrites a value that the bypass uses afterwards."""
+
+    def forward(self, x):
+        z = self.layer(x)
+        torch.relu(z)
+        return F.relu(z, inplace=True) + z
+
+
+class OfWeights(Tied):
+    def forward(self, x):
+        return F.linear(x, self.layer.weight @ self.layer.weight)
+
+
+class AcrossExamples(Tied):
+    def forward(self, x):
+        return self.layer(x).t().reshape(len(x), -1)
+
+
+class MeanOfExamples(Tied):
+    def forward(self, x):
+        z = self.layer(x)
+        return z - z.mean(dim=0)
+
+
+@pytest.mark.parametrize(
+    "module", [Unseen, UnseenAtTheEnd, Multiplied, InPlace, OfWeights, AcrossExamples, MeanOfExamples]
+)
+def test_what_is_not_known_is_left_to_the_graph(module):
+    torch.manual_seed(0)
+    compared(module(), torch.randn(5, 3), torch.randint(3, (5,)), chained=False)
+
+
+def test_values_changed_in_place_are_the_changed_ones():
+    torch.manual_seed(0)
+    compared(Overwritten(), torch.randn(5, 3), torch.randint(3, (5,)))
+
+
+def test_losses_inside_the_module_are_left_to_the_graph(values):
+    loss = BatchLoss(lambda m, batch: F.mse_loss(m(batch[0]), batch[1]))
+    landscape = Landscape(nn.Linear(3, 3).double(), loss, values)
+    assert not written_out(landscape.hessian(landscape.initial()))
+
+
+def test_a_loss_that_is_differentiable_once_is_still_named(values):
+    class Once(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x**2
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, gradient):
+            return 2 * ctx.saved_tensors[0] * gradient
+
+    def loss(output, target):
+        return Once.apply(output - target).mean()
+
+    landscape = Landscape(nn.Linear(3, 3).double(), loss, values)
+    with pytest.raises(NotTwiceDifferentiableError, match="The loss 'loss'"):
+        landscape.hessian(landscape.initial())
+
+
+def test_the_module_is_left_as_it_was(values, snapshot):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Dropout(0.5)).double().train()
+    landscape = Landscape(net, "mse", values)
+    before = snapshot(net)
+    operator = landscape.hessian(landscape.initial())
+    operator.matmat(torch.ones(landscape.size, 2))
+    assert written_out(operator)
+    assert snapshot(net) == before
