@@ -83,7 +83,7 @@ def test_the_page_of_a_run_has_everything(make_run, rows, path_table):
         "HessianSpectrum k=10, tolerance=1e-06 every=100",
         "0123456789abcdef",
         "Zhang, Choromanska, LeCun",
-        "500 rows, of which 484 are left out here. All rows as CSV .",
+        "500 rows, of which 496 are left out here. All rows as CSV .",
         "33 –",
     ):
         assert words in page.text, words
@@ -365,3 +365,23 @@ def test_last_values_are_of_the_last_step_each_quantity_was_measured_at(make_run
     assert "quantity step centre worker 0 Loss (training) 1 0.2500 0.5000" in page.text
     assert "Trace 0 – 5.00 ± 0.50" in page.text
     assert "Count 0 – 3" in page.text
+
+
+def test_of_very_many_workers_the_extremes_and_the_median_are_shown(make_run):
+    rows = [{"step": step, "worker": str(k), "loss": 2.0 + k - step} for step in (0, 1) for k in range(30)]
+    rows.append({"step": 1, "worker": "centre", "loss": 0.125})
+    page = read(write(make_run(rows)))
+    assert "over 30 workers" in page.text
+    assert (
+        "quantity centre lowest median highest workers Loss (training) 0.1250 1.000 15.50 30.00 30"
+        in page.text
+    )
+
+
+def test_what_never_changes_has_no_curves(make_run):
+    rows = [{"step": step, "worker": str(k), "loss": float(k)} for step in (0, 1) for k in range(3)]
+    assert "Loss and score" not in read(write(make_run(rows))).text
+    rows.append({"step": 2, "worker": "0", "loss": 5.0})
+    assert (
+        "Loss and score" in read(write(make_run(rows))).text or "Figure 1" in read(write(make_run(rows))).text
+    )

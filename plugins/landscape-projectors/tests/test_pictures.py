@@ -179,6 +179,16 @@ def test_a_cell_of_the_heat_map_shows_what_was_asked_for(statistic, expected):
         pictures.draw_heat_map(coordinates, np.ones(4), statistic="median")
 
 
+def test_points_on_a_lattice_are_in_the_middle_of_their_cells():
+    x, y = np.meshgrid([0.0, 100.0, 200.0], [0.0, 50.0])
+    figure, ax = pictures.draw_heat_map(np.column_stack([x.ravel(), y.ravel()]), np.arange(6.0))
+    corners = ax.collections[0].get_coordinates()
+    np.testing.assert_allclose(corners[0, :, 0], [-50, 50, 150, 250])
+    np.testing.assert_allclose(corners[:, 0, 1], [-25, 25, 75])
+    np.testing.assert_array_equal(ax.collections[0].get_array().ravel(), np.arange(6.0))
+    assert [other.get_ylabel() for other in figure.axes[0].child_axes] == ["score"]  # one in each cell
+
+
 def test_cells_show_the_mean_of_their_snapshots(span):
     som = SOM(rows=3, columns=3, epochs=5).fit(span, GENERATOR)
     winners = som.winners(span.coordinates)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+from attrs import evolve
 
 from landscape.plugins import RunHooks
 from landscape.report import counts, curves, numbers, style
@@ -20,6 +21,10 @@ __all__ = ["page_of", "sections_of"]
 _RESULTS = ("summary", "members", "stages")
 #: Rows of the table of last values; the rest is in the metrics.
 _QUANTITIES = 40
+#: Workers that have a column each in the table of last values; of more, the extremes and the median are shown.
+_WORKERS = 12
+#: Rows shown of a table of coordinates.
+_COORDINATES = 4
 #: Letters of a member's name in a legend.
 _NAME = 60
 #: Members of a sweep that a legend names one by one.
@@ -79,7 +84,7 @@ def _sections_of_study(run: Any) -> list[Section]:
 def _findings(run: Any) -> list[Section]:
     metrics, tables = run.metrics, dict(run.tables)
     sections = []
-    drawn = list(curves.figures(metrics))
+    drawn = [] if _stands_still(metrics) else list(curves.figures(metrics))
     if run.kind == "sweep":
         joined, members = _members(run, tables.get("members"))
         drawn += curves.figures(joined, noun="member", called=_member_names(run, members))
@@ -95,7 +100,12 @@ def _findings(run: Any) -> list[Section]:
     figures, problems = drawable([*drawn, *RunHooks(run).figures()])
     if figures or problems:
         sections.append(Section("Figures", figures=figures, items=problems))
-    further = [_table(name, frame) for name, frame in tables.items() if name not in _RESULTS]
+    further = [
+        # Coordinates of snapshots are drawn above, and read by programs rather than by people.
+        evolve(_table(name, frame), rows=_COORDINATES) if name.startswith("path_") else _table(name, frame)
+        for name, frame in tables.items()
+        if name not in _RESULTS
+    ]
     if further:
         sections.append(Section("Tables", tables=further))
     noted = _warnings(metrics)
@@ -251,11 +261,52 @@ def _table(name: str, frame: pd.DataFrame) -> Table:
     )
 
 
+def _stands_still(metrics: pd.DataFrame) -> bool:
+    """Whether nothing that was measured ever changed for any worker: curves would be flat lines."""
+    names = curves.quantities(metrics)
+    if not names or metrics["step"].nunique() < 2:
+        return False
+    return bool((metrics.groupby("worker")[names].nunique() <= 1).all(axis=None))
+
+
+def _over_workers(metrics: pd.DataFrame) -> Table:
+    """Return the smallest, the median and the largest of the last values of many workers, and those of the others."""
+    last = metrics.sort_values("step", kind="stable").groupby("worker", sort=False).last()
+    numbered = [worker for worker in last.index if worker.isdecimal()]
+    others = sorted((worker for worker in last.index if not worker.isdecimal()), key=style.order_of)
+    names = curves.quantities(metrics)
+    rows = []
+    for name in names[:_QUANTITIES]:
+        values = last.loc[numbered, name].dropna()
+        row: dict[str, Any] = {"quantity": numbers.name_of(name)}
+        row |= {worker: _value(last.loc[worker, name]) for worker in others}
+        row |= {
+            "lowest": _value(values.min()),
+            "median": _value(values.median()),
+            "highest": _value(values.max()),
+        }
+        rows.append(row | {"workers": str(len(values))})
+    caption = f"The last value of every quantity, over {len(numbered)} workers."
+    if len(names) > _QUANTITIES:
+        caption += f" {len(names) - _QUANTITIES} further quantities stand in metrics.jsonl only."
+    right = (*others, "lowest", "median", "highest", "workers")
+    return Table("Last values.", pd.DataFrame(rows), caption, rows=_QUANTITIES, right=right)
+
+
+def _value(value: Any) -> str:
+    return "–" if math.isnan(float(value)) else numbers.number(float(value))
+
+
 def last_values(metrics: pd.DataFrame) -> Table:
-    """Return the last value of every quantity for every worker, with its error where one is known."""
+    """Return the last value of every quantity for every worker, with its error where one is known.
+
+    Of very many workers the smallest, the median and the largest value.
+    """
     workers = sorted(
         metrics["worker"].unique(), key=lambda worker: (worker.isdecimal(), style.order_of(worker))
     )
+    if sum(worker.isdecimal() for worker in workers) > _WORKERS:
+        return _over_workers(metrics)
     titles = {worker: f"worker {worker}" if worker.isdecimal() else worker for worker in workers}
     rows: list[dict[str, Any]] = []
     names = curves.quantities(metrics)

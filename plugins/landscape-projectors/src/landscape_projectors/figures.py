@@ -649,14 +649,12 @@ def _stand_still(span: SnapshotSpan) -> bool:
 def _heat_figure(
     name: str, kind: str, projection: Projection, span: SnapshotSpan, values: np.ndarray, label: str
 ) -> Figure:
-    # Of a lattice, every column and row is a cell; of points anywhere, 30 cells along each side show most.
-    distinct = [len(np.unique(column)) for column in projection.coordinates.T]
     canvas, _ = draw_heat_map(
         projection.coordinates,
         values,
         label=label,
         labels=(projection.axis_labels[0], projection.axis_labels[1]),
-        resolution=max(2, min(30, *distinct)),
+        resolution=30,
     )
     caption = (
         f"{span.rows['worker'].nunique()} networks where {kind} places them; each cell shows the largest {label} of "
@@ -723,7 +721,7 @@ def _scored_figure(
         _missing(int(np.sum(~np.isfinite(values)))),
         _kept(projection),
     ]
-    return Figure(name, f"Paths and {label}: {kind}", _join(sentences), canvas, order=20)  # type: ignore[arg-type]
+    return Figure(name, f"Paths and {label}: {kind}", _join(sentences), canvas, order=22)  # type: ignore[arg-type]
 
 
 def _marks(span: SnapshotSpan) -> int:
@@ -776,7 +774,7 @@ def _parts_figure(
         if told
         else "",
     ]
-    return Figure("map-parts", f"Parts of the network and {label}", _join(sentences), canvas, order=20)  # type: ignore[arg-type]
+    return Figure("map-parts", f"Parts of the network and {label}", _join(sentences), canvas, order=22)  # type: ignore[arg-type]
 
 
 def _short(name: str) -> str:
@@ -809,7 +807,7 @@ def _quality_figure(whole: Mapping[str, Projection], span: SnapshotSpan) -> Figu
         )
     if left_out:
         sentences.append(f"Not drawn: {', '.join(left_out)}.")
-    return Figure("quality", "What the pictures keep", _join(sentences), canvas, order=22)
+    return Figure("quality", "What the pictures keep", _join(sentences), canvas, order=23)
 
 
 def _snapshots_figure(span: SnapshotSpan) -> Figure:
@@ -825,7 +823,7 @@ def _snapshots_figure(span: SnapshotSpan) -> Figure:
         f"of random walks from the same starts, which have no structure at all (Antognini & Sohl-Dickstein, 2018); (b) "
         f"distances between all pairs of weight vectors, ordered by worker and in each by step."
     )
-    return Figure("snapshots", "Variance and distances of the snapshots", caption, canvas, order=23)
+    return Figure("snapshots", "Variance and distances of the snapshots", caption, canvas, order=24)
 
 
 def _plane_figure(

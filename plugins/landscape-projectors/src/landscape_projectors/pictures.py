@@ -107,9 +107,10 @@ def draw_scored_paths(
     collection = None
     handles: list[Any] = []
     ends = []
+    marked: list[np.ndarray] = []
     for place, (name, path) in enumerate(paths.items()):
         points, score = path[:, :2], path[:, 2]
-        _mark(ax, points, path[:, 3], marks)
+        marked += _mark(ax, points, path[:, 3], marks)
         style = _STYLES[place % len(_STYLES)] if len(paths) <= len(_STYLES) else "-"
         segments = np.stack([points[:-1], points[1:]], axis=1)
         collection = LineCollection(
@@ -146,7 +147,7 @@ def draw_scored_paths(
     apart = pdist(np.stack([points[-1] for points, _ in ends]) / extent)
     # Labels of ends that lie together could not be told apart.
     if len(ends) <= 8 and (apart > 0.04).all():
-        _label_ends(ax, ends)
+        _label_ends(ax, ends, marked)
     legend(ax, handles)
     return figure, ax
 
@@ -155,11 +156,13 @@ def _name(worker: str) -> str:
     return f"worker {worker}" if worker.isdecimal() else worker
 
 
-def _mark(ax: Axes, points: np.ndarray, steps: np.ndarray, marks: int) -> None:
-    """Write the step beside some points of a path, spread evenly over its length."""
+def _mark(ax: Axes, points: np.ndarray, steps: np.ndarray, marks: int) -> list[np.ndarray]:
+    """Write the step beside some points of a path, spread evenly over its length; return the points."""
+    found = []
     way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
     for share in np.arange(1, marks + 1) / (marks + 1):
         at = int(np.argmin(np.abs(way - share * way[-1])))
+        found.append(points[at])
         ax.plot(*points[at], marker="o", markersize=3.2, color=INK, markeredgecolor=PAPER, zorder=5)
         ax.annotate(
             f"{steps[at]:.0f}",
@@ -171,9 +174,10 @@ def _mark(ax: Axes, points: np.ndarray, steps: np.ndarray, marks: int) -> None:
             zorder=5,
             path_effects=[Stroke(linewidth=1.8, foreground=PAPER), Normal()],
         )
+    return found
 
 
-def _label_ends(ax: Axes, ends: Sequence[tuple[np.ndarray, str]]) -> None:
+def _label_ends(ax: Axes, ends: Sequence[tuple[np.ndarray, str]], marked: Sequence[np.ndarray]) -> None:
     """Write each label beside the end of its path, where it covers least of the paths and of other labels."""
     low, high = np.array([ax.get_xlim(), ax.get_ylim()]).T
     extent = high - low
@@ -185,8 +189,11 @@ def _label_ends(ax: Axes, ends: Sequence[tuple[np.ndarray, str]]) -> None:
         at = np.linspace(0.0, way[-1], max(2, int(way[-1] / 0.01)))
         ways.append(np.stack([np.interp(at, way, scaled[:, axis]) for axis in (0, 1)], axis=1))
     taken = np.concatenate(ways)
-    boxes: list[tuple[float, float, float, float]] = []
     line = 0.042
+    boxes: list[tuple[float, float, float, float]] = []
+    for point in marked:  # a step stands above and right of its mark
+        x, y = (point - low) / extent
+        boxes.append((x, x + 0.06, y, y + 1.4 * line))
     for path, text in ends:
         star = (path[-1] - low) / extent
         # A letter of this text takes about one seventieth of the width of a map.
@@ -801,7 +808,7 @@ def draw_heat_map(
     statistic
         What a cell shows of the values in it.
     resolution
-        Cells along each side.
+        Cells along each side. Points on a lattice of no more columns, or rows, are each in the middle of a cell.
     labels
         Of the axes.
     label
@@ -810,18 +817,14 @@ def draw_heat_map(
     if statistic not in ("max", "mean", "min"):
         raise ConfigurationError(f"statistic={statistic!r} is not possible; give 'max', 'mean' or 'min'.")
     figure, ax = canvas(ax, 0.85)
-    low, high = coordinates.min(axis=0), coordinates.max(axis=0)
-    edges = [
-        np.linspace(a, b, resolution + 1) if b > a else np.linspace(a - 0.5, a + 0.5, resolution + 1)
-        for a, b in zip(low, high, strict=True)
-    ]
+    edges = [_edges(column, resolution) for column in coordinates.T]
     cell = [
-        np.clip(np.searchsorted(edges[axis], coordinates[:, axis], side="right") - 1, 0, resolution - 1)
+        np.clip(np.searchsorted(edges[axis], coordinates[:, axis], side="right") - 1, 0, len(edges[axis]) - 2)
         for axis in (0, 1)
     ]
     frame = pd.DataFrame({"row": cell[1], "column": cell[0], "value": np.asarray(values, dtype=np.float64)})
     found = frame.dropna().groupby(["row", "column"])["value"].agg(statistic)
-    grid = np.full((resolution, resolution), np.nan)
+    grid = np.full((len(edges[1]) - 1, len(edges[0]) - 1), np.nan)
     grid[found.index.get_level_values(0), found.index.get_level_values(1)] = found.to_numpy()
     finite = grid[np.isfinite(grid)]
     norm = Normalize(
@@ -829,10 +832,24 @@ def draw_heat_map(
     )
     mesh = ax.pcolormesh(edges[0], edges[1], np.ma.masked_invalid(grid), norm=norm, cmap="viridis", zorder=1)
     words = {"max": "largest", "mean": "mean", "min": "smallest"}
-    colour_bar(figure, ax, mesh, norm, f"{words[statistic]} {label} in the cell")
+    alone = len(found) == len(frame.dropna())
+    colour_bar(figure, ax, mesh, norm, label if alone else f"{words[statistic]} {label} in the cell")
     dress(ax, x=labels[0], y=labels[1])
     ax.grid(False)
     return figure, ax
+
+
+def _edges(values: np.ndarray, resolution: int) -> np.ndarray:
+    """Return the edges of cells that hold all values, around each value where they are evenly spaced and few."""
+    different = np.unique(values)
+    low, high = float(different[0]), float(different[-1])
+    if len(different) == 1:
+        return np.array([low - 0.5, low + 0.5])
+    steps = np.diff(different)
+    if len(different) <= resolution and np.allclose(steps, steps[0], rtol=1e-9, atol=0):
+        half = 0.5 * float(steps[0])
+        return np.concatenate([different - half, [high + half]])
+    return np.linspace(low, high, resolution + 1)
 
 
 def draw_hits(
