@@ -413,3 +413,30 @@ def test_regularisation_of_a_convolution_that_is_zero_is_recognised():
 def test_more_sub_networks_than_can_be_tried_are_refused():
     with pytest.raises(PolynomialError, match=r"1048575 sub-networks.*narrower hidden layers"):
         DeepLinear(widths=(2, 20, 2)).family().subfamilies()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"widths": (2, 3, 2), "examples": 2},
+        {"widths": (1, 2, 2, 1)},
+        {"widths": (4, 3, 1), "convolution": (2, 1), "examples": 2},
+    ],
+)
+def test_gradient_and_hessian_are_finite_differences_of_the_loss_with_one_definition_of_lambda(fields):
+    family = DeepLinear(**fields).family()
+    n = len(family.unknown_names)
+    (p,) = family.sample(1, seed=2)
+    z = np.random.default_rng(5).normal(size=n)
+    rows = np.broadcast_to(p, (n, len(p)))
+    step = 1e-6
+    ahead, behind = z + step * np.eye(n), z - step * np.eye(n)
+    slope = (family.objective_value(ahead, rows) - family.objective_value(behind, rows)) / (2 * step)
+    np.testing.assert_allclose(family.value(z[None], p[None])[0], slope, rtol=1e-6, atol=1e-8)
+    bend = (family.value(ahead, rows) - family.value(behind, rows)) / (2 * step)
+    np.testing.assert_allclose(family.jacobian(z[None], p[None])[0], bend, rtol=1e-6, atol=1e-7)
+    # The issue's own words: half the sum of lambda times the square of the weight, neither squared.
+    more = p.copy()
+    more[:n] += 0.25
+    gain = family.objective_value(z[None], more[None]) - family.objective_value(z[None], p[None])
+    np.testing.assert_allclose(gain, 0.125 * (z**2).sum(), rtol=1e-12)
