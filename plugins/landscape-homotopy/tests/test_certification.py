@@ -129,7 +129,7 @@ def test_as_many_as_the_bound_are_proved_complete():
 
 
 @pytest.mark.parametrize(
-    ("widths", "completeness"), [((1, 1, 1), "proved"), ((2, 1, 3), "proved"), ((2, 2, 2), "heuristic")]
+    ("widths", "completeness"), [((1, 1, 1), "proved"), ((2, 1, 3), "proved"), ((2, 2, 2), "trace test")]
 )
 def test_critical_points_of_deep_linear_networks_are_certified(widths, completeness, tmp_path):
     study = ls.CriticalPointStudy(ls.models.DeepLinear(widths=widths), Monodromy(certified=True), samples=3)

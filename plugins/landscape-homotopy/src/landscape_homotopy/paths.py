@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
 from landscape.systems import PolynomialSystem, Solutions
-from landscape_homotopy.endgame import RADIUS, endings
+from landscape_homotopy.endgame import RADIUS, VANISHED, endings, escaping, falling, height
 from landscape_homotopy.multiplicity import local_structure
 from landscape_homotopy.points import distinct, is_regular, with_zeros
 from landscape_homotopy.tracker import LOST, REGULAR, Homotopy, Settings, polish, track
@@ -26,6 +27,8 @@ CAREFUL = Settings(
 )
 #: From s = RADIUS a regular end is a few steps away.
 _LAST = Settings(first_step=0.1, most_steps=80)
+#: Paths in homogeneous coordinates that got lost are looked at so often on the way to s = RADIUS.
+_LEGS = 40
 #: Paths have met when they are nearer than this, relative to their size: both are polished to about 1e-14, and
 #: paths to infinity may differ only in coordinates that are small beside the others.
 _MET = 1e-11
@@ -64,7 +67,15 @@ def _met(target: NDArray[np.int64], points: Complex) -> NDArray[np.bool_]:
     return np.asarray(~(first & distinct(target[::-1], points[::-1], _MET)[::-1]))
 
 
-def follow(family: Homotopy, start: Complex, p0: Complex, p1: Complex, target: NDArray[np.int64]) -> Ends:
+def follow(
+    family: Homotopy,
+    start: Complex,
+    p0: Complex,
+    p1: Complex,
+    target: NDArray[np.int64],
+    *,
+    homogeneous: bool = False,
+) -> Ends:
     """Follow solutions of F(.; p0) to their ends at p1.
 
     Two paths to one target do not meet before its end. Where two have, at a short distance from it, one has
@@ -80,6 +91,9 @@ def follow(family: Homotopy, start: Complex, p0: Complex, p1: Complex, target: N
         Parameters, shape (n, M). Points on the segment between them, its end apart, must be generic.
     target
         Numbers of the targets, shape (n,): paths with equal numbers have equal parameters.
+    homogeneous
+        Whether the last coordinate is a homogenising one, zero at infinity. Paths that go there are found out early:
+        some come so near to it long before their end that nothing is left to be told apart, or tracked.
     """
     n, unknowns = start.shape
     points = np.zeros((n, unknowns), dtype=np.complex128)
@@ -90,51 +104,90 @@ def follow(family: Homotopy, start: Complex, p0: Complex, p1: Complex, target: N
         return Ends(points, np.full(n, REGULAR), winding, np.zeros(n), retried)
     near = p1 + RADIUS * (p0 - p1)
     z = np.zeros((n, unknowns), dtype=np.complex128)
-    there = np.zeros(n, dtype=bool)
+    there, gone = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
     which = np.arange(n)
-    for settings in (Settings(), CAREFUL):
-        ends = track(family, start[which], p0[which], near[which], settings)
-        z[which], there[which] = ends.points, ends.outcome == REGULAR
+    for settings in (Settings(), CAREFUL, CAREFUL):
+        if homogeneous and settings == CAREFUL:
+            z[which], there[which], gone[which] = _in_legs(family, start[which], p0[which], p1[which])
+        else:
+            ends = track(family, start[which], p0[which], near[which], settings)
+            z[which], there[which] = ends.points, ends.outcome == REGULAR
+            if homogeneous:
+                gone[which] = there[which] & (height(z[which]) < VANISHED)
+        there &= ~gone
         arrived = np.flatnonzero(there)
-        again = ~there
+        again = ~(there | gone)
         again[arrived] = _met(target[arrived], z[arrived])
-        which = np.flatnonzero(again)
-        if settings == CAREFUL or which.size == 0:
+        # Of two that meet after the second turn, the one that was not in it has jumped in the first.
+        which = np.flatnonzero(again & ~retried)
+        if which.size == 0:
             break
         retried[which] = True
+    points[gone], outcome[gone] = z[gone], INFINITE
+    points[~there] = z[~there]
     # What still meets has jumped for good: one of them is right, nobody knows which path it belongs to.
     arrived = np.flatnonzero(there)
     which = arrived[distinct(target[arrived], z[arrived], _MET)]
     ends = track(family, z[which], near[which], p1[which], _LAST)
     regular = ends.outcome == REGULAR
-    regular[regular] = _regular(family, ends.points[regular], p1[which[regular]])
+    regular[regular] = is_regular(family, ends.points[regular], p1[which[regular]])
     regular[regular] = ~_met(target[which[regular]], ends.points[regular])
     done = which[regular]
     points[done], residuals[done], outcome[done] = ends.points[regular], ends.residuals[regular], REGULAR
     which = which[~regular]
-    if which.size:
-        last = endings(family, z[which], p0[which], p1[which])
+    radii = np.full(n, RADIUS)
+    if homogeneous and which.size:
+        seen = escaping(family, z[which], p0[which], p1[which])
+        z[which], radii[which] = seen.points, seen.radii
+        outcome[which[seen.infinite]] = INFINITE
+        which = which[~seen.infinite]
+    for radius in np.unique(radii[which]):
+        some = which[radii[which] == radius]
+        last = endings(family, z[some], p0[some], p1[some], float(radius))
         points[which] = last.points
-        outcome[which[last.infinite]] = INFINITE
+        outcome[some[last.infinite]] = INFINITE
         finite = np.flatnonzero(last.finite)
-        done = which[finite]
+        done = some[finite]
         winding[done] = last.winding[finite]
         residuals[done], outcome[done] = last.accuracy[finite], SINGULAR
         # An end that was regular after all, only hard to reach.
         once = finite[last.winding[finite] == 1]
-        done = which[once]
+        done = some[once]
         refined, correction, _ = polish(family, points[done], p1[done])
         size = np.maximum(np.abs(refined).max(axis=1, initial=0.0), 1.0)
         good = (correction < 1e-9) & (np.abs(refined - points[done]).max(axis=1, initial=0.0) < 1e-6 * size)
-        good[good] = _regular(family, refined[good], p1[done[good]])
+        good[good] = is_regular(family, refined[good], p1[done[good]])
         done = done[good]
         points[done], residuals[done], outcome[done] = refined[good], correction[good], REGULAR
     return Ends(points, outcome, winding, residuals, retried)
 
 
-def _regular(family: Homotopy, z: Complex, p: Complex) -> NDArray[np.bool_]:
-    """Return at which points (n, N) the Jacobian with parameters (n, M) is regular."""
-    return np.array([is_regular(family, z[k : k + 1], p[k])[0] for k in range(len(z))], dtype=bool)
+def _in_legs(
+    family: Homotopy, start: Complex, p0: Complex, p1: Complex
+) -> tuple[Complex, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Follow paths to s = RADIUS carefully, looking on the way which are as good as at infinity.
+
+    Returns
+    -------
+    points, there, gone
+        Where they ended, which are at s = RADIUS, and which went to infinity before.
+    """
+    points, gone = start.copy(), np.zeros(len(start), dtype=bool)
+    active = np.arange(len(start))
+    for s, following in pairwise(np.geomspace(1.0, RADIUS, _LEGS + 1)):
+        if active.size == 0:
+            break
+        here, difference = p1[active], p0[active] - p1[active]
+        ends = track(family, points[active], here + s * difference, here + following * difference, CAREFUL)
+        arrived = ends.outcome == REGULAR
+        lost, active = active[~arrived], active[arrived]
+        gone[lost] = falling(family, points[lost], p0[lost], p1[lost], s)
+        points[active] = ends.points[arrived]
+        gone[active] = height(points[active]) < VANISHED
+        active = active[~gone[active]]
+    there = np.zeros(len(start), dtype=bool)
+    there[active] = True
+    return points, there, gone
 
 
 def gathered(

@@ -7,9 +7,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape_homotopy.double_double import extended_precision
 from landscape_homotopy.tracker import Homotopy, solve_batched
 
 __all__ = [
+    "ALPHA",
     "CONDITION",
     "NEAR",
     "SAME",
@@ -35,6 +37,9 @@ CONDITION = 1e12
 #: A point with another solution nearer than about this, relative to its coordinates, cannot be told from a multiple
 #: one: Newton's method in double precision finds a double solution to about 1e-8.
 NEAR = 1e-8
+#: Largest product of the length of a Newton step and the relative change of the Jacobian per length at a regular
+#: solution; 1/2 would do for exact numbers (Kantorovich), and a double solution has 1/2.
+ALPHA = 0.05
 #: Relative size of the steps along which the change of a Jacobian is measured.
 _PROBED = 1e-4
 
@@ -102,17 +107,32 @@ def equilibrated(matrices: Complex) -> Complex:
 
 
 def is_regular(family: Homotopy, z: Complex, p: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Return at which of the points (n, N) the Jacobian J of the member `p` is regular.
+    """Return at which of the points (n, N) the Jacobian J is regular.
 
     Two things are asked: that the condition of the equilibrated J is below `CONDITION`, and that
     ``|J(z)^-1 (J(z + h) - J(z))|``, in the scale of the coordinates, is below one for steps h of size `NEAR`. In a
     multiple solution J is as small as the point is far from it, by rounding, so that the second is large there
     whatever the scale of the equations; at a regular one it says that no other solution is as near as that.
+
+    A point that fails the second only may be a regular one of a badly conditioned member. Then a Newton step with
+    a residual in double-double arithmetic decides: with its length beta and the above divided by the size of h,
+    omega, a regular solution known to rounding has beta omega far below one, a multiple one about 1/2 or more,
+    however well it is known (it halves the distance at best). Below `ALPHA` Newton's method converges quadratically
+    (Kantorovich), so that there is a regular solution at that point.
+
+    Parameters
+    ----------
+    family
+        The family.
+    z
+        Shape (n, N).
+    p
+        Parameters, shape (M,), or (n, M): every point has its own.
     """
     n = z.shape[1]
     if len(z) == 0 or n == 0:
         return np.ones(len(z), dtype=bool)
-    parameters = np.tile(p.astype(np.complex128), (len(z), 1))
+    parameters = np.broadcast_to(p.astype(np.complex128), (len(z), p.shape[-1]))
     jacobian = family.jacobian(z, parameters)
     matrices = equilibrated(jacobian)
     inverses = solve_batched(matrices, np.broadcast_to(np.eye(n, dtype=np.complex128), matrices.shape))
@@ -126,13 +146,23 @@ def is_regular(family: Homotopy, z: Complex, p: NDArray[np.generic]) -> NDArray[
         which = np.flatnonzero(regular & (scale > 0).all(axis=1))
         if which.size == 0:
             return regular
+        omega = np.zeros(len(which))
         for turn in (1, 2):
             step = scale[which] * np.exp(1j * turn * np.arange(1, n + 1) ** 2)
             # The change is nearly linear in h: from steps that rounding does not swamp it is known for small ones.
             change = family.jacobian(z[which] + _PROBED * step, parameters[which]) - jacobian[which]
             size = scale[which, None, :]
             moved = solve_batched(jacobian[which] * size, change * size)
-            regular[which] &= np.abs(moved).sum(axis=2).max(axis=1) * (NEAR / _PROBED) < 1.0
+            omega = np.maximum(omega, np.abs(moved).sum(axis=2).max(axis=1) / _PROBED)
+        doubtful = ~(omega * NEAR < 1.0)
+        regular[which[doubtful]] = False
+        which, omega = which[doubtful], omega[doubtful]
+        extended = extended_precision(family) if which.size else None
+        if extended is not None:
+            value = extended.value(z[which], parameters[which])
+            correction = solve_batched(jacobian[which], value[:, :, None])[:, :, 0]
+            beta = (np.abs(correction) / scale[which]).max(axis=1)
+            regular[which] = beta * omega < ALPHA
     return regular
 
 

@@ -1,0 +1,149 @@
+"""The trace test passes for complete sets, and for no others; counts are those of closed formulas."""
+
+from math import comb
+
+import numpy as np
+import pytest
+import torch
+from attrs import evolve
+
+import landscape as ls
+from landscape.systems import PolynomialFamily
+from landscape_homotopy import monodromy
+from landscape_homotopy import trace_test as module
+from landscape_homotopy.circuit import circuit_of
+from landscape_homotopy.monodromy import Monodromy
+from landscape_homotopy.trace_test import own_parameters, trace_test
+
+
+def generic_member(family, seed=0):
+    return Monodromy()._generic_member(family, np.random.default_rng(seed))
+
+
+# One hidden layer, one example: 4^d binomial(dy, d) solutions without zero coordinates, 2^d in every orbit.
+@pytest.mark.parametrize("widths", [(1, 1, 1), (1, 1, 2), (2, 2, 2), (1, 2, 3)])
+def test_sets_as_large_as_the_closed_formula_says_pass(widths):
+    _, units, outputs = widths
+    family = ls.models.DeepLinear(widths=widths).family()
+    start = generic_member(family)
+    assert len(start.points) == 2**units * comb(outputs, units)
+    test = trace_test(family, start.points, start.parameters, np.random.default_rng(1))
+    assert test.passed
+    assert len(test.found) == len(start.points)
+    assert test.deviation < 1e-12 < test.contribution
+
+
+@pytest.mark.parametrize(("widths", "examples"), [((1, 1, 2), 1), ((2, 2, 2), 1), ((2, 1, 2), 2)])
+def test_a_set_that_lacks_an_orbit_is_completed_or_fails(monkeypatch, widths, examples):
+    family = ls.models.DeepLinear(widths=widths, examples=examples).family()
+    start = generic_member(family)
+    # The loops between planes find what is missing ...
+    test = trace_test(family, start.points[:-1], start.parameters, np.random.default_rng(1))
+    assert test.passed
+    assert len(test.found) == len(start.points)
+    # ... and where they cannot, the sums tell: the planes show every orbit but one.
+    joined = module._joined
+
+    def forgetful(group, known, more):
+        points = joined(group, known, more)
+        if len(points) == test.size:
+            points = points[:-1]
+        return points
+
+    monkeypatch.setattr(module, "_joined", forgetful)
+    monkeypatch.setattr(module, "_ROUNDS", 1)
+    short = trace_test(family, start.points, start.parameters, np.random.default_rng(1))
+    assert short.size == test.size - 1
+    assert short.passed is False
+    assert short.deviation > 1e-8
+
+
+def test_every_single_orbit_is_missed(monkeypatch):
+    family = ls.models.DeepLinear(widths=(1, 1, 2)).family()
+    start = generic_member(family)
+    joined = module._joined
+    whole = trace_test(family, start.points, start.parameters, np.random.default_rng(2))
+    for left_out in range(whole.size):
+
+        def forgetful(group, known, more, left_out=left_out):
+            points = joined(group, known, more)
+            return np.delete(points, left_out, axis=0) if len(points) == whole.size else points
+
+        monkeypatch.setattr(module, "_joined", forgetful)
+        monkeypatch.setattr(module, "_ROUNDS", 1)
+        assert not trace_test(family, start.points, start.parameters, np.random.default_rng(2)).passed
+
+
+def test_loops_that_stop_too_early_are_made_good():
+    family = ls.models.DeepLinear(widths=(2, 2, 2)).family()
+    parameters = family.sample(3, 0)
+    solver = Monodromy(quiet_loops=1, starts=1)
+    for solutions in solver.solve_family(family, parameters, torch.Generator().manual_seed(3)):
+        assert len(solutions) == 33
+        assert solutions.completeness == "trace test"
+        assert "Trace test: passed for 2 of 2 kinds" in solutions.evidence
+
+
+def test_a_test_that_fails_leaves_the_level_heuristic_and_says_so(monkeypatch):
+    family = ls.models.DeepLinear(widths=(1, 1, 2)).family()
+    real = monodromy.trace_test
+
+    def failing(*arguments):
+        return evolve(real(*arguments), passed=False, deviation=1e-3)
+
+    monkeypatch.setattr(monodromy, "trace_test", failing)
+    (solutions,) = Monodromy().solve_family(family, family.sample(1, 0), torch.Generator().manual_seed(0))
+    assert solutions.completeness == "heuristic"
+    assert "The trace test failed: sums are affine-linear to 1e-03 only." in solutions.evidence
+
+
+def test_a_point_that_contributes_too_little_leaves_it_open(monkeypatch):
+    family = ls.models.DeepLinear(widths=(1, 1, 2)).family()
+    start = generic_member(family)
+    monkeypatch.setattr(module, "_SEEN", 1e12)
+    test = trace_test(family, start.points, start.parameters, np.random.default_rng(1))
+    assert test.passed is None
+    assert "contributes only" in test.reason
+
+
+def test_polynomials_with_free_coefficients_pass_with_their_degree():
+    family = PolynomialFamily(["x^5 + a*x^3 + b*x + c"], ["x"], ["a", "b", "c"])
+    start = generic_member(family)
+    assert len(start.points) == 5
+    test = trace_test(family, start.points, start.parameters, np.random.default_rng(0))
+    assert test.passed
+    short = trace_test(family, start.points[:4], start.parameters, np.random.default_rng(0))
+    assert len(short.found) == 5
+
+
+def test_parameters_of_their_own_are_found():
+    assert own_parameters(circuit_of(ls.models.DeepLinear(widths=(2, 1, 2)).family())) == (0, 1, 2, 3)
+    convolution = ls.models.DeepLinear(widths=(3, 2, 2), convolution=(2, 1)).family()
+    assert own_parameters(circuit_of(convolution)) == tuple(range(6))
+    # Shared, squared, within a sum, or absent.
+    for equations in (
+        ["a*x - 1", "a*y + x"],
+        ["a^2*x - 1", "b*y + x"],
+        ["(x + 1)*a - 2", "b*y"],
+        ["x - 1", "b*y"],
+    ):
+        family = PolynomialFamily(equations, ["x", "y"], ["a", "b"])
+        assert own_parameters(circuit_of(family)) is None
+    assert (
+        own_parameters(circuit_of(PolynomialFamily(["3*a*x^2 - 1", "b*y*x + a"], ["x", "y"], ["a", "b"])))
+        is None
+    )
+    assert own_parameters(
+        circuit_of(PolynomialFamily(["3*a*x^2 - y", "b*y*x + x"], ["x", "y"], ["a", "b"]))
+    ) == (0, 1)
+
+
+def test_without_it_paths_take_the_same_routes():
+    family = ls.models.DeepLinear(widths=(1, 2, 2)).family()
+    parameters = family.sample(3, 0)
+    generators = [torch.Generator().manual_seed(5) for _ in range(2)]
+    with_it = list(Monodromy().solve_family(family, parameters, generators[0]))
+    without = list(Monodromy(trace_test=False).solve_family(family, parameters, generators[1]))
+    for a, b in zip(with_it, without, strict=True):
+        assert (a.points == b.points).all()
+        assert (a.completeness, b.completeness) == ("trace test", "heuristic")
