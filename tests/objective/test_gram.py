@@ -53,18 +53,30 @@ def test_perceptrons_of_any_shape(widths, examples, size, bias, reduction, seed)
     compared(landscape, batch, (None, size))
 
 
-@pytest.mark.parametrize("numbers", [1 << 22, 50])
+@pytest.mark.parametrize(("numbers", "patches"), [(1 << 22, 1 << 20), (50, 100)])
 @pytest.mark.parametrize(
     "options", [{}, {"stride": 2, "padding": 1}, {"dilation": 2, "padding": (2, 1)}, {"bias": False}]
 )
-def test_convolutions_of_images(options, numbers, monkeypatch):
+def test_convolutions_of_images(options, numbers, patches, monkeypatch):
     monkeypatch.setattr(gram, "_NUMBERS", numbers)
+    monkeypatch.setattr(gram, "_PATCHES", patches)
     torch.manual_seed(0)
     front = nn.Sequential(nn.Conv2d(2, 3, (3, 2), **options), nn.Tanh(), nn.Flatten())
     x, y = torch.randn(7, 2, 8, 7), torch.randint(4, (7,))
     net = nn.Sequential(*front, nn.Linear(front(x).shape[1], 4)).double()
     landscape = Landscape(net, "cross_entropy", (x.double(), y))
     compared(landscape, (x.double(), y), (None, 3))
+
+
+@pytest.mark.parametrize("numbers", [1 << 22, 50])
+@pytest.mark.parametrize("bias", [True, False])
+def test_few_positions_of_wide_layers_are_taken_in_pairs(numbers, bias, monkeypatch):
+    monkeypatch.setattr(gram, "_NUMBERS", numbers)
+    monkeypatch.setattr(gram, "_of_blocks", None)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 12, 2, bias=bias), nn.Tanh(), nn.Flatten(), nn.Linear(24, 2)).double()
+    batch = torch.randn(7, 3, 2, 3).double(), torch.randint(2, (7,))
+    compared(Landscape(net, "cross_entropy", batch), batch, (None, 3))
 
 
 class Sequences(nn.Module):

@@ -9,8 +9,10 @@ are
 
 two products of (B, inputs) and (B, outputs) in place of one of (B, inputs x outputs) (Goodfellow 2015, "Efficient
 per-example gradient computations", for the diagonal; Dangel, Tatzel & Hennig 2022, "ViViT"). Convolutions are linear
-layers of the patches that they see; with more than one position, the gradients of a few outputs at a time are formed,
-and never those of all weights.
+layers of the patches that they see. With T positions, the same is a sum over :math:`T^2` pairs of positions, at the
+cost of :math:`T^2 (i + o)` per pair of examples for i inputs and o outputs; where that is more than the :math:`i\,o`
+of the products of formed gradients, those of a few outputs at a time are formed, from the patches of a few examples at
+a time, and never those of all weights.
 
 One forward and one backward pass over the batch give all of a and :math:`\delta`. That the layers are used as
 assumed (once, and their weights nowhere else) shows in the sums over the examples, which must be the gradients of
@@ -39,6 +41,9 @@ __all__ = ["example_gram"]
 
 #: Numbers in the gradients of a few outputs that are formed at a time: 16 MiB in float32.
 _NUMBERS = 1 << 22
+#: Numbers in the patches of a few examples that are unfolded at a time: 4 MiB in float32. Those of all 32 images
+#: that the SimpleCNN sees took three times as long, most of it for fresh memory.
+_PATCHES = 1 << 20
 #: Sums over examples must be the weights' gradients to so many units of rounding.
 _SAME = 1e4
 
@@ -54,7 +59,8 @@ class _Layer:
     weight, bias
         Where its parameters stand in the layout; None where they do not vary.
     inputs, slopes
-        For every batch: inputs (patches), shape (B, T, i), and derivatives with respect to outputs, (B, T, o).
+        For every batch: inputs, shape (B, T, i), of convolutions (B, channels, ...) as they are; and derivatives
+        with respect to outputs, (B, T, o).
     """
 
     module: nn.Module
@@ -181,22 +187,9 @@ def _record(layer: _Layer, inputs: Tensor, slopes: Tensor, count: int) -> bool:
     if len(inputs) != count or len(slopes) != count:
         return False
     module = layer.module
-    if isinstance(module, nn.Conv1d):
-        if inputs.ndim != 3:
+    if isinstance(module, nn.Conv1d | nn.Conv2d):
+        if inputs.ndim != 4 - isinstance(module, nn.Conv1d):
             return False
-        inputs = F.unfold(
-            inputs.unsqueeze(2),
-            (1, module.kernel_size[0]),
-            dilation=(1, module.dilation[0]),
-            padding=(0, int(module.padding[0])),
-            stride=(1, module.stride[0]),
-        ).transpose(1, 2)
-        slopes = slopes.transpose(1, 2)
-    elif isinstance(module, nn.Conv2d):
-        if inputs.ndim != 4:
-            return False
-        padding: Any = module.padding  # not a word: see _is_linear
-        inputs = F.unfold(inputs, module.kernel_size, module.dilation, padding, module.stride).transpose(1, 2)
         slopes = slopes.flatten(2).transpose(1, 2)
     else:
         inputs, slopes = (
@@ -208,35 +201,98 @@ def _record(layer: _Layer, inputs: Tensor, slopes: Tensor, count: int) -> bool:
     return True
 
 
+def _patches(module: nn.Module, inputs: Tensor) -> Tensor:
+    """Return what the outputs at every position are linear in, shape (B, T, i)."""
+    if isinstance(module, nn.Conv1d):
+        return F.unfold(
+            inputs.unsqueeze(2),
+            (1, module.kernel_size[0]),
+            dilation=(1, module.dilation[0]),
+            padding=(0, int(module.padding[0])),
+            stride=(1, module.stride[0]),
+        ).transpose(1, 2)
+    if isinstance(module, nn.Conv2d):
+        padding: Any = module.padding  # not a word: see _is_linear
+        return F.unfold(inputs, module.kernel_size, module.dilation, padding, module.stride).transpose(1, 2)
+    return inputs
+
+
 def _of_layer(layer: _Layer, sums: Sequence[Tensor]) -> Tensor | None:
     """Return a layer's part of the Gram matrix; None where its weights have other gradients than it says."""
-    inputs, slopes = torch.cat(layer.inputs), torch.cat(layer.slopes)
-    layer.inputs.clear()
-    layer.slopes.clear()
-    count, positions, width = inputs.shape
+    slopes = _joined(layer.slopes)
+    positions, outputs = slopes.shape[1:]
     together = slopes.sum(dim=1) if positions > 1 else slopes[:, 0]
     if layer.bias is not None and not _same(together.sum(dim=0), sums[layer.bias]):
         return None
-    if positions == 1:
-        gram = together @ together.T
-        if layer.weight is None:
-            return gram
-        if not _same(together.T @ inputs[:, 0], sums[layer.weight]):
-            return None
-        # A bias is the weight of one more input, which is 1 for every example.
-        one = inputs.new_full((), 0.0 if layer.bias is None else 1.0)
-        return gram.mul_(torch.addmm(one, inputs[:, 0], inputs[:, 0].T))
-    gram = inputs.new_zeros(count, count) if layer.bias is None else together @ together.T
     if layer.weight is None:
-        return gram
-    expected = sums[layer.weight].reshape(slopes.shape[2], width)
-    step = max(1, _NUMBERS // max(count * width, 1))
-    for low in range(0, slopes.shape[2], step):
-        part = torch.bmm(slopes[:, :, low : low + step].transpose(1, 2), inputs)
+        found: Tensor | None = together @ together.T
+    else:
+        expected = sums[layer.weight].reshape(outputs, -1)
+        width = expected.shape[1]
+        if positions == 1:
+            # A bias is the weight of one more input, which is 1 for every example.
+            found = _of_single_positions(layer, together, expected)
+        else:
+            pairs = positions**2 * (width + outputs) < width * outputs
+            found = (_of_pairs if pairs else _of_blocks)(layer, slopes, expected)
+            if found is not None and layer.bias is not None:
+                found.addmm_(together, together.T)
+    layer.inputs.clear()
+    layer.slopes.clear()
+    return found
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def _of_single_positions(layer: _Layer, slopes: Tensor, expected: Tensor) -> Tensor | None:
+    inputs = _joined([_patches(layer.module, inputs)[:, 0] for inputs in layer.inputs])
+    if not _same(slopes.T @ inputs, expected):
+        return None
+    one = inputs.new_full((), 0.0 if layer.bias is None else 1.0)
+    return (slopes @ slopes.T).mul_(torch.addmm(one, inputs, inputs.T))
+
+
+def _of_pairs(layer: _Layer, slopes: Tensor, expected: Tensor) -> Tensor | None:
+    """Return the sums over pairs of positions, for few of them; a few examples with all others at a time."""
+    inputs = _joined([_patches(layer.module, inputs) for inputs in layer.inputs])
+    count, positions, width = inputs.shape
+    a, d = inputs.reshape(-1, width), slopes.reshape(count * positions, -1)
+    if not _same(d.T @ a, expected):
+        return None
+    gram = inputs.new_empty(count, count)
+    step = max(1, _NUMBERS // (count * positions**2))
+    for low in range(0, count, step):
+        rows = slice(low * positions, min(low + step, count) * positions)
+        both = (a[rows] @ a.T).mul_(d[rows] @ d.T)
+        gram[low : low + step] = both.view(-1, positions, count, positions).sum(dim=(1, 3))
+    return gram
+
+
+def _of_blocks(layer: _Layer, slopes: Tensor, expected: Tensor) -> Tensor | None:
+    """Return the products of the gradients, formed for a few outputs at a time."""
+    count, positions, outputs = slopes.shape
+    width = expected.shape[1]
+    gram = slopes.new_zeros(count, count)
+    step = max(1, _NUMBERS // (count * width))
+    few = max(1, _PATCHES // (positions * width))
+    for low in range(0, outputs, step):
+        part = slopes.new_empty(count, min(step, outputs - low), width)
+        above = 0
+        for inputs in layer.inputs:
+            for own in inputs.split(few):
+                here = slice(above, above + len(own))
+                torch.bmm(
+                    slopes[here, :, low : low + step].transpose(1, 2),
+                    _patches(layer.module, own),
+                    out=part[here],
+                )
+                above += len(own)
         if not _same(part.sum(dim=0), expected[low : low + step]):
             return None
         rows = part.flatten(1)
-        gram += rows @ rows.T
+        gram.addmm_(rows, rows.T)
     return gram
 
 
