@@ -293,6 +293,11 @@ def test_critical_points_are_printed_as_they_are_known(capsys, place):
     assert "How many critical points are real" in out
     assert out.splitlines()[-1].endswith("report.html")
     assert r"$\geq$ 9" in (place / "table.tex").read_text()
+    (name,) = [entry for entry in os.listdir("s") if not entry.startswith(".")]
+    assert main(["show", name, "--store", "s"]) == 0
+    shown = capsys.readouterr().out
+    assert "≥ 9" in shown
+    assert "that there are no more is not proved" in shown
     assert main([*command[:-1], "nowhere/table.tex", "--json"]) == 2
     assert "--latex nowhere/table.tex cannot be written" in capsys.readouterr().err
 

@@ -390,7 +390,12 @@ def _show(options: argparse.Namespace) -> None:
     console.print_json(json.dumps(run.configuration))
     summary = run.summary()
     if len(summary):
-        _print_table(summary.head(40), "Last metrics" if run.kind == "experiment" else "Summary")
+        from landscape.report.counts import footnote, printed
+
+        shown = printed(summary.head(40))
+        _print_table(shown, "Last metrics" if run.kind == "experiment" else "Summary")
+        if note := footnote(summary):
+            print(note)
         if len(summary) > 40:
             console.print(f"... and {len(summary) - 40} more rows in {run.path / 'tables'}", highlight=False)
     references = run.provenance.get("references", [])

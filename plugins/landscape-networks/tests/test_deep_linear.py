@@ -435,7 +435,7 @@ def test_gradient_and_hessian_are_finite_differences_of_the_loss_with_one_defini
     np.testing.assert_allclose(family.value(z[None], p[None])[0], slope, rtol=1e-6, atol=1e-8)
     bend = (family.value(ahead, rows) - family.value(behind, rows)) / (2 * step)
     np.testing.assert_allclose(family.jacobian(z[None], p[None])[0], bend, rtol=1e-6, atol=1e-7)
-    # The issue's own words: half the sum of lambda times the square of the weight, neither squared.
+    # Half the sum of lambda times the square of the weight; lambda itself is not squared.
     more = p.copy()
     more[:n] += 0.25
     gain = family.objective_value(z[None], more[None]) - family.objective_value(z[None], p[None])
