@@ -229,6 +229,8 @@ def drawable(figures: Iterable[Figure]) -> tuple[list[Figure], list[str]]:
             )
             warnings.warn(sentences[-1], PluginWarning, stacklevel=2)
         else:
+            # Laid out now; doing it again for each file would be a third of the time of a page.
+            figure.figure.set_layout_engine("none")
             good.append(figure)
     return good, sentences
 
