@@ -155,8 +155,8 @@ def sample_rows(
     ``N_R`` real ones; ``certified``, how many are proved to exist and to be different (NaN where the solver did
     not try), ``certified_torus`` and ``certified_real``, how many of these have no zero coordinate and how many
     are real; the bounds of the family (``CBB`` and so on) and those in `bounds`, which plugins know;
-    ``completeness``; how many solutions were ``lost`` and paths ``retried``; ``checks_failed``, empty or what
-    :func:`checks` found.
+    ``completeness``, unknown where a check failed; how many solutions were ``lost`` and paths ``retried``;
+    ``checks_failed``, empty or what :func:`checks` found.
     """
     none = float("nan")
     proved = None if solutions.certificates is None else np.isfinite(solutions.certificates)
@@ -175,11 +175,13 @@ def sample_rows(
     }
     for name, bound in bounds.items():
         row.setdefault(name, float(bound))  # a plugin replaces no column
+    failed = checks(family, parameters, solutions)
     return row | {
-        "completeness": solutions.completeness,
+        # What fails a check that every complete set passes is not known to be complete, whatever a solver says.
+        "completeness": "unknown" if failed else solutions.completeness,
         "lost": int(solutions.statistics.get("lost", 0)),
         "retried": int(solutions.statistics.get("retried", 0)),
-        "checks_failed": "; ".join(checks(family, parameters, solutions)),
+        "checks_failed": "; ".join(failed),
     }
 
 
@@ -225,7 +227,8 @@ def unequal_counts(summary: list[dict[str, Any]]) -> None:
     """Add to the failed checks of samples that other samples of the same family have other counts.
 
     Generic members of a family have equally many solutions, with and without zero coordinates; what most samples
-    have, and of several such the most, is taken as the rule.
+    have, and of several such the most, is taken as the rule. Unless it is proved, the completeness of the others is
+    then unknown.
     """
     pairs = Counter((int(row["N_C"]), int(row["N_C_torus"])) for row in summary)
     if len(pairs) < 2:
@@ -239,6 +242,8 @@ def unequal_counts(summary: list[dict[str, Any]]) -> None:
                 f"{usual[0]} and {usual[1]}"
             )
             row["checks_failed"] = "; ".join(filter(None, [row["checks_failed"], said]))
+            if row["completeness"] != "proved":
+                row["completeness"] = "unknown"
 
 
 def failed_checks(summary: pd.DataFrame) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from landscape.store.directory import file_name
 __all__ = ["page_of", "sections_of"]
 
 #: Tables that say what came out, shown first; the others are listed behind the figures.
-_RESULTS = ("summary", "members", "stages")
+_RESULTS = ("network", "summary", "members", "stages")
 #: Rows of the table of last values; the rest is in the metrics.
 _QUANTITIES = 40
 #: Workers that have a column each in the table of last values; of more, the extremes and the median are shown.
