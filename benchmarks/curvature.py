@@ -11,8 +11,11 @@ that is faster.
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib.metadata
+import resource
 import statistics
+import subprocess
 import sys
 import time
 import warnings
@@ -36,6 +39,46 @@ from landscape_hessian.lanczos import extreme_eigenpairs
 PRODUCTS = 5
 #: Samples of a trace.
 SAMPLES = 30
+#: Distributions of peers. What cannot be installed here is left out, and said to be.
+PEERS = (
+    *("curvlinops-for-pytorch", "pyhessian", "hessian-eigenthings"),
+    *("backpack-for-pytorch", "vivit-for-pytorch"),
+)
+
+#: What shall be reached, in gradients, by network (the first word of its name) and by what is measured.
+GOALS = {
+    ("MLP", "a product"): 1.75,
+    ("SimpleCNN", "a product"): 2.05,
+    ("MLP", "five largest eigenvalues, without the search for missed ones"): 33.0,
+    ("SimpleCNN", "five largest eigenvalues, without the search for missed ones"): 121.0,
+    ("MLP", "trace, 30 samples"): 53.0,
+    ("SimpleCNN", "trace, 30 samples"): 48.0,
+    ("MLP", "density, 2 vectors, 80 steps"): 285.0,
+    ("MLP", "Gram matrix, time beside stacked gradients in float32"): 1 / 15,
+    ("SimpleCNN", "Gram matrix, time beside stacked gradients in float32"): 1.0,
+    ("MLP", "Gram matrix, memory beside stacked gradients in float32"): 1 / 10,
+}
+#: What was reached, likewise.
+reached: dict[tuple[str, str], float] = {}
+
+
+def note(problem: Problem, what: str, measured: float) -> None:
+    """Take note of what was reached where there is a goal for it."""
+    key = (problem.name.split()[0], what)
+    if key in GOALS:
+        reached[key] = measured
+
+
+def goals() -> None:
+    """Say what was to be reached, and what was."""
+    print("\n### Goals\n")
+    print("| | at most | measured | |")
+    print("|---|---|---|---|")
+    for key, goal in GOALS.items():
+        measured = reached.get(key)
+        says = "not measured" if measured is None else f"{measured:.3g}"
+        verdict = "" if measured is None else ("met" if measured <= goal else "missed")
+        print(f"| {key[0]}: {key[1]} | {goal:.3g} | {says} | {verdict} |", flush=True)
 
 
 @dataclass
@@ -170,8 +213,13 @@ def products(problem: Problem) -> dict[str, tuple[Callable[[], Callable[[Tensor]
 
         return product
 
+    def ours_together() -> Callable[[Tensor], Tensor]:
+        landscape = problem.landscape()
+        return landscape.hessian(landscape.initial()).matmat
+
     found: dict[str, tuple[Callable[[], Callable[[Tensor], Tensor]], int]] = {
         "landscape, CurvatureOperator.matvec": (ours, 1),
+        f"landscape, CurvatureOperator.matmat, {PRODUCTS} columns, each": (ours_together, PRODUCTS),
         "torch, double backward": (double_backward, 1),
         "torch.func, jvp(grad)": (forward_over_reverse, 1),
     }
@@ -197,6 +245,26 @@ def products(problem: Problem) -> dict[str, tuple[Callable[[], Callable[[Tensor]
             return product
 
         found["PyHessian, one batch"] = (pyhessian_product, 1)
+    if installed("hessian-eigenthings"):
+        found["hessian-eigenthings, HessianOperator.matvec"] = (
+            lambda: eigenthings_hessian(problem).matvec,
+            1,
+        )
+    if installed("backpack-for-pytorch"):
+
+        def backpack_product() -> Callable[[Tensor], Tensor]:
+            from backpack.hessianfree.hvp import hessian_vector_product
+
+            loss = problem.loss()
+            gradient = torch.autograd.grad(loss, problem.parameters, create_graph=True)
+
+            def product(v: Tensor) -> Tensor:
+                parts = hessian_vector_product(loss, problem.parameters, problem.split(v), gradient)
+                return torch.cat([part.reshape(-1) for part in parts])
+
+            return product
+
+        found["BackPACK, hessian_vector_product"] = (backpack_product, 1)
     return found
 
 
@@ -231,6 +299,8 @@ def compare_products(problem: Problem, repeats: int) -> None:
     for name, ratios in rows.items():
         cpu, wall = medians(ratios)
         print(f"| {name} | {cpu:.2f} | {wall:.2f} | {errors[name]:.0e} |")
+        if name == "landscape, CurvatureOperator.matvec":
+            note(problem, "a product", cpu)
     unit.report()
 
 
@@ -296,14 +366,37 @@ def eigensolvers(problem: Problem, tolerance: float) -> dict[str, Callable[[], t
             return np.sort(np.array(values))[::-1], "power iteration"
 
         found["PyHessian, eigenvalues()"] = power
+    if installed("hessian-eigenthings"):
+
+        def peer(steps: int) -> Callable[[], tuple[np.ndarray, str]]:
+            def solve() -> tuple[np.ndarray, str]:
+                from hessian_eigenthings import lanczos
+
+                operator = eigenthings_hessian(problem)
+                result = lanczos(
+                    operator, k=5, max_iter=steps, tol=tolerance, reorthogonalize=True, which="LA", seed=0
+                )
+                converged = int(result.converged.sum())
+                values = np.sort(result.eigenvalues.detach().double().numpy())[::-1]
+                return values, f"{steps} steps, {converged} of 5 converged"
+
+            return solve
+
+        for steps in (20, 50):
+            found[f"hessian-eigenthings, lanczos, {steps} steps"] = peer(steps)
     return found
 
 
-def compare_eigensolvers(problem: Problem, repeats: int, tolerance: float) -> None:
-    landscape = problem.landscape(torch.float64)
-    operator = landscape.hessian(landscape.initial())
-    truth = np.sort(eigsh(operator.to_scipy(), k=5, which="LA", tol=0, return_eigenvectors=False))[::-1]
+def compare_eigensolvers(problem: Problem, repeats: int, tolerance: float, *, alone: bool = False) -> None:
+    """Compare with peers and with a truth; or, for large networks, time those of landscape alone."""
+    truth: np.ndarray | None = None
     solvers = eigensolvers(problem, tolerance)
+    if alone:
+        solvers = {name: solve for name, solve in solvers.items() if name.startswith("landscape")}
+    else:
+        landscape = problem.landscape(torch.float64)
+        operator = landscape.hessian(landscape.initial())
+        truth = np.sort(eigsh(operator.to_scipy(), k=5, which="LA", tol=0, return_eigenvectors=False))[::-1]
     rows: dict[str, list[tuple[float, float]]] = {name: [] for name in solvers}
     notes: dict[str, tuple[float, str]] = {}
     unit = Unit(problem)
@@ -312,16 +405,44 @@ def compare_eigensolvers(problem: Problem, repeats: int, tolerance: float) -> No
             results: list[tuple[np.ndarray, str]] = []
             cpu, wall = timed(lambda name=name, results=results: results.append(solvers[name]()))
             rows[name].append(unit.ratio(cpu, wall))
-            values, note = results[0]
-            notes[name] = (float(np.abs(values - truth).max() / np.abs(truth).max()), note)
+            values, how = results[0]
+            error = np.nan if truth is None else float(np.abs(values - truth).max() / np.abs(truth).max())
+            notes[name] = (error, how)
     print(f"\n### The five largest eigenvalues, tolerance {tolerance:g}: {problem.name}\n")
     print("| | CPU time / gradient | wall time / gradient | error / largest | |")
     print("|---|---|---|---|---|")
     for name, ratios in rows.items():
         cpu, wall = medians(ratios)
-        print(f"| {name} | {cpu:.0f} | {wall:.0f} | {notes[name][0]:.0e} | {notes[name][1]} |")
-    print(f"\nTruth: ARPACK in float64 at tolerance 0: {', '.join(f'{value:.4f}' for value in truth)}.")
+        error = "not compared" if truth is None else f"{notes[name][0]:.0e}"
+        print(f"| {name} | {cpu:.0f} | {wall:.0f} | {error} | {notes[name][1]} |")
+        if name == "landscape, without the search for missed ones":
+            note(problem, "five largest eigenvalues, without the search for missed ones", cpu)
+    if truth is not None:
+        print(f"\nTruth: ARPACK in float64 at tolerance 0: {', '.join(f'{value:.4f}' for value in truth)}.")
     unit.report()
+
+
+def compare_warm_starts(problem: Problem) -> None:
+    """Count the products of eigenvalues along a path, begun from the last eigenvectors and from nothing."""
+    walker = ls.walkers.SGD(lr=0.1, batch_size=64)
+    walk = ls.Walk(problem.landscape(), walker)
+    counts: dict[str, list[int]] = {"from the last eigenvectors": [], "from nothing": []}
+    previous = None
+    for step in range(10, 110, 10):
+        for _ in range(10):
+            walk.advance()
+        theta = walk.positions[0]
+        for name, found in counts.items():
+            warm = previous if name == "from the last eigenvectors" else None
+            point = ls.Point(walk.landscape, theta, step=step, previous=warm)
+            found.append(int(point.measure("HessianSpectrum", k=5).scalars["hessian_products"]))
+            if name == "from the last eigenvectors":
+                previous = point
+    print(f"\n### Products of the five largest eigenvalues, every 10 steps of SGD: {problem.name}\n")
+    print("| | products of the first ten measurements | together |")
+    print("|---|---|---|")
+    for name, found in counts.items():
+        print(f"| {name} | {', '.join(map(str, found))} | {sum(found)} |", flush=True)
 
 
 # -- traces, densities, covariances ------------------------------------------------------------------------------
@@ -359,15 +480,39 @@ def estimators(problem: Problem) -> dict[str, dict[str, Callable[[], str]]]:
     if installed("pyhessian"):
 
         def signs() -> str:
-            # A tolerance below 0 is never reached: as many samples as asked for.
-            values = pyhessian_hessian(problem).trace(maxIter=SAMPLES, tol=-1.0)
-            return f"trace {float(np.mean(values)):.1f}"
+            # It stops where a change relative to the mean, whose sign counts, is below the tolerance: for a
+            # negative mean at once. Below minus infinity is nothing: as many samples as asked for.
+            values = pyhessian_hessian(problem).trace(maxIter=SAMPLES, tol=-np.inf)
+            return _estimate(np.array(values))
 
         traces["PyHessian, trace()"] = signs
+    if installed("hessian-eigenthings"):
+
+        def eigenthings() -> str:
+            from hessian_eigenthings import hutchinson
+
+            return _estimate(
+                hutchinson(eigenthings_hessian(problem), num_samples=SAMPLES, seed=0).samples.numpy()
+            )
+
+        def density() -> str:
+            from hessian_eigenthings import spectral_density
+
+            spectral_density(eigenthings_hessian(problem), num_runs=2, lanczos_steps=80, seed=0)
+            return "full reorthogonalisation"
+
+        traces["hessian-eigenthings, hutchinson"] = eigenthings
+        densities["hessian-eigenthings, spectral_density"] = density
     return {
         f"The trace of the Hessian, {SAMPLES} samples": traces,
         "The density, 2 vectors, 80 steps": densities,
     }
+
+
+def _estimate(samples: np.ndarray) -> str:
+    """Say what so many samples give."""
+    error = samples.std(ddof=1) / len(samples) ** 0.5
+    return f"trace {samples.mean():.1f}, standard error {error:.1f}, {len(samples)} samples"
 
 
 def compare_estimators(problem: Problem, repeats: int, *, slow: bool) -> None:
@@ -389,6 +534,10 @@ def compare_estimators(problem: Problem, repeats: int, *, slow: bool) -> None:
         for name, ratios in rows.items():
             cpu, wall = medians(ratios)
             print(f"| {name} | {cpu:.0f} | {wall:.0f} | {notes[name]} |")
+            if name == "landscape, CurvatureTrace, signs":
+                note(problem, f"trace, {SAMPLES} samples", cpu)
+            elif name.startswith("landscape, CurvatureDensity"):
+                note(problem, "density, 2 vectors, 80 steps", cpu)
     unit.report()
 
 
@@ -416,6 +565,8 @@ def compare_grams(problem: Problem, repeats: int) -> None:
         "vmapped gradients, stacked, float32": stacked(torch.float32),
         "vmapped gradients, stacked, float64": stacked(torch.float64),
     }
+    if installed("vivit-for-pytorch"):
+        candidates["ViViT, GramBatchGrad (BackPACK's BatchGrad)"] = vivit_gram(problem, x, y)
     truth = candidates["vmapped gradients, stacked, float64"]()
     rows: dict[str, list[tuple[float, float]]] = {name: [] for name in candidates}
     unit = Unit(problem)
@@ -431,7 +582,57 @@ def compare_grams(problem: Problem, repeats: int) -> None:
             truth
         )
         print(f"| {name} | {cpu:.1f} | {wall:.1f} | {float(error):.0e} |")
+    layers_beside = statistics.median(
+        one[0] / other[0]
+        for one, other in zip(
+            rows["landscape, from inputs and outputs of the layers"],
+            rows["vmapped gradients, stacked, float32"],
+            strict=True,
+        )
+    )
+    note(problem, "Gram matrix, time beside stacked gradients in float32", layers_beside)
     unit.report()
+    grown = {name: peak_of(problem, name) for name in ("layers", "stacked")}
+    print(
+        f"\nMemory that a process of its own grows by (its peak, after a gradient of the same examples): from the "
+        f"layers {grown['layers'] / 2**20:.1f} MiB, stacked in float32 {grown['stacked'] / 2**20:.1f} MiB, which "
+        f"is {grown['layers'] / grown['stacked']:.3f} times as much.",
+        flush=True,
+    )
+    note(
+        problem,
+        "Gram matrix, memory beside stacked gradients in float32",
+        grown["layers"] / grown["stacked"],
+    )
+
+
+def peak_of(problem: Problem, which: str) -> float:
+    """Return the bytes by which the peak of a fresh process grows while it computes a Gram matrix."""
+    command = [sys.executable, "-m", "benchmarks.curvature", "--peak", which, problem.name.split()[0]]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return float(said.split()[-1])
+
+
+def print_peak(which: str, name: str) -> None:
+    """Compute a Gram matrix and print by how many bytes the peak of this process has grown."""
+    problem = next(found for found in problems() if found.name.split()[0] == name)
+    count = min(512, len(problem.x))
+    x, y = problem.x[:count], problem.y[:count]
+    landscape = ls.Landscape(problem.module, "cross_entropy", (x, y))
+    theta = landscape.initial()
+    # What the first use of anything takes is not what it needs.
+    few = ls.Landscape(problem.module, "cross_entropy", (x[:2], y[:2]))
+    work: dict[str, Callable[[ls.Landscape, tuple[Tensor, Tensor]], Tensor | None]] = {
+        "layers": lambda place, batch: example_gram(place, theta, place.batches()),
+        "stacked": lambda place, batch: (rows := place.example_gradients(theta, batch)) @ rows.T,
+    }
+    landscape.gradient(theta)
+    work[which](few, (x[:2], y[:2]))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    work[which](landscape, (x, y))
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    # A page at the least: what fits into memory that was there before grows nothing.
+    print(max(grown * (1 if sys.platform == "darwin" else 1024), resource.getpagesize()))
 
 
 # -- peers ------------------------------------------------------------------------------------------------------
@@ -462,6 +663,32 @@ def pyhessian_hessian(problem: Problem) -> Any:
     from pyhessian import hessian
 
     return hessian(problem.module, nn.CrossEntropyLoss(), data=(problem.x, problem.y), cuda=False)
+
+
+def eigenthings_hessian(problem: Problem) -> Any:
+    from hessian_eigenthings import HessianOperator, supervised_loss
+
+    return HessianOperator(problem.module, [(problem.x, problem.y)], supervised_loss(F.cross_entropy))
+
+
+def vivit_gram(problem: Problem, x: Tensor, y: Tensor) -> Callable[[], Tensor]:
+    """Return what computes the Gram matrix of single examples by ViViT, parameter by parameter."""
+    from backpack import backpack, extend
+    from backpack.extensions import BatchGrad
+    from vivit.extensions.hooks import GramBatchGrad
+
+    module, loss = extend(copy.deepcopy(problem.module)), extend(nn.CrossEntropyLoss(reduction="sum"))
+
+    def product() -> Tensor:
+        hook = GramBatchGrad(free_grad_batch=True)
+        with backpack(BatchGrad(), extension_hook=hook):
+            loss(module(x), y).backward()
+        for parameter in module.parameters():
+            parameter.grad = None
+        found: Tensor = hook.get_result()
+        return found
+
+    return product
 
 
 # -- timing -----------------------------------------------------------------------------------------------------
@@ -518,19 +745,43 @@ def main(arguments: list[str] | None = None) -> None:
         help="eigenvalues and densities of the largest network too: half an hour",
     )
     parser.add_argument("--tolerance", type=float, default=1e-3)
+    parser.add_argument(
+        "--device",
+        help="measure large networks there instead, such as cuda: see benchmarks/_large_curvature.py",
+    )
+    parser.add_argument("--tiny", action="store_true", help="with --device: networks of a second or two")
+    parser.add_argument("--only", help="networks whose name begins with this, such as MLP")
+    parser.add_argument("--peak", nargs=2, metavar=("WAY", "NETWORK"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    peers = ("scipy", "numpy", "curvlinops-for-pytorch", "pyhessian")
-    print(line("landscape-core", "torch", *peers), "float32", sep="; ")
+    if options.peak:
+        print_peak(*options.peak)
+        return
+    if options.device:
+        from benchmarks._large_curvature import measure_large
+
+        measure_large(options.device, tiny=options.tiny)
+        return
+    print(line("landscape-core", "torch", "scipy", "numpy", *PEERS), "float32", sep="; ")
+    missing = [name for name in PEERS if not installed(name)]
+    if missing:
+        print(f"\nNot installed here, and not compared: {', '.join(missing)}.")
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the peers
         for problem in problems():
-            compare_products(problem, options.repeats)
-            if options.slow or not problem.large:
-                compare_eigensolvers(problem, max(3, options.repeats // 3), options.tolerance)
-            compare_estimators(problem, max(3, options.repeats // 3), slow=options.slow)
-            compare_grams(problem, max(3, options.repeats // 3))
+            if options.only and not problem.name.startswith(options.only):
+                continue
+            alone = problem.large and not options.slow
+            turns = 1 if alone else max(3, options.repeats // 3)
+            compare_products(problem, 3 if alone else options.repeats)
+            compare_eigensolvers(problem, turns, options.tolerance, alone=alone)
+            if not problem.large:
+                compare_warm_starts(problem)
+            compare_estimators(problem, turns, slow=options.slow)
+            compare_grams(problem, max(3, turns))
+    goals()
+    print("\nGPU: not measured here; `--device cuda` measures large networks there.")
     print(f"\nAll of this took {time.perf_counter() - start:.0f} s.")
 
 

@@ -281,7 +281,8 @@ def _of_blocks(layer: _Layer, slopes: Tensor, expected: Tensor) -> Tensor | None
         part = slopes.new_empty(count, min(step, outputs - low), width)
         above = 0
         for inputs in layer.inputs:
-            for own in inputs.split(few):
+            for first in range(0, len(inputs), few):
+                own = inputs[first : first + few]
                 here = slice(above, above + len(own))
                 torch.bmm(
                     slopes[here, :, low : low + step].transpose(1, 2),
