@@ -30,6 +30,9 @@ __all__ = ["CriticalPointStudy"]
 #: Matrices of complex numbers, a row and a column per unknown, that following one path takes: the Jacobian, its
 #: factors, and what it is put together from.
 _MATRICES = 6
+#: Copies of the solutions of a sample, complex numbers each, that are there at once: orbits, all of them together,
+#: and what is written.
+_COPIES = 4
 
 
 def _polynomial(instance: Any, attribute: Any, value: Any) -> None:
@@ -271,7 +274,7 @@ class CriticalPointStudy:
 
 
 def _refuse_too_many(family: ParametricFamily) -> None:
-    """Raise where not even one path fits into memory.
+    """Raise where not even one path, or the solutions of one sample, fit into memory.
 
     Raises
     ------
@@ -288,6 +291,13 @@ def _refuse_too_many(family: ParametricFamily) -> None:
         raise PolynomialError(
             f"{n} unknowns are too many: one path alone needs {needed / 2**30:.0f} GiB for its Jacobians, this machine "
             f"has {there / 2**30:.0f}. Choose smaller widths; there are as many unknowns as weights."
+        )
+    count = family.conjectured_counts().get("N_C", 0)
+    needed = _COPIES * 16 * n * count
+    if needed > there:
+        raise PolynomialError(
+            f"a conjectured formula says that each sample has {count} solutions in {n} unknowns; they need "
+            f"{needed / 2**30:.0f} GiB, this machine has {there / 2**30:.0f}. Choose smaller widths."
         )
 
 
