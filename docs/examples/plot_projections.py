@@ -9,9 +9,12 @@ and t-SNE show the same snapshots; under each stands the true loss of the weight
 import tempfile
 
 import matplotlib.pyplot as plt
+import torch
 
 import landscape as ls
 from landscape_projectors import figures, pictures, surfaces
+from landscape_projectors.judging import quality_table
+from landscape_projectors.random_walks import shares_of_random_walks
 
 run = ls.Experiment(
     model=ls.models.MLP(hidden=(16, 16)),
@@ -37,20 +40,45 @@ figure, axes = plt.subplots(2, 2, figsize=(11, 9.5), layout="constrained")
 for ax, projector in zip(axes.flat, run.projectors, strict=True):
     projection = run.project(projector)
     grid = surfaces.loss_grid(landscape, span, projection, resolution=25)
-    figures.draw_path_over_loss(projection, span.rows, grid, ax)
+    curved = projector != ls.projectors.PCA()
+    reach = (
+        2 * figures.spacing(projection.coordinates, span.rows)
+        if curved
+        else float("inf")
+    )
+    figures.draw_path_over_loss(projection, span.rows, grid, ax, reach=reach)
     ax.set_title(type(projector).__name__)
 plt.show()
 
 # %%
-# How far the loss drawn under the snapshots is from theirs, as ``|log10|`` of the ratio: the plane hides most, the
-# layout, whose way back is exact at the snapshots, nothing; between snapshots all of them guess.
+# What the four maps are worth, in numbers. ``loss_mismatch`` is how far the loss drawn under the snapshots is from
+# theirs, as ``|log10|`` of the ratio: the plane hides most, the layout, whose way back is exact at the snapshots,
+# nothing; between snapshots all of them guess, and far from every snapshot the background is hatched.
 
-{
-    type(projector).__name__: surfaces.loss_mismatch(
-        landscape, span, run.project(projector)
-    )
-    for projector in run.projectors
-}
+quality_table(run).T.round(3)
+
+# %%
+# How much of that would walks without any structure explain, which start where the networks do? Nearly as much: that
+# two components hold most of the variance is no finding by itself.
+
+figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+pictures.draw_scree(span, ax, most=10, reference=shares_of_random_walks(span))
+plt.show()
+
+# %%
+# One network alone, in the plane of its own path. Dashed: where the same components would have a random walk of as
+# many snapshots.
+
+alone = span.select((span.rows["worker"].astype(str) == "0").to_numpy())
+path = ls.projectors.PCA().fit(alone, torch.Generator())
+figure, ax = plt.subplots(figsize=(7, 5), layout="constrained")
+figures.draw_path_over_loss(
+    path, alone.rows, surfaces.loss_grid(landscape, alone, path), ax
+)
+figures.draw_random_walk(path, ax)
+plt.show()
+
+{name: round(value, 3) for name, value in path.quality.items()}
 
 # %%
 # Coloured by the score on the way:

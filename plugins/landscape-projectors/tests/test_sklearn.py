@@ -9,8 +9,10 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 from landscape.errors import ConfigurationError
 from landscape_projectors.autoencoder import Autoencoder
 from landscape_projectors.binary import BinaryEncoder
+from landscape_projectors.composite import Chain
 from landscape_projectors.layouts import TSNE
 from landscape_projectors.pca import PCA
+from landscape_projectors.planes import ThreePoints
 from landscape_projectors.sklearn import ProjectorTransformer
 from landscape_projectors.som import SOM
 
@@ -19,6 +21,9 @@ ESTIMATORS = [
     ProjectorTransformer(SOM(rows=4, columns=4), random_state=0),
     ProjectorTransformer(Autoencoder(iterations=10), random_state=0),
     ProjectorTransformer(TSNE(iterations=250), random_state=0),
+    ProjectorTransformer(BinaryEncoder(), random_state=0),
+    ProjectorTransformer(ThreePoints(), random_state=0),
+    ProjectorTransformer(Chain(PCA(dimensions=2), SOM(rows=3, columns=3)), random_state=0),
 ]
 
 
