@@ -72,3 +72,17 @@ def test_certified_solutions_are_counted():
     assert np.isnan(sample_rows(family, FOUR, solutions)["certified"])
     some = evolve(solutions, certificates=np.array([1e-14, np.nan, 1e-15]))
     assert sample_rows(family, FOUR, some)["certified"] == 2
+
+
+def test_points_that_double_precision_cannot_tell_from_the_solution_pass():
+    # The lines cross at (1, 1), at an angle of 1e-10: the point lies on both, as far as double precision sees.
+    family = PolynomialFamily(["x + y - a", "x + 1.0000000001*y - a - 1e-10"], ["x", "y"], ["a"])
+    near = wells([[1 + 1e-7, 1 - 1e-7]])
+    assert checks(family, np.array([2.0]), near) == []
+    far = wells([[1 + 1e-3, 1 - 1e-3 + 1e-9]])
+    assert "are no solutions" in checks(family, np.array([2.0]), far)[0]
+
+
+def test_points_beside_a_solution_are_named_even_if_the_solver_calls_them_exact():
+    beside = wells([[0, 0], [2 + 1e-6, 0], [-2, 0]])
+    assert "Newton's method moves number 1, counted from zero, by" in checks(FAMILY, FOUR, beside)[0]

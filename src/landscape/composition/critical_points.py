@@ -31,6 +31,8 @@ __all__ = [
 
 #: Newton corrections of regular solutions end near 1e-14; this leaves room for conditioning.
 _RESIDUAL = 1e-8
+#: Rounding of an equation, relative to its terms: some hundred operations in double precision.
+_ROUNDING = 100 * np.finfo(np.float64).eps
 #: From the least to the most that may be known.
 _COMPLETENESS = ("unknown", "heuristic", "trace test", "proved")
 #: Columns of the summary that are no bounds.
@@ -110,7 +112,10 @@ def checks(family: ParametricFamily, parameters: NDArray[Any], solutions: Soluti
 def _corrections(
     family: ParametricFamily, parameters: NDArray[Any], solutions: Solutions
 ) -> NDArray[np.float64]:
-    """Return how far Newton's method moves each point, relative to it, shape (n,); zero for multiple ones."""
+    """Return how far Newton's method moves each point, relative to it, shape (n,).
+
+    Zero for multiple solutions, and where rounding of the equations alone explains the step.
+    """
     points = solutions.points
     n, size = points.shape
     moved = np.zeros(n)
@@ -128,6 +133,12 @@ def _corrections(
             step = (np.linalg.pinv(jacobian) @ value[:, :, None])[:, :, 0]
         length = np.abs(step).max(axis=1) / np.maximum(np.abs(z).max(axis=1), 1.0)
         moved[first : first + rows] = np.where(np.isfinite(length), length, np.inf)
+        for k in np.flatnonzero(length > _RESIDUAL):
+            # What rounding of the equations alone can do (Skeel): such a point cannot be told from the solution.
+            inverse = np.abs(np.linalg.pinv(jacobian[k]))
+            rounding = inverse @ (np.abs(jacobian[k]) @ np.abs(z[k])) * _ROUNDING
+            if length[k] <= rounding.max() / max(float(np.abs(z[k]).max()), 1.0):
+                moved[first + k] = 0.0
     moved[solutions.multiplicities > 1] = 0.0
     return moved
 
