@@ -17,12 +17,14 @@ from landscape.interfaces import Projection
 from landscape.objective import Landscape
 from landscape.plugins import PluginWarning
 from landscape.report.style import worker_styles
+from landscape.store import SnapshotSpan
 from landscape_projectors import _style, figures, surfaces
 from landscape_projectors.autoencoder import Autoencoder
 from landscape_projectors.binary import BinaryEncoder
 from landscape_projectors.composite import Chain, FitOn, Part
 from landscape_projectors.pca import PCA
 from landscape_projectors.planes import RandomDirections
+from landscape_projectors.random_walks import random_walk_path
 from landscape_projectors.som import SOM
 
 GENERATOR = torch.Generator()
@@ -268,6 +270,33 @@ def test_what_is_far_from_every_snapshot_is_hatched(regression, walked):
     assert "Hatched" not in captions["map-pca"]
 
 
+def test_a_random_walk_is_drawn_beside_one_path(regression, span_of, curved):
+    landscape, _ = regression
+    rows = pd.DataFrame({"step": range(20), "worker": "0"})
+    span = span_of(curved[:20, :6], rows)
+    plane = PCA().fit(span, GENERATOR)
+    loss = np.exp(np.add.outer(np.linspace(0, 1, 5), np.linspace(0, 1, 5)))
+    loss[0, 0] = np.nan
+    grid = figures.LossGrid(np.linspace(-3, 3, 5), np.linspace(-3, 3, 5), loss, 5, 5)
+    _, ax = figures.draw_path_over_loss(plane, rows, grid)
+    figure, same = figures.draw_random_walk(plane, ax)
+    assert same is ax
+    assert figure is ax.figure
+    (walk,) = [line for line in ax.get_lines() if line.get_label() == "a random walk as long"]
+    spread = np.sqrt(np.mean(np.sum(span.coordinates**2, axis=1)))
+    np.testing.assert_allclose(
+        np.abs(np.column_stack(walk.get_data())), spread * np.abs(random_walk_path(20)), atol=1e-9
+    )
+    assert (np.sum(np.column_stack(walk.get_data()) * plane.coordinates, axis=0) > 0).all()
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert sorted(texts) == sorted(["worker 0", "a random walk as long", "loss not finite", "start", "end"])
+    figure.savefig("/dev/null", format="png")
+    found = {figure.name: figure.caption for figure in figures.figures(run_of(span, landscape, PCA()))}
+    assert "Dashed: where the same components have a random walk" in found["map-pca"]
+    assert "Cosine content" in found["map-pca"]
+    assert "of random walks from the same starts they would hold" in found["map-pca"]
+
+
 @pytest.mark.parametrize(
     ("loss", "kind"),
     [
@@ -393,6 +422,54 @@ def test_planes_that_do_not_lie_in_the_span_have_a_background_too(regression, wa
     assert figure.title == "Paths over the loss: RandomDirections"
     assert "What the picture leads back to explains" in figure.caption
     assert "the loss drawn is off by a factor of" in figure.caption
+
+
+def test_a_chain_that_ends_in_a_map_is_drawn_in_its_cells(regression, walked):
+    landscape, loss = regression
+    projectors = (Chain(PCA(dimensions=3), SOM(rows=3, columns=4)), FitOn(SOM(rows=3, columns=4), ("0",)))
+    metrics = walked.rows.assign(score=np.linspace(0, 1, len(walked.rows)))
+    run = run_of(walked, landscape, *projectors, metrics=metrics)
+    found = [figure for figure in figures.figures(run) if figure.name.startswith("map-")]
+    assert [figure.title for figure in found] == [
+        "Paths over the loss: PCA and SOM",
+        "Paths over the loss: SOM of 0",
+    ]
+    for projector, figure in zip(projectors, found, strict=True):
+        projection = projector.fit(walked, GENERATOR)
+        lattice = figures._map_in(projection)
+        nodes = projection.inverse(lattice.lattice.positions)
+        panels = [
+            ax for ax in figure.figure.axes if ax.get_title(loc="left") in "abcd" and ax.get_title(loc="left")
+        ]
+        assert len(panels) == 4
+        cells = panels[0].collections[0].get_array()
+        np.testing.assert_allclose(cells, loss(walked.restore(nodes).numpy()), rtol=1e-6)
+        # The nearest node in the space that the map sees: for the chain, that of the plane before it.
+        winners = figures._winners(projection, np.asarray(walked.coordinates))
+        if isinstance(projector, Chain):
+            first = projection.first.transform(walked.coordinates)
+            expected = np.argmin(cdist(first, projection.first.transform(nodes)), axis=1)
+            np.testing.assert_array_equal(winners, expected)
+        hits = np.bincount(winners, minlength=12).astype(float)
+        np.testing.assert_array_equal(panels[3].collections[-1].get_array(), hits[hits > 0])
+
+
+def test_three_parts_stand_side_by_side(regression):
+    landscape, _ = regression
+    layout = [{"name": name, "shape": [2]} for name in ("a", "b", "c")]
+    weights = torch.randn(10, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).cumsum(0)
+    span = SnapshotSpan.from_tensor(weights, layout)
+    found = list(figures.figures(run_of(span, landscape, *(Part(PCA(), name) for name in "abc"))))
+    assert [figure.name for figure in found] == ["map-parts", "snapshots"]
+    panels = [ax for ax in found[0].figure.axes if ax.get_title(loc="left")]
+    assert [ax.get_title(loc="left") for ax in panels] == ["a", "b", "c"]
+    for ax, name in zip(panels, "abc", strict=True):
+        expected = Part(PCA(), name).fit(span, GENERATOR)
+        np.testing.assert_array_equal(ax.collections[0].get_offsets(), expected.coordinates)
+    share = 100 * expected.quality["explained_variance_of_random_walks"]
+    assert f"c 100 % ({share:.0f} %)" in found[0].caption
+    few = list(figures.figures(run_of(span, landscape, Part(PCA(), "a"))))
+    assert [figure.name for figure in few] == ["map-part", "snapshots"]
 
 
 def test_many_networks_that_do_not_move_are_a_heat_map(regression, span_of):

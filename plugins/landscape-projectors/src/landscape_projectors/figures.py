@@ -309,10 +309,26 @@ def draw_random_walk(projection: PCAProjection, ax: Axes) -> tuple[AnyFigure, Ax
     # A component and its negative are equally principal: take the one along which the path goes.
     walk *= np.where(np.sum(walk * coordinates, axis=0) < 0, -1.0, 1.0)
     (line,) = ax.plot(
-        *walk.T, color="0.35", linewidth=1.1, linestyle=(0, (4, 2)), label="a random walk as long", zorder=2.2
+        *walk.T, color=INK, linewidth=1.2, linestyle=(0, (4, 2)), label="a random walk as long", zorder=2.2
     )
-    line.set_path_effects([Stroke(linewidth=2.2, foreground=PAPER, alpha=0.7), Normal()])
+    line.set_path_effects([Stroke(linewidth=2.6, foreground=PAPER), Normal()])
+    old = ax.get_legend()
+    keys = [] if old is None else list(zip(old.legend_handles, old.get_texts(), strict=True))
+    _finish(
+        ax,
+        projection,
+        # Lines are found again in the axes; patches stand for what is drawn in other ways.
+        [Patch(**_key_of(key), label=text.get_text()) for key, text in keys if isinstance(key, Patch)],
+    )
     return ax.figure, ax
+
+
+def _key_of(patch: Patch) -> dict[str, Any]:
+    return {
+        "facecolor": patch.get_facecolor(),
+        "edgecolor": patch.get_edgecolor(),
+        "hatch": patch.get_hatch(),
+    }
 
 
 def spacing(coordinates: np.ndarray, rows: pd.DataFrame) -> float:
@@ -862,7 +878,6 @@ def _plane_figure(
     draw_path_over_loss(projection, span.rows, grid, panels[0], reach=reach)
     if single:
         draw_random_walk(cast("PCAProjection", projection), panels[0])
-        _finish(panels[0], projection, [])
     if scored is not None:
         values, label = scored
         marks = _marks(span)
