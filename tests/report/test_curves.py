@@ -161,6 +161,17 @@ def _overlap(one, two):
     return max(0, width) * max(0, height)
 
 
+@pytest.mark.parametrize("count", [6, 7, 8, 10])
+def test_legends_of_short_names_are_not_cut_off(count):
+    canvas, axes = style.figure()
+    handles = [axes[0, 0].plot([0, 1], [0, index])[0] for index in range(count)]
+    style.legend_below(canvas, handles, [f"i = {index + 1}" for index in range(count)])
+    canvas.draw_without_rendering()
+    box = canvas.legends[0].get_window_extent()
+    assert canvas.bbox.x0 <= box.x0
+    assert box.x1 <= canvas.bbox.x1
+
+
 def test_legends_read_row_by_row():
     canvas, axes = style.figure()
     handles = [axes[0, 0].plot([0, 1], [0, index])[0] for index in range(7)]

@@ -92,7 +92,7 @@ def figures(run: Run) -> Iterator[Figure]:
     worker = _worker(metrics, names)
     if hessian and covariance:
         own = metrics[metrics["worker"] == worker]
-        if own.dropna(subset="covariance_eigenvalue_1")["step"].nunique() > 1:
+        if own.dropna(subset="covariance_eigenvalue_1")["step"].nunique() > 2:
             yield _eigenvalues(own, hessian, covariance, worker)
     for probe in run.directory.array_names():
         entries = [entry for entry in run.arrays(probe) if "covariance_hessian_cosines" in entry]
@@ -101,7 +101,7 @@ def figures(run: Run) -> Iterator[Figure]:
     shares = {stem: _indices(names, stem) for stem in _SHARES}
     if shares["covariance_in_hessian"]:
         own = metrics[metrics["worker"] == worker]
-        if own.dropna(subset="covariance_in_hessian_1")["step"].nunique() > 1:
+        if own.dropna(subset="covariance_in_hessian_1")["step"].nunique() > 2:
             yield _shares(own, {stem: indices for stem, indices in shares.items() if indices}, worker)
 
 

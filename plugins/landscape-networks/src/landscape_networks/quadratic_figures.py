@@ -54,7 +54,14 @@ def _mean(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
 def draw_loss(axes: Axes, found: Comparison) -> None:
     """Draw the mean loss of the workers with bars of two standard errors, and what theory expects."""
     steps = range(len(found.moments))
-    axes.plot(steps, [found.theory.loss(m) for m in found.moments], color=_THEORY, linewidth=1.4, zorder=2)
+    axes.plot(
+        steps,
+        [found.theory.loss(m) for m in found.moments],
+        color=_THEORY,
+        linewidth=1.4,
+        zorder=2,
+        label="theory",
+    )
     axes.plot(
         steps,
         [found.theory.loss(m) for m in found.independent],
@@ -62,12 +69,15 @@ def draw_loss(axes: Axes, found: Comparison) -> None:
         linewidth=1.2,
         linestyle=(0, (4, 2)),
         zorder=1,
+        label="independent draws",
     )
     row = found.late_loss()
     if math.isfinite(row.small) and row.small > 0:
-        axes.axhline(row.small, color=_SMALL, linewidth=1.2, linestyle=(0, (1, 1.5)), zorder=1)
+        axes.axhline(
+            row.small, color=_SMALL, linewidth=1.2, linestyle=(0, (1, 1.5)), zorder=1, label="small steps"
+        )
     mean, bar = _mean(found.losses, 1)
-    axes.errorbar(found.steps, mean, bar, **_POINTS)
+    axes.errorbar(found.steps, mean, bar, label="measured", **_POINTS)
     if mean.min() > 0:
         axes.set_yscale("log")
 
@@ -152,7 +162,7 @@ def draw_rates(axes: Axes, found: Sequence[Comparison]) -> None:
     rates = np.array([one.theory.lr for one in found])
     start, steps = first.away[0], int(first.steps[-1])
     second = start.T @ start / len(start)
-    grid = np.geomspace(rates[rates > 0].min() / 1.2, rates.max() * 1.02, 160)
+    grid = np.geomspace(rates[rates > 0].min() / 1.2, rates.max(), 200)
 
     def expected(rate: float, draws: Any) -> float:
         theory = first.theory.at(rate)

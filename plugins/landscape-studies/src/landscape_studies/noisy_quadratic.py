@@ -10,7 +10,7 @@ from landscape.errors import ConfigurationError
 __all__ = ["noisy_quadratic"]
 
 #: Rates of the sweep, as parts of the largest stable one; the last is beyond it.
-_RATES = (0.01, 0.03, 0.1, 0.25, 0.5, 0.8, 0.95, 1.02)
+_RATES = (0.01, 0.03, 0.1, 0.25, 0.5, 0.8, 0.95, 1.005)
 
 
 def noisy_quadratic(
