@@ -188,7 +188,8 @@ class Monodromy(Solver):
     trace_test
         Test whether the solutions of the generic member are all, where start pairs lead to all of them
         (:mod:`landscape_homotopy.trace_test`, where it stands why the test applies): ``completeness`` is
-        ``"trace test"`` then. It takes longer than the monodromy: 0.2 s for widths (2, 2, 2), once for all members.
+        ``"trace test"`` then. It takes longer than the monodromy: 0.2 s for widths (2, 2, 2), once for all members; a
+        test that would take more than 20,000 paths is given up.
     certified
         Prove of every solution that it exists, differs from all others, and is real or is not, in ball
         arithmetic: ``Solutions.certificates``. Takes about 30 ms for the 33 solutions with widths (2, 2, 2), and
@@ -314,7 +315,7 @@ class Monodromy(Solver):
 
     def _tested(self, start: _Start, rng: np.random.Generator) -> _Start:
         """Return a start set with its trace test, which may complete it."""
-        test = trace_test(start.family, start.points, start.parameters, rng, self.most_solutions)
+        test = trace_test(start.family, start.points, start.parameters, rng)
         if len(test.found) > len(start.points):
             _log.info("the trace test found %d solutions, %d were known", len(test.found), len(start.points))
         return evolve(start, points=test.found, paths=start.paths + test.paths, trace=test)

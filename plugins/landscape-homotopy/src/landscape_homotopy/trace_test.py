@@ -16,8 +16,8 @@ test, Arnold Math. J. 4 (2018)): its points on the planes
 which are parallel, have sums of coordinates that are affine-linear in s if and only if no point is missing. For
 :math:`t_0, c` generic these are planes in general position, and their points at s = 0 are the solutions at
 :math:`p + t_0 v` and those with l(z) = c. So the solutions of one member are completed by monodromy, with loops of
-lines, functions l and planes, to a set for :math:`s \ne 0`, which is some times as large; its sums are compared at three s; and for s = 0 exactly the solutions
-that were known must come back.
+lines, functions l and planes, to a set for :math:`s \ne 0`, which is some times as large; its sums are compared at
+three s; and for s = 0 exactly the solutions that were known must come back.
 
 What the test cannot see: a point whose own sum is affine-linear to within rounding. How much every known point
 contributes to the second difference is therefore measured; where one of them contributes no more than rounding does,
@@ -47,11 +47,13 @@ Complex = NDArray[np.complex128]
 
 #: The second difference of the sums is taken for zero below this part of the sum of moduli. Paths are polished to
 #: about 1e-14; complete sets of 6 to 352 orbits had 1e-17 to 6e-14, and sets that lacked one 5e-11 and more.
-_ZERO = 1e-13
+_ZERO = 1e-12
 #: Every known point must contribute more than this many times as much.
 _SEEN = 10.0
 #: Loops per round, and rounds: more loops follow where the test fails.
-_LOOPS, _ROUNDS = 3, 8
+_LOOPS, _ROUNDS = 3, 4
+#: A test that would follow more paths is given up: 20,000 take half a minute with a dozen unknowns.
+_MOST_PATHS = 20_000
 
 
 @frozen(eq=False)
@@ -199,7 +201,6 @@ def trace_test(
     points: Complex,
     parameters: Complex,
     rng: np.random.Generator,
-    most: int = 100_000,
 ) -> TraceTest:
     """Test whether `points` are all solutions without zero coordinates of a generic member, up to sign changes.
 
@@ -213,8 +214,6 @@ def trace_test(
         Of the member, generic and complex, shape (M,).
     rng
         For the line, the planes and the loops.
-    most
-        No more orbits than this are followed.
     """
     k, n = points.shape
     circuit = circuit_of(family)
@@ -244,10 +243,10 @@ def trace_test(
     flips = np.concatenate([group.generators, np.zeros((len(group.generators), 1), dtype=bool)], axis=1)
     orbits = SignGroup(flips, n + 1)
     t0 = np.zeros(1)
-    c, first, step = (generic(rng, 1) for _ in range(3))
-    at = [np.concatenate([v, a, t0, c, s]) for s in (np.zeros(1), first, first + step, first + 2 * step)]
+    c, first = generic(rng, 1), generic(rng, 1)
+    member, plane = (np.concatenate([v, a, t0, c, s]) for s in (np.zeros(1), first))
     x = np.concatenate([points, np.zeros((k, 1))], axis=1)
-    x, all_there = _tracked(homotopy, x, at[0], at[1])
+    x, all_there = _tracked(homotopy, x, member, plane)
     paths = k
     if not all_there:
         return TraceTest(None, k, points, paths=paths, reason="paths to the first plane were lost")
@@ -258,7 +257,7 @@ def trace_test(
         while done < len(x):
             frontier = x[done:]
             loop = np.repeat(np.arange(_LOOPS), len(frontier))
-            home = np.broadcast_to(at[1], (len(loop), len(at[1])))
+            home = np.broadcast_to(plane, (len(loop), len(plane)))
             ends = track(
                 homotopy,
                 np.tile(frontier, (_LOOPS, 1)),
@@ -270,14 +269,17 @@ def trace_test(
             paths += 3 * len(loop)
             done = len(x)
             x = _joined(orbits, x, ends.points[ends.outcome == REGULAR])
-            if len(x) > most:
+            if paths + 3 * _LOOPS * (len(x) - done) > _MOST_PATHS:
                 return TraceTest(
-                    None, k, points, len(x), paths=paths, reason=f"the planes hold more than {most} orbits"
+                    None, k, points, len(x), paths=paths, reason=f"it takes more than {_MOST_PATHS} paths"
                 )
         second, moduli, all_there = np.zeros(0), np.zeros(0), True
         terms = []
-        for there in at[1:]:
-            z, arrived = _tracked(homotopy, x, at[1], there) if there is not at[1] else (x, True)
+        # Other planes in every round: on the way to some a path may come near a singular point.
+        step = generic(rng, 1)
+        for multiple in range(3):
+            there = np.concatenate([plane[:-1], first + multiple * step])
+            z, arrived = _tracked(homotopy, x, plane, there) if multiple else (x, True)
             all_there &= arrived
             combined = _products(z[:, :n], left, right) @ a
             terms.append(np.stack([z[:, n], combined, z[:, n] * combined], axis=1))
@@ -292,7 +294,7 @@ def trace_test(
         second = np.abs(each.sum(axis=0)) / moduli
         deviation = float(second.max())
         contribution = float((np.abs(each) / moduli).max(axis=1).min())
-        back, arrived = _tracked(homotopy, x, at[1], at[0])
+        back, arrived = _tracked(homotopy, x, plane, member)
         paths += len(x)
         here = np.abs(back[:, n]) < 1e-8
         found = _joined(group, points, back[here, :n])
