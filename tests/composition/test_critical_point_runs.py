@@ -269,16 +269,21 @@ def test_every_count_of_a_printed_table_says_how_it_is_known():
         (9, 8, 3, 9, 8, 3, "proved"),
         (33, 16, 5, 33, 16, 5, "heuristic"),
         (33, 16, 5, NAN, NAN, NAN, "unknown"),
+        # Complete, but of none it is proved that it is real.
+        (9, 8, 3, 9, 8, NAN, "proved"),
     )
     shown = printed(frame)
     assert shown[["N_C", "N_C_torus", "N_R"]].to_numpy().tolist() == [
         ["9", "8", "3"],
         ["≥ 33", "≥ 16", "≥ 5"],
         ["33 found", "16 found", "5 found"],
+        ["9", "8", "3 found"],
     ]
     note = footnote(frame)
     assert all(word in note for word in ("A number alone", "≥:", "found:", "heuristic:", "unknown:"))
     assert "trace test" not in note
+    assert "of what was found" not in note
+    assert "of what was found" in footnote(frame.assign(N_R_max=5))
     text = latex(frame, caption="100 % of it")
     assert r"$\geq$ 33" in text
     assert r"\caption{100 \% of it}" in text

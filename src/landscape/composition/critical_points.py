@@ -165,7 +165,7 @@ def sample_rows(
     ``N`` unknowns, ``N_C`` isolated complex solutions found, ``N_C_torus`` of these without zero coordinate,
     ``N_R`` real ones; ``certified``, how many are proved to exist and to be different (NaN where the solver did
     not try), ``certified_torus`` and ``certified_real``, how many of these have no zero coordinate and how many
-    are real; the bounds of the family (``CBB`` and so on) and those in `bounds`, which plugins know;
+    are proved to be real; the bounds of the family (``CBB`` and so on) and those in `bounds`, which plugins know;
     ``completeness``, unknown where a check failed; how many solutions were ``lost`` and paths ``retried``;
     ``checks_failed``, empty or what :func:`checks` found.
     """
@@ -180,8 +180,8 @@ def sample_rows(
         "certified": none if proved is None else int(proved.sum()),
         "certified_torus": none if proved is None else int((proved & torus).sum()),
         "certified_real": none
-        if proved is None
-        else min(int((proved & real).sum()), int(solutions.statistics.get("certified_real", 0))),
+        if proved is None or "certified_real" not in solutions.statistics
+        else min(int((proved & real).sum()), int(solutions.statistics["certified_real"])),
         **{name: float(bound) for name, bound in family.bounds().items()},
     }
     for name, bound in bounds.items():

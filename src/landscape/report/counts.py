@@ -78,7 +78,11 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
         if column not in frame:
             continue
         proved = frame[proof] if proof in frame else pd.Series(float("nan"), frame.index)
-        rows = zip(frame[column], proved, frame["completeness"], strict=True)
+        known = frame["completeness"]
+        if column == "N_R":
+            # That none is missing says nothing of which are real.
+            known = known.where((known != "proved") | (proved == frame[column]), "unknown")
+        rows = zip(frame[column], proved, known, strict=True)
         shown[column] = pd.Series(
             [claim(int(found), float(sure), how) for found, sure, how in rows], frame.index, dtype=object
         )
@@ -110,6 +114,8 @@ def footnote(frame: pd.DataFrame) -> str:
         )
     if "unknown" in known:
         said.append("unknown: solutions are missing, or may be.")
+    if rest and "N_R_max" in frame:
+        said.append("Means and largest numbers of real ones are of what was found.")
     return " ".join(said)
 
 
