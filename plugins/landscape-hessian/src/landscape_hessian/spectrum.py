@@ -151,6 +151,7 @@ class HessianSpectrum(Probe):
             basis=self.basis,
             risk=self.risk,
             start=self._start(point, operator),
+            gradient=operator.gradient,
             generator=generator,
             dtype=operator.dtype,
             device=operator.device,
