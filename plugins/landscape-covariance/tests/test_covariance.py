@@ -243,6 +243,9 @@ def test_data_with_too_few_examples_is_refused_with_both_numbers():
         ({"batches": 0, "centred": False}, "batches=0 .*at least 1"),
         ({"batch_size": 0}, "at least 1"),
         ({"k": -1}, "at least 0"),
+        ({"centred": "no"}, "centred='no' is not possible; give True or False"),
+        ({"per_example": 1}, "per_example=1"),
+        ({"vectors": "yes"}, "vectors='yes'"),
     ],
 )
 def test_impossible_configurations_are_refused_with_the_cure(options, message):

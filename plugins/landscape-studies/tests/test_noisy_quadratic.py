@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from attrs import evolve
 
@@ -81,6 +82,14 @@ def test_the_report_has_its_figures_and_is_drawn_from_disk_alone(small):
         "Overlaps with the Hessian", "Spectral density of the Hessian",
     ):  # fmt: skip
         assert title in page, title
+
+
+def test_a_replica_has_the_same_table_to_the_bit():
+    study = ls.studies["noisy-quadratic"](workers=32, steps=20, dimension=3, train=1, hidden=(2,))
+    run = evolve(study, stages=study.stages[2:3]).run()
+    table = run.replicate().tables["theory"]
+    assert len(table) > 15
+    pd.testing.assert_frame_equal(table, run.tables["theory"], check_exact=True)
 
 
 def test_the_command_prints_the_table(monkeypatch, capsys):

@@ -10,7 +10,7 @@ from attrs import field, frozen
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Measurement, Probe
 from landscape.randomness import preserved_random_state
-from landscape.validators import at_least, optional
+from landscape.validators import at_least, of_type, optional
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,10 +93,10 @@ class GradientCovariance(Probe):
 
     batches: int = field(default=25, validator=at_least(1))
     batch_size: int | None = field(default=None, validator=optional(at_least(1)))
-    centred: bool = True
+    centred: bool = field(default=True, validator=of_type(bool, "True or False"))
     k: int = field(default=5, validator=at_least(0))
-    per_example: bool = False
-    vectors: bool = False
+    per_example: bool = field(default=False, validator=of_type(bool, "True or False"))
+    vectors: bool = field(default=False, validator=of_type(bool, "True or False"))
 
     references: ClassVar[tuple[str, ...]] = (
         "F. Dangel, L. Tatzel, P. Hennig. ViViT: curvature access through the generalized Gauss-Newton's low-rank "
