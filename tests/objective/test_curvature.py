@@ -17,7 +17,12 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from landscape.errors import ConfigurationError, NonFiniteLossError, NotTwiceDifferentiableError
+from landscape.errors import (
+    ConfigurationError,
+    NonFiniteLossError,
+    NotTwiceDifferentiableError,
+    UnstableDataError,
+)
 from landscape.objective import BatchLoss, CurvatureOperator, Landscape, as_data, curvature
 
 
@@ -425,6 +430,56 @@ def test_wrong_vectors_are_refused(net, classes):
         operator.matvec(torch.zeros(30))
     with pytest.raises(ConfigurationError, match=r"give \(31, k\)"):
         operator.matmat(torch.zeros(2, 31))
+
+
+@pytest.mark.parametrize("memory", ["a", 1.5, float("nan"), True, -1, [3]])
+def test_an_amount_of_memory_is_a_whole_number_of_bytes(net, classes, memory):
+    landscape = Landscape(net, "cross_entropy", classes)
+    with pytest.raises(ConfigurationError, match=r"memory=.*whole number of bytes"):
+        landscape.hessian(landscape.initial(), memory=memory)
+    if memory != -1:
+        with pytest.raises(ConfigurationError, match=r"memory=.*whole number of bytes"):
+            landscape.hessian(landscape.initial()).dense(memory=memory)
+
+
+@pytest.mark.parametrize("vector", ["a", None, [0.0] * 31, np.zeros(31), 3])
+def test_what_is_no_tensor_of_real_numbers_is_not_multiplied(net, classes, vector):
+    operator = Landscape(net, "cross_entropy", classes).hessian(torch.zeros(31, dtype=torch.float64))
+    for product in (operator.matvec, operator.matmat, operator.__matmul__):
+        with pytest.raises(ConfigurationError, match=r"Got a .*give a tensor"):
+            product(vector)
+        with pytest.raises(ConfigurationError, match="real and imaginary parts"):
+            product(torch.zeros(31, dtype=torch.complex128))
+    assert operator.matmat(torch.zeros(31, 0)).shape == (31, 0)
+
+
+def test_operations_in_place_that_autograd_cannot_undo_are_named(values):
+    class Shifted(nn.Module):
+        def forward(self, x):
+            z = torch.tanh(x)
+            z += 1
+            return z
+
+    net = nn.Sequential(nn.Linear(3, 4), Shifted(), nn.Linear(4, 3)).double()
+    landscape = Landscape(net, "mse", values)
+    with pytest.raises(
+        NotTwiceDifferentiableError, match=r"Submodule '1' \(Shifted\).*inplace operation.*in place"
+    ):
+        landscape.hessian(landscape.initial())
+
+
+def test_data_that_differs_between_passes_is_refused(net):
+    class Augmented(torch.utils.data.Dataset):
+        def __len__(self):
+            return 5
+
+        def __getitem__(self, index):
+            return torch.randn(3), torch.tensor(index % 3)
+
+    landscape = Landscape(net, "cross_entropy", Augmented())
+    for kind in ("hessian", "gauss_newton"):
+        with pytest.raises(UnstableDataError, match=r"fixed"):
+            CurvatureOperator.of(landscape, landscape.initial(), kind)
 
 
 def test_dictionary_batches_and_unsliceable_weights_have_a_hessian(net, values):

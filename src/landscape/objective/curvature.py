@@ -43,6 +43,7 @@ from landscape.objective.batch import Batch, examples_in, leaves, map_leaves
 from landscape.objective.chain import Chain, Recording
 from landscape.objective.differentiability import not_twice_differentiable, why_not_twice
 from landscape.objective.losses import Criterion, predict, scalar, weighted
+from landscape.validators import is_whole
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -303,8 +304,10 @@ class CurvatureOperator:
         memory: int,
         kind: Curvature = "hessian",
     ) -> None:
-        if memory < 0:
-            raise ConfigurationError(f"memory={memory}: give a number of bytes, 0 to keep nothing.")
+        if not is_whole(memory) or memory < 0:
+            raise ConfigurationError(
+                f"memory={memory!r}: give a whole number of bytes, such as 2 * 1024**3; 0 to keep nothing."
+            )
         if kind not in get_args(Curvature):
             known = ", ".join(repr(name) for name in get_args(Curvature))
             raise ConfigurationError(
@@ -418,6 +421,7 @@ class CurvatureOperator:
         ConfigurationError
             For a vector of another shape.
         """
+        _require_numbers(vector)
         if tuple(vector.shape) != (self.shape[0],):
             raise ConfigurationError(
                 f"A vector of shape {tuple(vector.shape)}: give ({self.shape[0]},), or use matmat for columns."
@@ -434,6 +438,7 @@ class CurvatureOperator:
         ConfigurationError
             For anything but P rows.
         """
+        _require_numbers(vectors)
         if vectors.ndim != 2 or vectors.shape[0] != self.shape[0]:
             raise ConfigurationError(f"Columns of shape {tuple(vectors.shape)}: give ({self.shape[0]}, k).")
         return self._products(vectors)
@@ -441,6 +446,7 @@ class CurvatureOperator:
     __call__ = matvec
 
     def __matmul__(self, other: Tensor) -> Tensor:
+        _require_numbers(other)
         return self.matvec(other) if other.ndim == 1 else self.matmat(other)
 
     def dense(self, *, memory: int = DENSE_MEMORY) -> Tensor:
@@ -456,6 +462,8 @@ class CurvatureOperator:
         ConfigurationError
             When it takes more.
         """
+        if not is_whole(memory):
+            raise ConfigurationError(f"memory={memory!r}: give a whole number of bytes, such as 4 * 1024**3.")
         size = self.shape[0]
         needed = size**2 * self.dtype.itemsize
         if needed > memory:
@@ -602,11 +610,10 @@ class CurvatureOperator:
             Bytes that a graph holds per tensor element of a batch; and the batch, linearised.
         """
         if self._chains:
-            written = self._linearise(session, batch, graph=True)
-            piece = written[0]
-            self._chains = isinstance(piece, _Chained) and self._is_right(session, batch, written)
-            if isinstance(piece, _Chained) and self._chains:
-                return self._in_chunks(session, batch, written, piece.chain.bytes)
+            written = self._chained(session, batch)
+            self._chains = written is not None and self._is_right(session, batch, written)
+            if written is not None and self._chains:
+                return self._in_chunks(session, batch, written, written[0].chain.bytes)
         self._require_second_derivative(session, batch)
         exempt = [self._theta, *self._landscape._constants(), *(leaf for _, leaf in leaves(batch))]
         with _measured_graph(exempt) as held:
@@ -651,7 +658,7 @@ class CurvatureOperator:
         landscape = self._landscape
         weight = landscape._weight(landscape._criterion, landscape.reduction, batch)
         if self._chains:
-            written = self._chained(session, batch, weight)
+            written = self._chained(session, batch)
             if written is not None:
                 return written
         piece: _Piece
@@ -670,7 +677,7 @@ class CurvatureOperator:
         flat = landscape.layout.join([gradient.detach() for gradient in gradients])
         return piece, flat, weight
 
-    def _chained(self, session: Session, batch: Batch, weight: Any) -> _Chunk | None:
+    def _chained(self, session: Session, batch: Batch) -> tuple[_Chained, Tensor, Any] | None:
         """Return the batch in a network of known operations; None where some are not known."""
         landscape = self._landscape
         criterion = landscape._criterion
@@ -687,7 +694,7 @@ class CurvatureOperator:
         session.evaluate(evolve(criterion, fn=look), landscape._all_parts(self._leaves), batch)
         output, target, recording = seen[-1]
         chain = recording.chain(output)
-        if chain is None:
+        if chain is None or not len(output):
             return None
         leaf = output.detach().requires_grad_()
         if not self._bends:
@@ -701,6 +708,7 @@ class CurvatureOperator:
         (slopes,) = torch.autograd.grad(loss, leaf, create_graph=True, materialize_grads=True)
         gradients = chain.gradient(slopes.detach())
         chain.set_middle(_middle(leaf, slopes))
+        weight = landscape._weight(criterion, landscape.reduction, batch)
         return _Chained(loss, chain, weight), landscape.layout.join(gradients), weight
 
     def _is_right(self, session: Session, batch: Batch, written: _Chunk) -> bool:
@@ -772,7 +780,13 @@ class CurvatureOperator:
         if landscape.layout.names in evaluator.twice_differentiable:
             return
         loss = landscape._loss(session, self._leaves, batch)
-        landscape._flat_gradient(loss, self._leaves)  # what fails here fails without a Hessian too
+        try:
+            landscape._flat_gradient(loss, self._leaves)
+        except RuntimeError as error:
+            if "modified by an inplace operation" not in str(error):
+                raise  # what fails here fails without a Hessian too
+            reason = str(error).strip().splitlines()[0]
+            raise not_twice_differentiable(evaluator.module, landscape._criterion, batch, reason) from error
         loss = landscape._loss(session, self._leaves, batch)
         reason = why_not_twice(loss, self._leaves)
         if reason is not None:
@@ -828,6 +842,8 @@ class CurvatureOperator:
 
     def _products(self, columns: Tensor) -> Tensor:
         landscape = self._landscape
+        if not columns.shape[1]:
+            return torch.zeros(columns.shape, device=self.device, dtype=self.dtype)
         rows = columns.detach().to(self.device, self.dtype).T.contiguous()
         vectors = [self._layout.parts(row) for row in rows]
         sizes = [self._leaves[at].numel() for at in self._chosen]
@@ -968,6 +984,25 @@ def _middle(output: Tensor, slopes: Tensor) -> Tensor | Callable[[Tensor], Tenso
     limit = _SAME * torch.finfo(output.dtype).eps
     apart = torch.linalg.vector_norm(expected - found)
     return matrices if apart <= limit * torch.linalg.matrix_norm(matrices).norm() else product
+
+
+def _require_numbers(vector: Any) -> None:
+    """Refuse what cannot be multiplied.
+
+    Raises
+    ------
+    ConfigurationError
+        For anything but a tensor of real numbers.
+    """
+    if not isinstance(vector, Tensor):
+        raise ConfigurationError(
+            f"Got a {type(vector).__name__} to multiply by: give a tensor, as torch.as_tensor makes one; "
+            "to_scipy() takes numpy arrays."
+        )
+    if vector.is_complex():
+        raise ConfigurationError(
+            f"Got {vector.dtype} to multiply by; the matrix is real: multiply by the real and imaginary parts."
+        )
 
 
 def _extent(batch: Batch) -> int:

@@ -88,7 +88,8 @@ def not_twice_differentiable(
             return NotTwiceDifferentiableError(
                 f"{f'Submodule {name!r} ({kind})' if name else f'The module itself ({kind})'} has no second "
                 f"derivative, so there is no Hessian by automatic differentiation. Autograd says: {said} "
-                "Write its backward with differentiable operations (without once_differentiable), replace it, "
+                "Write its backward with differentiable operations (without once_differentiable), replace operations "
+                "in place (x += 1, inplace=True) by those that give a new tensor, replace it, "
                 "or switch off the fused kernel it uses (torch.backends.cudnn.flags(enabled=False) for "
                 "recurrent layers on a GPU)."
             )
