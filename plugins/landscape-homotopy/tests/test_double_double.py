@@ -78,6 +78,23 @@ def test_regular_solutions_near_each_other_are_found_to_the_last_digits():
     assert not is_regular(family, double + 1e-9, np.array([2.0, 1.0])).any()
 
 
+@pytest.mark.parametrize(("examples", "sample"), [(3, 28)])
+def test_solutions_with_condition_1e10_are_found_and_known_to_twelve_digits(examples, sample):
+    family = ls.models.DeepLinear(widths=(2, 2, 2), examples=examples).family()
+    parameters = family.sample(sample + 1, 0)[[sample]]
+    solver = Monodromy(trace_test=False)
+    (solutions,) = solver.solve_family(family, parameters, torch.Generator().manual_seed(0))
+    assert len(solutions) == 225
+    assert solutions.statistics["extended"] > 0
+    assert solutions.statistics["singular"] == 0
+    z = solutions.points
+    p = np.tile(parameters.astype(complex), (len(z), 1))
+    correction = np.linalg.solve(family.jacobian(z, p), residual(circuit_of(family), z, p)[:, :, None])[
+        :, :, 0
+    ]
+    assert (np.abs(correction).max(axis=1) <= 1e-12 * np.abs(z).max(axis=1)).all()
+
+
 def test_badly_conditioned_members_keep_all_their_solutions():
     # Sample 40 of this seed has solutions of size 2,000 with lambda of 0.04: other solutions are near, relatively.
     family = ls.models.DeepLinear(widths=(1, 3, 3, 1)).family()

@@ -51,9 +51,11 @@ class Homotopy(Protocol):
 
 #: Paths (of N unknowns) that the compiled engine follows in one go have at most this many N^3 together.
 _CUBES = 2_000_000
-#: Relative size of the last correction of Newton's method at a regular end; and up to which it is worth computing
-#: residuals in double-double arithmetic to get there.
-_CONVERGED, _ROUGH = 1e-9, 1e-3
+#: Relative size of the last correction of Newton's method at a regular end.
+_CONVERGED = 1e-9
+#: Where it stays above the first and below the second of these, it is worth computing residuals in double-double
+#: arithmetic: rounding in double precision leaves 1e-16 times the condition.
+_POLISHED, _ROUGH = 1e-12, 1e-3
 #: Outcomes of a path: a regular solution, or none.
 REGULAR, LOST = 0, 1
 
@@ -244,10 +246,13 @@ def track(
             # corrections end at rounding level.
             close = (moved < settings.displacement) & np.isfinite(after).all(axis=1)
             # Where the Jacobian is badly conditioned, corrections stay above that because residuals are rounded.
-            rough = np.flatnonzero(close & ~(last < _CONVERGED) & (last < _ROUGH))
+            rough = np.flatnonzero(close & (last > _POLISHED) & (last < _ROUGH))
             precise = extended_precision(family) if rough.size else None
             if precise is not None:
-                after[rough], last[rough], _ = polish(precise, after[rough], p1[arrived[rough]])
+                refined, corrections, _ = polish(precise, after[rough], p1[arrived[rough]])
+                better = corrections < last[rough]
+                rough, refined, corrections = rough[better], refined[better], corrections[better]
+                after[rough], last[rough] = refined, corrections
                 moved[rough] = _size(after[rough] - before[rough], _weights(after[rough]))
                 extended[arrived[rough]] = last[rough] < _CONVERGED
             good = close & (last < _CONVERGED) & (moved < settings.displacement)
