@@ -1015,9 +1015,18 @@ def _kept(projection: Projection) -> str:
             f"from the mean."
         )
     rest = ", ".join(
-        f"{name.replace('_', ' ')} {value:.3g}" for name, value in quality.items() if name not in told
+        f"{_NAMES.get(name, name.replace('_', ' '))} {value:.3g}"
+        for name, value in quality.items()
+        if name not in told
     )
     return f"{said} {rest[:1].upper() + rest[1:] + '.' if rest else ''}{both}".strip()
+
+
+#: Names of numbers that are more than their words.
+_NAMES = {
+    "kl_divergence": "KL divergence",
+    "explained_variance_pca": "share of the variance in a plane of PCA",
+}
 
 
 def _coinciding(coordinates: np.ndarray, rows: pd.DataFrame) -> str:

@@ -619,8 +619,9 @@ def loss_mismatch(
     Returns
     -------
     dict
-        ``loss_mismatch``, the median over the snapshots of |log10(shown / true)|, and ``loss_mismatch_largest``. For
-        losses that are not all positive, of |shown - true| instead, as ``loss_difference``.
+        ``loss_mismatch``, the median over the snapshots of ``|log10(shown / true)|``, and
+        ``loss_mismatch_largest``. For losses that are not all positive, of ``|shown - true|`` instead, as
+        ``loss_difference``.
     """
     return mismatch_of(*losses_shown_and_true(landscape, span, projection, rows, evaluations=evaluations))
 
