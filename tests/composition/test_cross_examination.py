@@ -155,5 +155,5 @@ def test_the_command_says_where_solvers_disagree(registered, capsys):
     answer = json.loads(capsys.readouterr().out)
     assert answer["agree"] is False
     assert [row["missing_Forgetful"] for row in answer["samples"]] == [1, 1]
-    assert main([*network, "--against", "Monodrony"]) == 1
+    assert main([*network, "--against", "Monodrony"]) == 2
     assert "Did you mean 'Monodromy'" in capsys.readouterr().err
