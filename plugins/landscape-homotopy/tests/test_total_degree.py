@@ -11,7 +11,7 @@ import landscape as ls
 from landscape.errors import PolynomialError, SolverError
 from landscape.systems import PolynomialFamily, PolynomialSystem, match
 from landscape_homotopy import paths
-from landscape_homotopy.endgame import RADIUS, endings
+from landscape_homotopy.endgame import RADIUS, endings, escaping
 from landscape_homotopy.multiplicity import local_structure
 from landscape_homotopy.parameter_homotopy import ParameterHomotopy
 from landscape_homotopy.total_degree import TotalDegree
@@ -70,6 +70,9 @@ def eco(n):
         (noon(4), 81, 73),
         (cyclic(5), 120, 70),
         (eco(4), 18, 4),
+        # Most paths go to infinity, where they meet in points of high multiplicity; some fall there as s^40.
+        (eco(6), 162, 16),
+        (eco(7), 486, 32),
     ],
 )
 def test_known_systems_have_their_known_numbers_of_solutions(system, bezout, count):
@@ -121,6 +124,71 @@ def test_roots_of_products_have_their_multiplicities(roots, seed):
     partners = match(np.array(expected, dtype=complex)[:, None], solutions.points, 1e-3)
     assert sorted(partners) == list(range(len(solutions)))
     assert solutions.multiplicities[partners].tolist() == [roots.count(root) for root in expected]
+
+
+@pytest.mark.parametrize(
+    ("equations", "count", "infinite"),
+    [
+        (["1e-6*x - 1", "x*y - 1"], 1, 1),
+        (["x^2 - 1e10", "x*y - 1"], 2, 2),
+        # A double one a thousand times as far out as the coefficients of the highest powers are large.
+        (["x^2 - 2000*x + 1e6", "y - 1"], 1, 0),
+        (["x^3 - 300*x^2 + 30000*x - 1e6", "x*y - 1"], 1, 3),
+    ],
+)
+def test_solutions_far_out_are_not_taken_for_infinite_ones(equations, count, infinite):
+    for seed in range(3):
+        solutions = solve(equations, ["x", "y"], seed)
+        assert (len(solutions), solutions.statistics["infinite"]) == (count, infinite)
+        assert solutions.completeness == "heuristic"
+
+
+class Branch:
+    """w^c = s^m in w = z_0 / z_1 and z_1 + z_0 = 1: a path that tends to infinity as s^(m/c); p = (s,).
+
+    With a shift, w^c = 1 + s^m, the end is finite.
+    """
+
+    def __init__(self, m, c, shift=0.0):
+        self.m, self.c, self.shift = m, c, shift
+
+    def value_and_jacobian(self, z, p):
+        (one, zero), s = z.T, p[:, 0]
+        right = self.shift + s**self.m
+        value = np.stack([zero**self.c - right * one**self.c, one + zero - 1], axis=1)
+        rows = [
+            [-right * self.c * one ** (self.c - 1), self.c * zero ** (self.c - 1)],
+            [1 + 0 * s, 1 + 0 * s],
+        ]
+        return value, np.moveaxis(np.array(rows), 2, 0)
+
+    def jacobian(self, z, p):
+        return self.value_and_jacobian(z, p)[1]
+
+    def parameter_derivative(self, z, p, dp):
+        change = -self.m * p[:, 0] ** (self.m - 1) * dp[:, 0] * z[:, 0] ** self.c
+        return np.stack([change, 0 * change], axis=1)
+
+    def at(self, s):
+        w = (self.shift + s**self.m) ** (1 / self.c)
+        return np.array([[1 / (1 + w), w / (1 + w)]], dtype=complex)
+
+
+@pytest.mark.parametrize(("m", "c"), [(1, 1), (1, 2), (3, 2), (1, 4), (2, 5), (1, 8), (8, 1)])
+def test_exponents_of_paths_to_infinity_are_seen(m, c):
+    family = Branch(m, c)
+    seen = escaping(family, family.at(RADIUS), np.ones((1, 1)), np.zeros((1, 1), dtype=complex))
+    assert seen.infinite.all()
+
+
+@pytest.mark.parametrize(("m", "c"), [(1, 1), (1, 2), (3, 2), (2, 5)])
+def test_finite_ends_are_not_seen_as_infinite(m, c):
+    family = Branch(m, c, shift=1.0)
+    seen = escaping(family, family.at(RADIUS), np.ones((1, 1)), np.zeros((1, 1), dtype=complex))
+    assert not seen.infinite.any()
+    assert (seen.radii < RADIUS).all()
+    for point, s in zip(seen.points, seen.radii, strict=True):
+        assert np.abs(point - family.at(s)).max() < 1e-12
 
 
 def test_curves_of_solutions_are_left_out_and_said():

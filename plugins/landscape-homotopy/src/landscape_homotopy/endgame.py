@@ -16,9 +16,9 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from landscape_homotopy.tracker import REGULAR, Homotopy, Settings, track
+from landscape_homotopy.tracker import REGULAR, Homotopy, Settings, solve_batched, track
 
-__all__ = ["RADIUS", "Endings", "endings"]
+__all__ = ["RADIUS", "VANISHED", "Endings", "Escapes", "endings", "escaping", "falling", "height"]
 
 Complex = NDArray[np.complex128]
 
@@ -42,6 +42,26 @@ _SOLVED = 1e-3
 #: Negative powers are less than this part of the size for finite ends, which have none but aliases of high powers,
 #: and more than that part on two circles in a row, the outer being smaller, for infinite ones.
 _POSITIVE, _NEGATIVE = 1e-3, 0.5
+#: Exponents of the homogenising coordinate on its way to zero: estimates at so many radii in a row, by its slope and
+#: by its decrease from radius to radius, agree to this part of them.
+_STEADY, _STEADY_LEVELS = 0.03, 3
+#: Exponents in power series in s^(1/c) are not smaller than this for c up to 16. At finite ends estimates tend to zero.
+_SLOWEST = 1 / 32
+#: Paths with a steady exponent are at infinity at the last radius, or where they are lost, when they are this near to
+#: it, and at any radius when they are that near.
+_NEAR_INFINITY, _STEADY_NEAR = 0.5, 1e-6
+#: A path that is lost this near to infinity while it falls as this power of s, or a higher one. From s = 0.5 to
+#: RADIUS that makes 1e-8.
+_FALLEN, _FALLS = 1e-3, 5.0
+#: Radii at which exponents are estimated, and number of the one at which paths that stay in doubt are kept for the
+#: integrals: their windings close there, which on the largest circle other branch points prevent.
+_ESCAPE_LEVELS, _KEPT_LEVEL = 12, 4
+#: A path whose homogenising coordinate has become this small beside the largest while s >= RADIUS is at infinity: at
+#: degenerate points of infinity it falls as s^40 and faster, and soon all bits of the Jacobian are gone. To come as
+#: near and return, a path would have to meet a complex number to eight digits.
+VANISHED = 1e-8
+#: The same for s < RADIUS, and for paths that are lost there.
+_GONE, _LOST_NEAR = 1e-10, 1e-5
 #: A path this far out is at infinity.
 _FAR = 1e8
 
@@ -69,6 +89,111 @@ class Endings:
     infinite: NDArray[np.bool_]
     winding: NDArray[np.int64]
     accuracy: NDArray[np.float64]
+
+
+def height(z: Complex) -> NDArray[np.float64]:
+    """Return the modulus of the last, homogenising coordinate beside the largest: zero at infinity, shape (n,)."""
+    moduli = np.abs(z)
+    return np.asarray(moduli[:, -1] / np.maximum(moduli.max(axis=1, initial=0.0), 1e-300))
+
+
+def _exponent(family: Homotopy, z: Complex, p0: Complex, p1: Complex, s: float) -> NDArray[np.float64]:
+    """Return the real part of s z_0' / z_0 for the last coordinate z_0 of points (n, N) at `s`."""
+    difference = p0 - p1
+    p = p1 + s * difference
+    with np.errstate(all="ignore"):
+        slope = solve_batched(
+            family.jacobian(z, p), family.parameter_derivative(z, p, difference)[:, :, None]
+        )
+        return np.asarray(-(s * slope[:, -1, 0] / z[:, -1]).real)
+
+
+def falling(family: Homotopy, z: Complex, p0: Complex, p1: Complex, s: float) -> NDArray[np.bool_]:
+    """Return which paths that cannot be tracked on from `z` at `s` are so because they fall to infinity.
+
+    The homogenising coordinate is small, and decreases as a high power of s: then more bits of the Jacobian are lost
+    from step to step. Shapes as for :func:`escaping`.
+    """
+    return np.asarray((height(z) < _FALLEN) & (_exponent(family, z, p0, p1, s) > _FALLS))
+
+
+@frozen(eq=False)
+class Escapes:
+    """What :func:`escaping` finds out about n paths.
+
+    Attributes
+    ----------
+    infinite
+        Which go to infinity, shape (n,); False where nothing can be said.
+    points
+        Regular solutions at s = `radii`, shape (n, N): nearer to the end than before where possible.
+    radii
+        Shape (n,), of two values.
+    """
+
+    infinite: NDArray[np.bool_]
+    points: Complex
+    radii: NDArray[np.float64]
+
+
+def escaping(family: Homotopy, z: Complex, p0: Complex, p1: Complex) -> Escapes:
+    """Find out which paths go to infinity, in homogeneous coordinates, without going around their ends.
+
+    There the last coordinate is a power series in s that begins with s^(m/c), m > 0; at a finite end it begins with a
+    constant. The exponent is estimated by s z_0' / z_0 at ever smaller s until it is steady, or its limit as s^(1/c)
+    tends to zero is (Aitken's extrapolation). That is several times cheaper than Cauchy's integrals, which need c
+    turns; and infinity is where most paths of a total degree homotopy end, at points of every multiplicity.
+
+    Parameters
+    ----------
+    family
+        The family.
+    z
+        Regular solutions at s = RADIUS, shape (n, N).
+    p0, p1
+        Parameters at s = 1 and s = 0, shape (n, M).
+    """
+    n = len(z)
+    infinite, points, radii = np.zeros(n, dtype=bool), z.copy(), np.full(n, RADIUS)
+    active, here, radius = np.arange(n), z, RADIUS
+    # Estimates at the last three radii, their limits at the last two; latest first.
+    exponents = np.full((n, 3), np.nan)
+    limits = np.full((n, 2), np.nan)
+    agreed, steady = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=bool)
+    heights = np.full(n, np.nan)
+    for level in range(_ESCAPE_LEVELS):
+        difference = p0[active] - p1[active]
+        if level:
+            smaller = radius * _SHRINK
+            ends = track(
+                family, here, p1[active] + radius * difference, p1[active] + smaller * difference, Settings()
+            )
+            good = ends.outcome == REGULAR
+            infinite[active[~good & (steady[active] | (height(here) < _LOST_NEAR))]] = True
+            active, here, radius, difference = active[good], ends.points[good], smaller, difference[good]
+        if level == _KEPT_LEVEL:
+            points[active], radii[active] = here, radius
+        if active.size == 0:
+            break
+        exponent = _exponent(family, here, p0[active], p1[active], radius)
+        with np.errstate(all="ignore"):
+            decrease = np.log(np.abs(here[:, -1]) / heights[active]) / np.log(_SHRINK)
+            first, second, third = exponent, exponents[active, 0], exponents[active, 1]
+            limit = first - (first - second) ** 2 / (first - 2 * second + third)
+            same = np.maximum(np.abs(first - second), np.abs(first - decrease)) < _STEADY * first
+            extrapolated = (np.abs(limits[active] - limit[:, None]) < _STEADY * limit[:, None]).all(axis=1)
+        agreed[active] = np.where(same, agreed[active] + 1, 0)
+        exponents[active] = np.stack([first, second, third], axis=1)
+        heights[active] = np.abs(here[:, -1])
+        limits[active] = np.stack([limit, limits[active, 0]], axis=1)
+        steady[active] = (agreed[active] >= _STEADY_LEVELS - 1) | (extrapolated & (limit > _SLOWEST))
+        steady[active] &= (exponent > _SLOWEST) & (height(here) < _NEAR_INFINITY)
+        # A double solution of size R looks infinite while s > 1 / R^2, so that steadiness alone does not count yet.
+        gone = height(here) < np.where(steady[active], _STEADY_NEAR, _GONE)
+        infinite[active[gone]] = True
+        active, here = active[~gone], here[~gone]
+    infinite[active] = steady[active]
+    return Escapes(infinite, points, radii)
 
 
 def _circle(
@@ -102,17 +227,19 @@ def _circle(
     ], winding
 
 
-def endings(family: Homotopy, z: Complex, p0: Complex, p1: Complex) -> Endings:
-    """Find the ends at s = 0 of paths with parameters p_1 + s (p_0 - p_1) that are at `z` for s = RADIUS.
+def endings(family: Homotopy, z: Complex, p0: Complex, p1: Complex, radius: float = RADIUS) -> Endings:
+    """Find the ends at s = 0 of paths with parameters p_1 + s (p_0 - p_1) that are at `z` for s = `radius`.
 
     Parameters
     ----------
     family
         The family.
     z
-        Regular solutions at s = RADIUS, shape (n, N).
+        Regular solutions at s = `radius`, shape (n, N).
     p0, p1
         Parameters at s = 1 and s = 0, shape (n, M).
+    radius
+        Of the first circle.
     """
     n, unknowns = z.shape
     points = z.copy()
@@ -121,7 +248,7 @@ def endings(family: Homotopy, z: Complex, p0: Complex, p1: Complex) -> Endings:
     accuracy = np.full(n, np.inf)
     means = np.full((n, unknowns), np.nan, dtype=np.complex128)
     negative, before = np.zeros(n), np.full(n, np.inf)
-    active, here, radius = np.arange(n), z.copy(), RADIUS
+    active, here = np.arange(n), z.copy()
     for level in range(_LEVELS):
         if level:
             difference = p0[active] - p1[active]

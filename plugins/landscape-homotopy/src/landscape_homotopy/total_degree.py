@@ -136,7 +136,8 @@ def total_degree_ends(system: PolynomialSystem, rng: np.random.Generator) -> End
     for first in range(0, len(start), chunk):
         some = start[first : first + chunk]
         here, there = np.tile(begin, (len(some), 1)), np.tile(end, (len(some), 1))
-        found.append(follow(line, some, here, there, np.zeros(len(some), dtype=np.int64)))
+        none = np.zeros(len(some), dtype=np.int64)
+        found.append(follow(line, some, here, there, none, homogeneous=True))
         _log.info("total degree: %d of %d paths", first + len(some), len(start))
     points, outcome, winding, residuals, retried = (
         np.concatenate([getattr(ends, name) for ends in found])
