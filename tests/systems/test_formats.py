@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import landscape as ls
 from landscape.errors import PolynomialError
 from landscape.systems import (
     PolynomialSystem,
@@ -237,6 +238,36 @@ def test_systems_survive_every_format(format):
     back = read_system(SYSTEM.to_text(format), format)
     assert back.monomials == SYSTEM.monomials
     assert back.unknowns == SYSTEM.unknowns
+
+
+@pytest.mark.parametrize("format", ["phc", "hc", "bertini"])
+@pytest.mark.parametrize(
+    ("equations", "unknowns"),
+    [
+        (["y - x^2", "x - 3"], ["x", "y"]),  # in another order than they occur
+        (["b*a - 1", "2*b + c^2", "b - c"], ["c", "a", "b"]),
+        (["x^2 - 1", "x - 1"], ["y", "x"]),  # one that does not occur at all
+        (["-y^2 + I*x", "-x"], ["x", "y"]),
+    ],
+)
+def test_the_order_of_the_unknowns_survives_every_format(equations, unknowns, format):
+    system = PolynomialSystem(equations, unknowns)
+    back = read_system(system.to_text(format), format)
+    assert back.unknowns == system.unknowns
+    assert back.monomials == system.monomials
+
+
+def test_networks_survive_every_format():
+    family = ls.models.DeepLinear(widths=(1, 2, 2)).family()
+    system = family.system(family.sample(1, 0)[0])
+    for format in ("phc", "hc", "bertini"):
+        back = read_system(system.to_text(format), format)
+        assert (back.unknowns, back.monomials) == (system.unknowns, system.monomials)
+
+
+def test_a_name_that_julia_reads_as_a_number_is_refused():
+    with pytest.raises(PolynomialError, match="'im'"):
+        PolynomialSystem(["im^2 - 1"], ["im"]).to_text("hc")
 
 
 def test_systems_as_people_write_them_are_read():

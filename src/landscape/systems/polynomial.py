@@ -197,10 +197,12 @@ class PolynomialSystem:
         Raises
         ------
         PolynomialError
-            For another format, and for PHCpack when a name begins with i, I, e or E, which it may read as
-            the imaginary unit or as part of a number.
+            For another format; for PHCpack when a name begins with i, I, e or E, which it may read as the
+            imaginary unit or as part of a number; for HomotopyContinuation.jl when a name is im.
         """
         if format == "hc":
+            if "im" in self.unknowns:
+                raise PolynomialError("Julia reads the name 'im' as the imaginary unit: rename that unknown.")
             lines = [format_polynomial(f, self.unknowns, imaginary="im") for f in self.monomials]
             return (
                 "using HomotopyContinuation\n"
@@ -215,6 +217,9 @@ class PolynomialSystem:
                     f"PHCpack may misread the name {wrong[0]!r}: rename unknowns that begin with i or e."
                 )
             lines = [format_polynomial(f, self.unknowns, imaginary="i") for f in self.monomials]
+            if lines and not self._occur_in_order():
+                # PHCpack numbers unknowns as they first occur; so all of them do, and cancel, at the beginning.
+                lines[0] = " + ".join(f"{name} - {name}" for name in self.unknowns) + f" + {lines[0]}"
             return f"{len(lines)}\n" + "".join(f"{line};\n" for line in lines)
         if format == "bertini":
             lines = [format_polynomial(f, self.unknowns) for f in self.monomials]
@@ -228,6 +233,14 @@ class PolynomialSystem:
                 f"variable_group {', '.join(self.unknowns)};\nfunction {', '.join(names)};\n{body}END;\n"
             )
         raise PolynomialError(f"unknown format {format!r}; systems are written as 'hc', 'phc' or 'bertini'.")
+
+    def _occur_in_order(self) -> bool:
+        """Return whether all unknowns occur in the monomials as written, in their order."""
+        first: dict[int, None] = {}
+        for polynomial in self.monomials:
+            for exponents in polynomial:
+                first |= dict.fromkeys(k for k, power in enumerate(exponents) if power)
+        return list(first) == list(range(len(self.unknowns)))
 
 
 def _checked_distribution(instance: object, attribute: object, text: str) -> None:

@@ -36,12 +36,9 @@ _STARTED = re.compile(r"^\s*START SOLUTIONS\s*:\s*\n\s*(\d{1,18})\s+\d+\s*$", re
 def in_order(system: PolynomialSystem) -> list[str]:
     """Return the polynomials, each with its semicolon, so that PHCpack keeps the order of the unknowns.
 
-    It numbers them as they first occur, and the phcpy of 2.4.86 reads start solutions by number; so all of them
-    occur, and cancel, at the very beginning.
+    The phcpy of 2.4.86 reads start solutions by the numbers of the unknowns, not by their names.
     """
-    first, *others = system.to_text("phc").splitlines()[1:]
-    cancelled = " + ".join(f"{name} - {name}" for name in system.unknowns)
-    return [f"{cancelled} + {first}", *others]
+    return system.to_text("phc").splitlines()[1:]
 
 
 @frozen
