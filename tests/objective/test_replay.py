@@ -134,13 +134,14 @@ def test_what_is_affine_on_a_flat_is_computed_once():
     on_flat.values(coordinates)
     (one,) = on_flat._passes
     # Of three layers, the products of the second and the third remain.
-    assert [tuple(entry.terms.shape) for entry in one.spared] == [(3, 40 * 7)]
+    assert one.combined.shapes == [(40, 7), (6, 7), (6,), (3, 6), (3,)]
     assert one.places == [2, 3, 4, 5]
     # A network without activations is one affine layer after another, but not affine in all their weights.
     (one,) = _passes(made(linear))
-    assert len(one.spared) == 1
+    assert [sorted(shape) for shape in one.combined.shapes] == [[4, 40], [3, 4], [3]]
     (one,) = _passes(made(lambda: nn.Linear(16, 3)))
     assert one.places == []
+    assert [sorted(shape) for shape in one.combined.shapes] == [[3, 40]]
 
 
 def _passes(landscape):
@@ -155,7 +156,7 @@ def test_what_would_take_too_much_memory_is_not_kept(monkeypatch):
     landscape = made(perceptron)
     require_agreement(landscape)
     (one,) = _passes(landscape)
-    assert one.spared == []
+    assert one.combined.shapes == [(7, 16), (7,), (6, 7), (6,), (3, 6), (3,)]
 
 
 def test_attention_embeddings_and_tied_weights():
@@ -285,3 +286,20 @@ def test_what_does_not_fit_is_refused():
         Replay(landscape, landscape.initial(), torch.zeros(2, 3))
     with pytest.raises(ConfigurationError, match=r"give \(G, 188\)"):
         Replay(landscape).values(landscape.initial())
+
+
+def test_hyperbolic_tangents_are_exact_to_rounding():
+    x = torch.randn(300, 16, generator=seeded(1), dtype=torch.float64)
+    data = x, torch.randint(3, (300,), generator=seeded(2))
+    wide = made(
+        lambda: nn.Sequential(nn.Linear(16, 40), nn.Tanh(), nn.Linear(40, 40), nn.Tanh(), nn.Linear(40, 3)),
+        data=data,
+    )
+    require_agreement(wide)
+    values = 10 ** torch.linspace(-6, 1.5, 8192)
+    for dtype, bound in ((torch.float32, 3e-7), (torch.float64, 5e-16)):
+        given = torch.cat([values, -values]).to(dtype)
+        expected = torch.tanh(given)
+        torch.testing.assert_close(replay._tanh(given), expected, rtol=bound, atol=0)
+        assert replay._tanh_in_place(given) is given
+        torch.testing.assert_close(given, expected, rtol=bound, atol=0)
