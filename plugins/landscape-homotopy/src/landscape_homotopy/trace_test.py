@@ -46,8 +46,8 @@ _log = logging.getLogger("landscape")
 Complex = NDArray[np.complex128]
 
 #: The second difference of the sums is taken for zero below this part of the sum of moduli. Paths are polished to
-#: about 1e-14; complete sets of 6 to 352 orbits had 1e-17 to 6e-14, and sets that lacked one 5e-11 and more.
-_ZERO = 1e-12
+#: about 1e-14; complete sets of 6 to 352 orbits had 1e-17 to 6e-14, and sets that lacked one or two 2e-12 and more.
+_ZERO = 1e-13
 #: Every known point must contribute more than this many times as much.
 _SEEN = 10.0
 #: Loops per round, and rounds: more loops follow where the test fails.
@@ -174,6 +174,14 @@ def _products(z: Complex, left: NDArray[np.int64], right: NDArray[np.int64]) -> 
     return np.asarray(extended[:, left] * extended[:, right])
 
 
+def _drawn(rng: np.random.Generator, directions: int, pairs: int, size: float) -> tuple[Complex, Complex]:
+    """Return the parameters of planes with s = 0 and t0 = 0, where the member lies, and of a parallel one."""
+    line, a = generic(rng, directions), generic(rng, pairs) / size
+    c, s = generic(rng, 1), generic(rng, 1)
+    rest = [line, a, np.zeros(1), c]
+    return np.concatenate([*rest, 0 * s]), np.concatenate([*rest, s])
+
+
 def _corners(rng: np.random.Generator, a: Complex) -> Complex:
     """Return corners of loops: other lines, other l, and planes at other distances, near and far.
 
@@ -224,7 +232,6 @@ def trace_test(
     group = family.sign_group()
     own = own_parameters(circuit)
     directions = list(range(circuit.parameters) if own is None else own)
-    v = generic(rng, len(directions))
     flipped = group.generators.any(axis=0)
     # Index n stands for one.
     same = [
@@ -234,25 +241,29 @@ def trace_test(
         if j == n or (group.generators[:, i] == group.generators[:, j]).all()
     ]
     left, right = np.array(same).T
-    a = generic(rng, len(same))
-    a /= np.median(np.abs(_products(points, left, right) @ a))
+    size = np.median(np.abs(_products(points, left, right) @ generic(rng, len(same))))
     planes = _planes(family, parameters, directions, same)
     if planes is None:
         return TraceTest(None, k, points, reason="the circuit of the planes is too large")
     homotopy = Walked(planes)
     flips = np.concatenate([group.generators, np.zeros((len(group.generators), 1), dtype=bool)], axis=1)
     orbits = SignGroup(flips, n + 1)
-    t0 = np.zeros(1)
-    c, first = generic(rng, 1), generic(rng, 1)
-    member, plane = (np.concatenate([v, a, t0, c, s]) for s in (np.zeros(1), first))
+    member, plane = _drawn(rng, len(directions), len(same), float(size))
     x = np.concatenate([points, np.zeros((k, 1))], axis=1)
     x, all_there = _tracked(homotopy, x, member, plane)
     paths = k
     if not all_there:
         return TraceTest(None, k, points, paths=paths, reason="paths to the first plane were lost")
     result = TraceTest(None, k, points)
-    for _ in range(_ROUNDS):
-        corners = [_corners(rng, np.concatenate([v, a])) for _ in range(2)]
+    for number in range(_ROUNDS):
+        if number:
+            # Another line, other planes: a point of the ones before may have been near a singular one.
+            member, there = _drawn(rng, len(directions), len(same), float(size))
+            ends = track(homotopy, x, *(np.tile(each, (len(x), 1)) for each in (plane, there)), Settings())
+            paths += len(x)
+            x, plane = _joined(orbits, x[:0], ends.points[ends.outcome == REGULAR]), there
+        a = plane[len(directions) : -3]
+        corners = [_corners(rng, plane[:-3]) for _ in range(2)]
         done = 0
         while done < len(x):
             frontier = x[done:]
@@ -275,10 +286,9 @@ def trace_test(
                 )
         second, moduli, all_there = np.zeros(0), np.zeros(0), True
         terms = []
-        # Other planes in every round: on the way to some a path may come near a singular point.
         step = generic(rng, 1)
         for multiple in range(3):
-            there = np.concatenate([plane[:-1], first + multiple * step])
+            there = np.concatenate([plane[:-1], plane[-1:] + multiple * step])
             z, arrived = _tracked(homotopy, x, plane, there) if multiple else (x, True)
             all_there &= arrived
             combined = _products(z[:, :n], left, right) @ a
@@ -309,7 +319,7 @@ def trace_test(
         result = TraceTest(
             None if reason else passed, k, found, len(x), deviation, contribution, paths, reason
         )
-        if passed:
+        if result.passed:
             break
     return result
 
