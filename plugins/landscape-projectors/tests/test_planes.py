@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from landscape.errors import ConfigurationError
-from landscape.objective import Landscape
+from landscape.objective import Landscape, Layout
 from landscape.store import SnapshotSpan
 from landscape.testing import check_projector
 from landscape_projectors.binary import BinaryEncoder
@@ -74,6 +74,24 @@ def test_filter_normalised_directions_do_not_see_the_scale_of_filters(walked):
     one, two = (normalised(drawn, w, SHAPES, "filter") for w in (weights[0], scaled))
     torch.testing.assert_close(two[18:36], 7.0 * one[18:36])
     torch.testing.assert_close(two[:18], one[:18])
+
+
+def test_directions_of_a_network_with_batch_normalisation():
+    """Filters as they are in the module; biases and the factors of batch normalisation stay where they are."""
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(2, 5, 3), torch.nn.BatchNorm2d(5), torch.nn.Flatten(), torch.nn.Linear(5, 4)
+    ).double()
+    layout = Layout.of(module)
+    weights = layout.vector(module).detach()
+    path = weights + 0.1 * torch.randn(4, layout.size, generator=seeded(1), dtype=torch.float64).cumsum(0)
+    projection = RandomDirections().fit(SnapshotSpan.from_tensor(path, layout), seeded())
+    own = layout.split(path[-1])
+    for direction in torch.from_numpy(projection.directions):
+        for name, part in layout.split(direction).items():
+            if part.ndim < 2:
+                assert not part.any(), name
+            else:
+                torch.testing.assert_close(part.flatten(1).norm(dim=1), own[name].flatten(1).norm(dim=1))
 
 
 @pytest.mark.parametrize("normalisation", ["filter", "none"])

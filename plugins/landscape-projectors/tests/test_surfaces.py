@@ -235,6 +235,20 @@ def test_basins_join_at_their_saddles():
     assert tree[1].persistence == 4.0
 
 
+def test_the_minima_and_the_pass_of_a_function_are_found():
+    """(x^2 - 1)^2 + 0.3 x + y^2 has two minima and one saddle, at the roots of 4 x^3 - 4 x + 0.3 and y = 0."""
+    x, y = np.linspace(-2, 2, 401), np.linspace(-1, 1, 201)
+    left, middle, right = np.sort(np.roots([4.0, 0.0, -4.0, 0.3]).real)
+    first, second = surfaces.merge_tree((x**2 - 1) ** 2 + 0.3 * x + y[:, None] ** 2)
+    height = np.array([(root**2 - 1) ** 2 + 0.3 * root for root in (left, middle, right)])
+    # On a grid of 0.01, minima are at most 8 * 0.005^2 / 2 too high, and the pass 4 * 0.005^2 / 2 too low.
+    assert first.birth == pytest.approx(height[0], abs=1e-4)
+    assert (second.birth, second.death) == pytest.approx((height[2], height[1]), abs=1e-4)
+    for (row, column), root in ((first.minimum, left), (second.minimum, right), (second.saddle, middle)):
+        assert x[column] == pytest.approx(root, abs=0.006)
+        assert y[row] == pytest.approx(0, abs=1e-9)
+
+
 def test_what_is_not_finite_is_a_wall():
     loss = np.array([[0.0, np.inf, 1.0], [2.0, np.nan, 3.0]])
     tree = surfaces.merge_tree(loss)

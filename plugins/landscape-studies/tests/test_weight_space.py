@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -91,13 +93,11 @@ def test_networks_from_scratch_and_after_other_data(runs):
     assert not np.allclose(first[0], first[1])
     begin = after.span().weights(after.span().rows.index[after.span().rows["step"] == 0])
     assert np.array_equal(begin[0], begin[1])
-    for text in (
-        "Autoencoder and SOM",
-        "PCA of layer1",
-        "PCA of *.weight",
-        "PCA of the mean of layer2, layer3",
-    ):
-        assert text in page
+    assert "Paths over the loss: Autoencoder and SOM" in page
+    # Layers, weights without biases and the mean of the hidden layers stand side by side.
+    assert "Parts of the network and score" in page
+    for text in ("layer1 ", "layer4 ", "*.weight ", "the mean of layer2, layer3 "):
+        assert re.search(re.escape(text) + r"\d+ % \(\d+ %\)", page), text
     # Fitted on the first network, drawn for all.
     only = ls.studies["learning-dynamics"](**SMALL["learning-dynamics"], fit_on="first")
     assert all(isinstance(projector, ls.projectors.FitOn) for projector in only.stages[1].recipe.projectors)

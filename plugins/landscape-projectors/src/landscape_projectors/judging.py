@@ -49,8 +49,8 @@ def judged(projection: Projection, landscape: Landscape, span: SnapshotSpan) -> 
     -------
     Projection
         With ``loss_mismatch`` and ``loss_mismatch_largest``, the median and the largest ``|log10(shown / true)|``
-        over the snapshots; of losses that are not all positive ``loss_difference`` and ``loss_difference_largest``. Both cost
-        two losses per snapshot, on at most as many examples as
+        over the snapshots; of losses that are not all positive ``loss_difference`` and ``loss_difference_largest``.
+        Both cost two losses per snapshot, on at most as many examples as
         :data:`landscape_projectors.surfaces.EVALUATIONS` allows.
     """
     # Surfaces know the planes, which are made by projectors like these.
