@@ -393,3 +393,11 @@ def test_too_many_solutions_end_with_a_typed_error():
     family = PolynomialFamily(["x^9 + a*x + b"], ["x"], ["a", "b"])
     with pytest.raises(SolverError, match="raise most_solutions"):
         solve_family(family, family.sample(1, 0), most_solutions=3)
+
+
+def test_more_unknowns_than_memory_allows_are_refused_before_any_work(monkeypatch):
+    monkeypatch.setattr(monodromy.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2}.__getitem__)
+    family = deep_linear((3, 3, 3))
+    with pytest.raises(PolynomialError, match=r"18 unknowns need .* Take narrower layers"):
+        Monodromy().solve_family(family, family.sample(1, 0), generator())
+    assert len(solve_family(deep_linear((1, 1, 1)), np.array([[1.0, 2.0, 3.0, 4.0]]))[0]) == 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -77,6 +78,8 @@ _MEMBERS = 4
 #: Such members are solved by as many paths as the product of their degrees up to this many, which take seconds,
 #: and above by way of systems with the same monomials, which have fewer solutions, but need a monodromy.
 _TOTAL_DEGREE = 2000
+#: Complex matrices of the size of the Jacobian that a path takes at once: its parts, their sum, factors and a copy.
+_MATRICES = 6
 #: Rungs of the ladder that compute residuals in double precision.
 _PLAIN_RUNGS = 2
 #: Sets of loops that are tried for enough of them that lose no path.
@@ -176,9 +179,7 @@ class Monodromy(Solver):
     ----------
     quiet_loops
         Loops that must map the known solutions among themselves; every solution goes around each of them once.
-        Measured on generic members with widths (2, 2, 2), (3, 3, 3) and (2, 2, 2, 2), from one start pair: 2 loops
-        stopped short in 18 of 29 seeds, 5 in 5, 8 in none. The default leaves a margin of two and a half, and
-        `starts` one of their own.
+        Too few stop short of some solutions, which loops alone never tell; the trace test does.
     starts
         Independent start pairs that are connected to the generic member before the first loop.
     retries
@@ -245,7 +246,7 @@ class Monodromy(Solver):
         ------
         PolynomialError
             At once when `parameters` have another shape or are not finite, or when the family has too many
-            unknowns for its zero patterns to be tried.
+            unknowns for its zero patterns to be tried, or for its Jacobian to fit into memory.
         SolverError
             On the way, when a generic member has more solutions than `most_solutions`.
         """
@@ -255,6 +256,7 @@ class Monodromy(Solver):
             raise PolynomialError(f"parameters must have shape (samples, {m}), got {targets.shape}.")
         if not np.isfinite(targets).all():
             raise PolynomialError("parameters must be finite; some are NaN or infinite.")
+        _check_memory(len(family.unknown_names))
         rng = numpy_generator(generator)
         # What cannot be done is refused here, not when the first member is asked for.
         if family.start_pairs_suffice:
@@ -767,6 +769,26 @@ class _Ends:
             for target, z in enumerate(np.split(self.points[order], ends))
         ]
         return points, np.split(self.residuals[order], ends)
+
+
+def _check_memory(unknowns: int) -> None:
+    """Refuse what does not fit.
+
+    Raises
+    ------
+    PolynomialError
+        When the matrices that one path needs exceed the memory of the machine, where that can be found out.
+    """
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return
+    needed = _MATRICES * 16 * unknowns**2
+    if needed > memory:
+        raise PolynomialError(
+            f"{unknowns} unknowns need {needed / 2**30:.1f} GiB for the Jacobian of a single path; this machine has "
+            f"{memory / 2**30:.1f} GiB. Take narrower layers, or fewer inputs and outputs."
+        )
 
 
 def _said_of_traces(tests: list[TraceTest | None]) -> str:
