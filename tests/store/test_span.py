@@ -123,6 +123,11 @@ def test_float32_snapshots_keep_small_distances(on_disk):
     both = torch.cat([weights, late])
     found = on_disk(both)
     np.testing.assert_allclose(pdist(found.coordinates), pdist(both.double().numpy()), rtol=1e-6)
+    centred = both - both.mean(0)
+    single = (centred @ centred.T).double()
+    squares = single.diagonal()[:, None] + single.diagonal() - 2 * single
+    apart = squares.clamp(min=0).sqrt().numpy()[np.triu_indices(len(both), 1)]
+    assert (np.abs(apart / pdist(both.double().numpy()) - 1) > 0.05).any()
     assert found.restore(found.coordinates).dtype == torch.float32
     np.testing.assert_allclose(found.restore(found.coordinates).numpy(), both.numpy(), rtol=1e-6, atol=1e-6)
 
@@ -462,9 +467,10 @@ def test_snapshots_of_different_sizes_do_not_span_one_space(run, weights):
         run.span()
 
 
-def test_memory_does_not_grow_with_the_snapshots(on_disk, monkeypatch):
+@pytest.mark.parametrize(("snapshots", "size"), [(10, 20_000), (40, 20_000), (10, 80_000)])
+def test_memory_does_not_grow_with_the_snapshots(on_disk, monkeypatch, snapshots, size):
     monkeypatch.setattr(span, "CHUNK_BYTES", 50_000)
-    found = on_disk(path_of(18, 10, 20_000, torch.float32))
+    found = on_disk(path_of(18, snapshots, size, torch.float32))
     read = span._OnDisk.read
     largest = []
 
