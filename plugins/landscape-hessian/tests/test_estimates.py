@@ -224,3 +224,71 @@ def test_the_probes_keep_the_rules(probe):
 def test_impossible_configurations_are_refused_with_the_cure(make, message):
     with pytest.raises(ConfigurationError, match=message):
         make()
+
+
+def test_a_trace_stops_when_its_standard_error_is_small_enough():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(8, 12), torch.nn.Tanh(), torch.nn.Linear(12, 3)).double()
+    landscape = ls.Landscape(net, "cross_entropy", (torch.randn(80, 8).double(), torch.randint(3, (80,))))
+    point = ls.Point(landscape, landscape.initial())
+    exact = float(point.hessian().dense().trace())
+    taken = []
+    for wanted in (0.2, 0.05):
+        found = point.measure("CurvatureTrace", samples=2000, relative_error=wanted)
+        error = found.errors["hessian_trace"].value
+        assert not found.warnings
+        assert error <= wanted * abs(found.scalars["hessian_trace"])
+        assert abs(found.scalars["hessian_trace"] - exact) < 4 * error
+        taken.append(found.scalars["hessian_trace_products"])
+    assert 10 <= taken[0] < taken[1] < 2000
+    late = point.measure("CurvatureTrace", samples=12, relative_error=1e-6)
+    assert late.scalars["hessian_trace_products"] == 12
+    assert "Allow more samples" in late.warnings[0]
+    with pytest.raises(ConfigurationError, match="all its samples at once"):
+        ls.probes.CurvatureTrace(method="xtrace", relative_error=0.1)
+
+
+def test_the_density_of_a_wishart_matrix_is_that_of_marchenko_and_pastur():
+    # Hessian of a linear regression on Gaussian data: X^T X / n with p / n = 1/4.
+    size, examples = 400, 1600
+    x = torch.randn(examples, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    net = torch.nn.Linear(size, 1, bias=False).double()
+    landscape = ls.Landscape(net, "mse", (x, torch.zeros(examples, 1, dtype=torch.float64)))
+    point = ls.Point(landscape, landscape.initial())
+    found = point.measure("CurvatureDensity", samples=6, steps=40)
+    nodes, weights = found.arrays["hessian_density_nodes"] / 2, found.arrays["hessian_density_weights"]
+    ratio = size / examples
+    low, high = (1 - ratio**0.5) ** 2, (1 + ratio**0.5) ** 2
+    t = np.linspace(low, high, 20_001)
+    law = np.sqrt((t - low) * (high - t)) / (2 * np.pi * ratio * t)
+    # distribution functions at levels inside; the law is that of size -> infinity, fluctuations are of order 1/size
+    for level in np.linspace(low + 0.1, high - 0.1, 9):
+        below = np.trapezoid(np.where(t <= level, law, 0.0), t)
+        measured = [
+            w[n <= level].sum() - 0.5 * w[np.argmin(abs(n - level))]
+            for n, w in zip(nodes, weights, strict=True)
+        ]
+        assert abs(np.mean(measured) - below) < 0.04
+    # moments: 1, 1 + c, 1 + 3c + c^2
+    moments = [(weights * nodes**k).sum(axis=1).mean() for k in (1, 2, 3)]
+    np.testing.assert_allclose(moments, [1, 1 + ratio, 1 + 3 * ratio + ratio**2], rtol=0.03)
+
+
+def test_a_deep_linear_network_has_the_hessian_of_its_closed_form():
+    # L = (a b x - y)^2 / 2 over scalars: [[b^2 x^2, 2 a b x^2 - x y], [.., a^2 x^2]]
+    a, b, x, y = 0.7, -1.3, 1.1, 0.4
+    net = torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)).double()
+    landscape = ls.Landscape(
+        net,
+        lambda output, target: ((output - target) ** 2).mean() / 2,
+        (torch.tensor([[x]], dtype=torch.float64), torch.tensor([[y]], dtype=torch.float64)),
+    )
+    point = ls.Point(landscape, torch.tensor([a, b], dtype=torch.float64))
+    mixed = 2 * a * b * x**2 - x * y
+    truth = np.linalg.eigvalsh([[b**2 * x**2, mixed], [mixed, a**2 * x**2]])
+    found = point.measure("HessianSpectrum", k=1, bottom=1)
+    assert found.scalars["hessian_eigenvalue_1"] == pytest.approx(truth[1], rel=1e-12)
+    assert found.scalars["hessian_eigenvalue_bottom_1"] == pytest.approx(truth[0], rel=1e-12)
+    assert point.measure("CurvatureTrace", samples=400).scalars["hessian_trace"] == pytest.approx(
+        truth.sum(), abs=4 * abs(mixed) * 2 / 20
+    )

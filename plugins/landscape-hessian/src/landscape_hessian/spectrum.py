@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from attrs import field, frozen
 
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Measurement, Probe, Uncertainty
-from landscape.validators import at_least, between, number, optional
+from landscape.validators import at_least, between, number, of_type, optional
+from landscape_hessian.operators import Kind, operator_at, prefix_of, valid_kind
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
     from landscape.objective import CurvatureOperator, Point
+    from landscape_hessian.checkpoint import KeptProducts
 
 __all__ = ["HessianSpectrum"]
 
@@ -24,7 +27,7 @@ _COLUMNS = 100
 
 @frozen
 class HessianSpectrum(Probe):
-    r"""The algebraically largest and smallest eigenvalues of the Hessian of L.
+    r"""The algebraically largest and smallest eigenvalues of the Hessian of L, or of another matrix of second order.
 
     Thick-restart Lanczos with full reorthogonalisation on products :math:`H v` (see
     `landscape_hessian.lanczos`). An eigenvalue is reported when its pair's residual is small,
@@ -45,7 +48,8 @@ class HessianSpectrum(Probe):
 
     Columns ``hessian_eigenvalue_1`` .. ``_k``, largest first; ``hessian_eigenvalue_bottom_1`` .., smallest
     first, the first hundred of each; ``hessian_products``, what it cost. Arrays ``hessian_eigenvalues``, shape
-    (k,), and ``hessian_eigenvalues_bottom``. Carried: ``eigenvectors``, shape (k, P), and
+    (k,), and ``hessian_eigenvalues_bottom``. With another `kind` they begin with its name. With `learning_rate`,
+    ``hessian_sharpness``: :math:`\theta_1 \eta / 2`. Carried: ``eigenvectors``, shape (k, P), and
     ``eigenvectors_bottom``, in the order of the values, orthonormal; and ``edge``, a bound above the eigenvalue
     after the k largest (infinite where there is none), and ``edge_bottom``, below the one after the smallest.
 
@@ -76,6 +80,17 @@ class HessianSpectrum(Probe):
         most doubles the products, unless it finds something.
     examples
         How many examples, drawn once per run, to use in place of all. None takes all.
+    kind
+        Which matrix: see :class:`landscape.objective.CurvatureOperator`.
+    learning_rate
+        The step :math:`\eta` of plain gradient descent. It is unstable along an eigenvector whose eigenvalue is
+        above :math:`2 / \eta`, and settles where the largest hovers just there (Cohen et al. 2021): at a sharpness
+        of 1.
+    checkpoint
+        A folder for what has been computed, so that a measurement that is killed goes on where it stood when it is
+        asked for again: at the same weights, of the same loss and data, with the same options. The numbers are those
+        of a measurement that was never interrupted, bit for bit on the same machine. It takes P numbers for every
+        product, and is removed at the end. Where the matrix is formed, nothing is kept.
 
     Examples
     --------
@@ -95,6 +110,9 @@ class HessianSpectrum(Probe):
     basis: int | None = field(default=None, validator=optional(at_least(1)))
     risk: float | None = field(default=1e-3, validator=optional(between(0, 1)))
     examples: int | None = field(default=None, validator=optional(at_least(1)))
+    kind: Kind = field(default="hessian", validator=valid_kind)
+    learning_rate: float | None = field(default=None, validator=optional(number(above=0)))
+    checkpoint: str | None = field(default=None, validator=optional(of_type(str, "the path of a folder")))
 
     references: ClassVar[tuple[str, ...]] = (
         "K. Wu, H. Simon. Thick-restart Lanczos method for large symmetric eigenvalue problems. "
@@ -103,11 +121,18 @@ class HessianSpectrum(Probe):
         "J. L. M. van Dorsselaer, M. E. Hochstenbach, H. A. van der Vorst. Computing probabilistic bounds for "
         "extreme eigenvalues of symmetric matrices with the Lanczos method. SIAM J. Matrix Anal. Appl. 22 "
         "(2000) 837-852.",
+        "J. Cohen, S. Kaur, Y. Li, J. Z. Kolter, A. Talwalkar. Gradient descent on neural networks typically occurs at "
+        "the edge of stability. ICLR 2021.",
     )
 
     def __attrs_post_init__(self) -> None:
         if self.k + self.bottom < 1:
             raise ConfigurationError("HessianSpectrum(k=0, bottom=0) asks for nothing; give k or bottom.")
+        if self.learning_rate is not None and not self.k:
+            raise ConfigurationError(
+                f"HessianSpectrum(k=0, learning_rate={self.learning_rate}): sharpness is that of the largest "
+                "eigenvalue; give k=1 or more."
+            )
         wanted = self.k + self.bottom
         if self.basis is not None and self.basis < 2 * wanted + 4:
             raise ConfigurationError(
@@ -130,7 +155,6 @@ class HessianSpectrum(Probe):
         import torch
 
         from landscape_hessian.lanczos import extreme_eigenpairs
-        from landscape_hessian.operators import operator_at
 
         size = point.landscape.size
         for name, count in (("k", self.k), ("bottom", self.bottom)):
@@ -139,9 +163,12 @@ class HessianSpectrum(Probe):
                     f"HessianSpectrum({name}={count}): the landscape has {size} weights, and its Hessian as many "
                     f"eigenvalues; give {name}={size} or less."
                 )
-        operator = operator_at(point, "hessian", self.examples, "HessianSpectrum")
+        operator = operator_at(point, self.kind, self.examples, "HessianSpectrum")
+        prefix = prefix_of(self.kind)
+        start = self._start(point, operator)
+        products = self._kept_products(point, operator, start, generator)
         found = extreme_eigenpairs(
-            operator.matvec,
+            products or operator.matvec,
             size,
             matmat=operator.matmat,
             top=min(self.k, size),
@@ -150,12 +177,14 @@ class HessianSpectrum(Probe):
             max_products=self.max_products,
             basis=self.basis,
             risk=self.risk,
-            start=self._start(point, operator),
+            start=start,
             gradient=operator.gradient,
             generator=generator,
             dtype=operator.dtype,
             device=operator.device,
         )
+        if products is not None:
+            products.remove()
         scalars: dict[str, float] = {}
         errors: dict[str, Uncertainty] = {}
         arrays: dict[str, np.ndarray] = {}
@@ -167,11 +196,11 @@ class HessianSpectrum(Probe):
                 values = np.full(count, np.nan)
                 values[: len(pairs.values)] = np.where(pairs.converged, pairs.values, np.nan)
                 for i, value in enumerate(values[:_COLUMNS]):
-                    name = f"hessian_eigenvalue{suffix}_{i + 1}"
+                    name = f"{prefix}_eigenvalue{suffix}_{i + 1}"
                     scalars[name] = float(value)
                     if not np.isnan(value):
                         errors[name] = Uncertainty(float(pairs.bounds[i]), "bound")
-                arrays[f"hessian_eigenvalues{suffix}"] = values
+                arrays[f"{prefix}_eigenvalues{suffix}"] = values
                 carry[f"eigenvectors{suffix}"] = pairs.vectors
                 carry[f"edge{suffix}"] = torch.tensor(pairs.edge, dtype=torch.float64)
                 if count > size:
@@ -180,7 +209,7 @@ class HessianSpectrum(Probe):
                     )
                 if np.isnan(values[:size]).any():
                     warnings.append(
-                        f"hessian_eigenvalues{suffix} did not all converge. Allow more max_products, a larger "
+                        f"{prefix}_eigenvalues{suffix} did not all converge. Allow more max_products, a larger "
                         "basis or a larger tolerance; where the products are not those of a symmetric matrix, "
                         "the second derivative of some operation of the module is wrong."
                     )
@@ -189,10 +218,38 @@ class HessianSpectrum(Probe):
                 "max_products were used up before a search for missed eigenvalues could begin; the bounds hold if "
                 "none was missed. Allow more max_products."
             )
-        scalars["hessian_products"] = float(found.products)
+        if self.learning_rate is not None and self.k:
+            largest = f"{prefix}_eigenvalue_1"
+            scalars[f"{prefix}_sharpness"] = scalars[largest] * self.learning_rate / 2
+            if largest in errors:
+                bound = errors[largest].value * self.learning_rate / 2
+                errors[f"{prefix}_sharpness"] = Uncertainty(bound, "bound")
+        scalars[f"{prefix}_products"] = float(found.products)
         return Measurement(
             scalars=scalars, errors=errors, arrays=arrays, warnings=tuple(warnings), carry=carry
         )
+
+    def _kept_products(
+        self,
+        point: Point,
+        operator: CurvatureOperator,
+        start: torch.Tensor | None,
+        generator: torch.Generator,
+    ) -> KeptProducts | None:
+        """Return products kept in a folder that belongs to this place, loss, data and iteration alone."""
+        if self.checkpoint is None:
+            return None
+        from landscape_hessian.checkpoint import KeptProducts, digest
+
+        facts = (
+            repr(self),
+            str(operator.dtype),
+            point.theta,
+            operator.gradient,
+            start,
+            generator.get_state(),
+        )
+        return KeptProducts(Path(self.checkpoint) / digest(*facts)[:32], operator.matvec)
 
     def _start(self, point: Point, operator: CurvatureOperator) -> torch.Tensor | None:
         """Return the eigenvectors of the same worker's last measurement, (k + bottom, P), if there are any."""
