@@ -12,7 +12,7 @@ from attrs import evolve
 
 from landscape.plugins import RunHooks
 from landscape.report import counts, curves, numbers, style
-from landscape.report.page import Page, Raw, Section, Table, drawable, is_whole
+from landscape.report.page import ROWS, Page, Raw, Section, Table, drawable, is_whole
 from landscape.store.directory import file_name
 
 __all__ = ["page_of", "sections_of"]
@@ -29,6 +29,8 @@ _COORDINATES = 4
 _NAME = 60
 #: Members of a sweep that a legend names one by one.
 _NAMED = 12
+#: Networks whose numbers of critical points a page lists: all with up to three units, inputs and outputs.
+_NETWORKS = 40
 #: Failed checks that a page lists.
 _FAILED = 24
 #: Column of why members ended before their last step; empty for those that did not.
@@ -258,6 +260,8 @@ def _table(name: str, frame: pd.DataFrame) -> Table:
         counts.footnote(frame),
         file=f"tables/{file_name(name)}.csv",
         right=("N_C", "N_C_torus", "N_R"),
+        # One row per network is what the page is about.
+        rows=_NETWORKS if "N_R_max" in frame else ROWS,
     )
 
 
