@@ -175,3 +175,21 @@ def test_parameter_homotopy_certifies_too():
     assert np.isfinite(solutions.certificates).all()
     # Two are all there can be, whoever found them.
     assert solutions.completeness == "proved"
+
+
+@pytest.mark.parametrize("widths", [(2, 2, 2), (2, 1, 2, 1)])
+def test_balls_of_the_circuit_and_of_the_monomials_overlap(widths):
+    import flint
+
+    family = ls.models.DeepLinear(widths=widths, examples=2).family()
+    (parameters,) = family.sample(1, 0)
+    ours, theirs = Certifier(family, parameters), Certifier(family.expanded(), parameters)
+    assert ours.is_real
+    assert theirs.is_real
+    point = np.random.default_rng(0).normal(size=len(family.unknown_names))
+    with flint.ctx.workprec(106):
+        for radius in (0.0, 1e-3):
+            x = [flint.acb(flint.arb(float(c), radius), flint.arb(0.5, radius)) for c in point]
+            assert all(a.overlaps(b) for a, b in zip(ours.value(x), theirs.value(x), strict=True))
+            for row, other in zip(ours.jacobian(x), theirs.jacobian(x), strict=True):
+                assert all(a.overlaps(b) for a, b in zip(row, other, strict=True))

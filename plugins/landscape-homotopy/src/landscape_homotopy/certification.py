@@ -18,13 +18,15 @@ taken for exactly what it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import flint
 import numpy as np
 from attrs import evolve, frozen
 from numpy.typing import NDArray
 
-from landscape.systems import ParametricFamily, Solutions
+from landscape.systems import ParametricFamily, PolynomialFamily, Solutions
+from landscape_homotopy.circuit import Circuit, circuit_of
 
 __all__ = ["Certifier", "certified"]
 
@@ -52,6 +54,19 @@ class _Box:
     radius: float
 
 
+def _exact_circuit(family: ParametricFamily) -> Circuit | None:
+    """Return a circuit of a family where its constants are whole numbers, which have no rounding error.
+
+    It costs far fewer products than the monomials; families in monomials stay what they are.
+    """
+    if isinstance(family, PolynomialFamily):
+        return None
+    circuit = circuit_of(family)
+    if circuit is None or (circuit.constants != np.round(circuit.constants.real)).any():
+        return None
+    return circuit
+
+
 class Certifier:
     """Certifies solutions of one member of a family.
 
@@ -64,6 +79,16 @@ class Certifier:
     """
 
     def __init__(self, family: ParametricFamily, parameters: NDArray[np.generic]) -> None:
+        self._circuit = _exact_circuit(family)
+        self._numbers: list[flint.acb] = []
+        if self._circuit is not None:
+            self.unknowns = self._circuit.unknowns
+            values = np.asarray(parameters, dtype=np.complex128).reshape(-1)
+            with flint.ctx.workprec(_PRECISION):
+                self._numbers = [flint.acb(v.real, v.imag) for v in values.tolist()]
+            #: Whether every coefficient is real.
+            self.is_real = not (values.imag.any() or self._circuit.constants.imag.any())
+            return
         written, values = family.written_out(np.asarray(parameters, dtype=np.complex128))
         n = len(written.unknowns)
         self.unknowns = n
@@ -92,7 +117,6 @@ class Certifier:
                 for v, power in powers:
                     degrees[v] = max(degrees[v], power)
         self._degrees = degrees
-        #: Whether every coefficient is real.
         self.is_real = all(value.imag.is_zero() for terms in self._terms for value, _ in terms)
 
     def _powers(self, x: Sequence[flint.acb]) -> list[list[flint.acb]]:
@@ -104,8 +128,33 @@ class Certifier:
             table.append(row)
         return table
 
+    def _registers(self, circuit: Circuit, x: Sequence[flint.acb], sums: int) -> list[flint.acb]:
+        """Return what a circuit computes, in ball arithmetic; its last register, -1, is zero."""
+        left, right, first = self._products
+        registers = [flint.acb(c.real, c.imag) for c in circuit.constants.tolist()]
+        registers += [*x, *self._numbers, *([flint.acb(0)] * circuit.parameters)]
+        for number in range(sums):
+            begin, end = first[number], first[number + 1]
+            total = registers[left[begin]] * registers[right[begin]]
+            for k in range(begin + 1, end):
+                total = total + registers[left[k]] * registers[right[k]]
+            registers.append(total)
+        registers.append(flint.acb(0))
+        return registers
+
+    @cached_property
+    def _products(self) -> tuple[list[int], list[int], list[int]]:
+        circuit = self._circuit
+        assert circuit is not None
+        return circuit.left.tolist(), circuit.right.tolist(), circuit.first.tolist()
+
     def value(self, x: Sequence[flint.acb]) -> list[flint.acb]:
         """Return F(x)."""
+        circuit = self._circuit
+        if circuit is not None:
+            needed = max(int(circuit.values.max(initial=-1)) + 1 - circuit.inputs, 0)
+            registers = self._registers(circuit, x, needed)
+            return [registers[register] for register in circuit.values.tolist()]
         powers = self._powers(x)
         result = []
         for terms in self._terms:
@@ -120,6 +169,15 @@ class Certifier:
 
     def jacobian(self, x: Sequence[flint.acb]) -> list[list[flint.acb]]:
         """Return dF/dz at x."""
+        circuit = self._circuit
+        if circuit is not None:
+            registers = self._registers(circuit, x, circuit.plain)
+            rows = [[flint.acb(0)] * self.unknowns for _ in range(self.unknowns)]
+            for i, j, register in zip(
+                circuit.rows.tolist(), circuit.columns.tolist(), circuit.entries.tolist(), strict=True
+            ):
+                rows[i][j] = registers[register]
+            return rows
         powers = self._powers(x)
         result = []
         for terms in self._terms:
