@@ -47,6 +47,10 @@ _VALUES = 6
 _TOGETHER = 24 << 20
 #: Vectors taken together at most.
 _VECTORS = 8
+#: Outputs up to which the Hessian of the loss with respect to them is held for every example.
+_OUTPUTS = 32
+#: What the matrices of single examples give must be the whole's product to so many units of rounding.
+_SAME = 1e4
 
 
 class Vectors:
@@ -523,6 +527,68 @@ def _positions_summed(tensor: Tensor, channels: int) -> Tensor:
     return tensor.sum(dim=[d for d in range(tensor.ndim) if d not in (1, channels)])
 
 
+class Middle:
+    """The Hessian of a loss with respect to the outputs, given its gradient with a graph.
+
+    Parameters
+    ----------
+    output
+        The outputs, (B, ...), a leaf.
+    slopes
+        The derivatives of the loss with respect to them.
+    """
+
+    def __init__(self, output: Tensor, slopes: Tensor) -> None:
+        self._output, self._slopes = output, slopes
+        self._width = output[0].numel()
+        self._matrices: Tensor | None = None
+        self._separate: bool | None = None if slopes.requires_grad and self._width <= _OUTPUTS else False
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that are held, or may be."""
+        width = 0 if self._separate is False else self._width
+        return self._output.numel() * self._output.dtype.itemsize * (2 + width)
+
+    def product(self, moved: Tensor) -> Tensor | None:
+        """Return the product with (B, ...); None for zero."""
+        if not self._slopes.requires_grad:
+            return None
+        (found,) = torch.autograd.grad(
+            self._slopes, self._output, moved, retain_graph=True, materialize_grads=True
+        )
+        return found
+
+    def matrices(self) -> Tensor | None:
+        """Return one matrix for every example, (B, q, q).
+
+        None where outputs are many, or the loss is not a sum over examples.
+        """
+        if self._separate is None:
+            self._matrices = self._found()
+            self._separate = self._matrices is not None
+        return self._matrices
+
+    def _found(self) -> Tensor | None:
+        count, width = len(self._output), self._width
+        columns = []
+        for number in range(width):
+            vector = torch.zeros_like(self._output)
+            vector.view(count, width)[:, number] = 1
+            column = self.product(vector)
+            assert column is not None
+            columns.append(column.reshape(count, width))
+        matrices = torch.stack(columns, dim=1)  # symmetric: rows are columns
+        # Ones for every example at once also add up what examples do to each other, where there is such a thing.
+        signs = torch.ones_like(self._output)
+        signs[1::2] = -1
+        expected, found = self.product(signs), signs.reshape(count, 1, width) @ matrices
+        assert expected is not None
+        apart = torch.linalg.vector_norm(expected.reshape(found.shape) - found)
+        limit = _SAME * torch.finfo(matrices.dtype).eps
+        return matrices if apart <= limit * torch.linalg.vector_norm(matrices) else None
+
+
 class Chain:
     """A network of known operations at a batch, ready to multiply by its Hessian.
 
@@ -548,7 +614,7 @@ class Chain:
         #: Numbers per example in all values, and in the largest.
         self._numbers = self._widest = 1
         self._convolves = any(isinstance(operation, _Convolution) for operation in operations)
-        self._middle: Tensor | Callable[[Tensor], Tensor] | None = None
+        self._middle: Middle | None = None
 
     def gradient(self, slopes: Tensor) -> list[Tensor]:
         """Return the gradient, a tensor for each leaf, given the loss's derivatives at the output."""
@@ -566,8 +632,8 @@ class Chain:
             _arrive(cotangents, operation.inputs, operation.pull(arrived, slice(None), sums, below))
         return [sums.total(n).squeeze(0) for n in range(len(self._leaves))]
 
-    def set_middle(self, middle: Tensor | Callable[[Tensor], Tensor] | None) -> None:
-        """Set the Hessian of the loss with respect to the output, (rows, q, q), or what multiplies by it."""
+    def set_middle(self, middle: Middle) -> None:
+        """Set the Hessian of the loss with respect to the output."""
         self._middle = middle
 
     @property
@@ -576,11 +642,11 @@ class Chain:
         weights = {leaf.untyped_storage().data_ptr() for leaf in self._leaves}
         sizes: dict[int, int] = {}
         held = [tensor for operation in self._operations for tensor in operation.held()]
-        for tensor in held + ([self._middle] if isinstance(self._middle, Tensor) else []):
+        for tensor in held:
             storage = tensor.untyped_storage()
             if storage.data_ptr() not in weights:
                 sizes[storage.data_ptr()] = storage.nbytes()
-        return sum(sizes.values())
+        return sum(sizes.values()) + (0 if self._middle is None else self._middle.bytes)
 
     def products(self, vectors: Mapping[int, Tensor]) -> Iterator[tuple[slice, dict[int, Tensor]]]:
         """Yield the products of the block of some leaves with k vectors: a few vectors, and theirs, at a time.
@@ -607,14 +673,16 @@ class Chain:
         return -(-count // groups)
 
     def _step(self, vectors: int) -> int:
-        """Return how many examples to take together."""
-        if self._leaves[0].device.type != "cpu" or not isinstance(self._middle, Tensor):
+        """Return how many examples to take together; all where the loss is not a sum over them."""
+        if self._leaves[0].device.type != "cpu":
             return self._rows
         size = self._widest * self._leaves[0].dtype.itemsize
         cached = (_CACHE_CONVOLUTION if self._convolves else _CACHE) // (vectors * size)
         # Each time, all weights and their sums are read as well, which shall be little beside the values.
         weights = _VALUES * sum(leaf.numel() for leaf in self._leaves) // self._numbers
-        return min(self._rows, max(1, cached, weights))
+        step = min(self._rows, max(1, cached, weights))
+        assert self._middle is not None
+        return step if step == self._rows or self._middle.matrices() is not None else self._rows
 
     def _products(self, vectors: Vectors) -> dict[int, Tensor]:
         chosen = {n: leaf.shape for n, leaf in enumerate(self._leaves) if n in vectors}
@@ -648,11 +716,15 @@ class Chain:
 
     def _bent(self, moved: Tensor, rows: slice) -> Tensor | None:
         """Return the derivative of the slopes at the output along the vectors."""
-        if self._middle is None:
-            return None
-        if isinstance(self._middle, Tensor):
-            return torch.bmm(moved.flatten(2), self._middle[rows]).view_as(moved)
-        return torch.stack([self._middle(moved[:, k]) for k in range(moved.shape[1])], dim=1)
+        assert self._middle is not None
+        # A vector alone goes through the graph of the loss, which costs less than the matrices to begin with.
+        alone = moved.shape[1] == 1 and len(moved) == self._rows
+        matrices = None if alone else self._middle.matrices()
+        if matrices is not None:
+            return torch.bmm(moved.flatten(2), matrices[rows]).view_as(moved)
+        found = [self._middle.product(moved[:, k]) for k in range(moved.shape[1])]
+        there = [part for part in found if part is not None]
+        return torch.stack(there, dim=1) if there else None
 
 
 def _at(values: Sequence[Tensor | None], slots: Sequence[int | None]) -> list[Tensor | None]:

@@ -40,7 +40,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from landscape.errors import ConfigurationError, DataError, NonFiniteLossError, nearest
 from landscape.objective.batch import Batch, examples_in, leaves, map_leaves
-from landscape.objective.chain import Chain, Recording
+from landscape.objective.chain import Chain, Middle, Recording
 from landscape.objective.differentiability import not_twice_differentiable, why_not_twice
 from landscape.objective.losses import Criterion, predict, scalar, weighted
 from landscape.validators import is_whole
@@ -76,10 +76,10 @@ _REBUILDING = 1.0
 #: gradient and product of the convolutional network named above, where a core had 16 MiB of last-level cache;
 #: a perceptron's graphs of a few MiB are best left whole.
 _CHUNK_BYTES = 16 * 1024**2
+#: Beside the names of parameters, in the record of what has been tried.
+_WRITTEN_OUT = "written out:"
 #: Numbers up to which the sums of several products are kept for the next ones: 64 MiB.
 _SUMS_KEPT = 1 << 23
-#: Outputs up to which the Hessian of the loss with respect to them is held for every example.
-_OUTPUTS = 32
 #: Chunks must reproduce loss and gradient of their batch to so many units of rounding.
 _SAME = 1e4
 
@@ -328,8 +328,6 @@ class CurvatureOperator:
         self._chosen: Sequence[int] = range(len(self._leaves))
         self._layout = landscape.layout
         self._kept: list[_Piece] = []
-        #: Whether the loss has been seen to have a second derivative with respect to the output.
-        self._bends = False
         #: Whether the module may be a chain of known operations.
         self._chains = kind == "hessian" and landscape._criterion.of_output is not None
         self._split = 1
@@ -697,23 +695,27 @@ class CurvatureOperator:
         if chain is None or not len(output):
             return None
         leaf = output.detach().requires_grad_()
-        if not self._bends:
+        if not self._tried:
             reason = why_not_twice(scalar(criterion.of_output(leaf, target), criterion.name), [leaf])
             if reason is not None:
                 return None  # the graph will say so as well, and there it is found out what is to blame
-            self._bends = True
         loss = scalar(criterion.of_output(leaf, target), criterion.name)
         if not loss.requires_grad or loss.device != landscape.device:
             return None
         (slopes,) = torch.autograd.grad(loss, leaf, create_graph=True, materialize_grads=True)
         gradients = chain.gradient(slopes.detach())
-        chain.set_middle(_middle(leaf, slopes))
+        chain.set_middle(Middle(leaf, slopes))
         weight = landscape._weight(criterion, landscape.reduction, batch)
         return _Chained(loss, chain, weight), landscape.layout.join(gradients), weight
 
     def _is_right(self, session: Session, batch: Batch, written: _Chunk) -> bool:
-        """Whether what is written out has the loss and the gradient that automatic differentiation gives."""
+        """Whether what is written out has the loss and the gradient that automatic differentiation gives.
+
+        Tried once for each selection of parameters.
+        """
         landscape = self._landscape
+        if self._tried:
+            return True
         loss = landscape._loss(session, self._leaves, batch)
         landscape._require_graph(loss)
         if not loss.requires_grad:
@@ -721,10 +723,18 @@ class CurvatureOperator:
         flat = landscape._flat_gradient(loss, self._leaves)
         piece, found, _ = written
         limit = _SAME * torch.finfo(self.dtype).eps
-        return bool(
-            abs(piece.loss - loss) <= limit * abs(loss)
-            and torch.linalg.vector_norm(found - flat) <= limit * torch.linalg.vector_norm(flat)
-        )
+        same = abs(piece.loss - loss) <= limit * abs(loss)
+        if not same or torch.linalg.vector_norm(found - flat) > limit * torch.linalg.vector_norm(flat):
+            return False
+        landscape._evaluator.twice_differentiable.add((_WRITTEN_OUT, *landscape.layout.names))
+        return bool(found.isfinite().all())
+
+    @property
+    def _tried(self) -> bool:
+        """Whether what is written out has been seen to be right for these parameters."""
+        landscape = self._landscape
+        key = (_WRITTEN_OUT, *landscape.layout.names)
+        return key in landscape._evaluator.twice_differentiable
 
     def _gauss_newton(
         self, output: Tensor, target: Any, batch: Batch, weight: Any, *, graph: bool
@@ -785,8 +795,8 @@ class CurvatureOperator:
         except RuntimeError as error:
             if "modified by an inplace operation" not in str(error):
                 raise  # what fails here fails without a Hessian too
-            reason = str(error).strip().splitlines()[0]
-            raise not_twice_differentiable(evaluator.module, landscape._criterion, batch, reason) from error
+            said = str(error).strip().splitlines()[0]
+            raise not_twice_differentiable(evaluator.module, landscape._criterion, batch, said) from error
         loss = landscape._loss(session, self._leaves, batch)
         reason = why_not_twice(loss, self._leaves)
         if reason is not None:
@@ -953,37 +963,6 @@ def _measured_graph(exempt: Sequence[Any]) -> Iterator[_Held]:
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         yield held
-
-
-def _middle(output: Tensor, slopes: Tensor) -> Tensor | Callable[[Tensor], Tensor] | None:
-    """Return the Hessian of a loss with respect to the outputs, given its gradient with a graph.
-
-    One matrix for every example, (B, q, q), where the outputs are few and the loss is a sum over examples;
-    otherwise what multiplies by the Hessian of all outputs; None for zero.
-    """
-    if not slopes.requires_grad:
-        return None
-
-    def product(vector: Tensor) -> Tensor:
-        (found,) = torch.autograd.grad(slopes, output, vector, retain_graph=True, materialize_grads=True)
-        return found
-
-    count, width = len(output), output[0].numel()
-    if width > _OUTPUTS:
-        return product
-    columns = []
-    for number in range(width):
-        vector = torch.zeros_like(output)
-        vector.view(count, width)[:, number] = 1
-        columns.append(product(vector).reshape(count, width))
-    matrices = torch.stack(columns, dim=1)  # symmetric: rows are columns
-    # Ones for every example at once would also add up what examples do to each other, were there such a thing.
-    signs = torch.ones_like(output)
-    signs[1::2] = -1
-    expected, found = product(signs).reshape(count, 1, width), signs.reshape(count, 1, width) @ matrices
-    limit = _SAME * torch.finfo(output.dtype).eps
-    apart = torch.linalg.vector_norm(expected - found)
-    return matrices if apart <= limit * torch.linalg.matrix_norm(matrices).norm() else product
 
 
 def _require_numbers(vector: Any) -> None:
