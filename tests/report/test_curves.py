@@ -172,6 +172,23 @@ def test_legends_of_short_names_are_not_cut_off(count):
     assert box.x1 <= canvas.bbox.x1
 
 
+def test_legends_of_long_names_use_the_width_there_is():
+    canvas, axes = style.figure(width=5.2)
+    names = [
+        "theory, small steps, in the end",
+        "theory",
+        "theory, independent draws",
+        "theory, small steps",
+    ]
+    handles = [axes[0, 0].plot([0, 1], [0, index])[0] for index in range(4)]
+    style.legend_below(canvas, handles, names)
+    canvas.draw_without_rendering()
+    box = canvas.legends[0].get_window_extent()
+    assert canvas.bbox.x0 <= box.x0
+    assert box.x1 <= canvas.bbox.x1
+    assert len({round(text.get_window_extent().x0) for text in canvas.legends[0].texts}) == 2
+
+
 def test_legends_read_row_by_row():
     canvas, axes = style.figure()
     handles = [axes[0, 0].plot([0, 1], [0, index])[0] for index in range(7)]

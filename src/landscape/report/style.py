@@ -194,8 +194,8 @@ def legend_below(target: Figure, handles: Sequence[Any], labels: Sequence[str]) 
     """Put one legend for all panels below them, where it covers nothing."""
     if not handles:
         return
-    # About 15 characters of this size fit into an inch; a handle and the gap behind it take as much room as nine.
-    room = max(1, int(target.get_figwidth() * 15 / (max(map(len, labels)) + 9)))
+    # In inches: a handle with the gaps about it, and a character of this size.
+    room = max(1, int(target.get_figwidth() / (0.58 + 0.06 * max(map(len, labels)))))
     rows = -(-len(handles) // room)
     columns = -(-len(handles) // rows)
     # The panels keep their height: the figure grows by what the legend has beyond two rows, of 0.19 inches each.
