@@ -266,3 +266,16 @@ def test_a_population_has_points_for_workers_and_labels(landscape):
         Population(landscape, positions[0], step=0)
     with pytest.raises(ConfigurationError, match="name of a worker"):
         Population(landscape, positions, step=0, labelled={"1": positions[0]})
+
+
+def test_what_a_probe_does_not_take_is_refused_with_the_nearest_name():
+    landscape = Landscape(torch.nn.Linear(2, 1), "mse", (torch.ones(3, 2), torch.ones(3, 1)))
+    point = Point(landscape, landscape.initial())
+    with pytest.raises(
+        ConfigurationError, match=r"HessianSpectrum has no 'kk'\. Did you mean 'k'\? It takes k, "
+    ):
+        point.measure("HessianSpectrum", kk=2)
+    with pytest.raises(ConfigurationError, match="weights are a tensor"):
+        Point(landscape, 3)
+    with pytest.raises(ConfigurationError, match="not on a Linear"):
+        Point(torch.nn.Linear(2, 1), landscape.initial())

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, final
 
 import torch
+from attrs import NOTHING, fields, has
 from torch import Tensor
 
 from landscape.errors import ConfigurationError, NonFiniteLossError, nearest
@@ -44,7 +45,7 @@ class Point:
     Raises
     ------
     ConfigurationError
-        For weights of another shape.
+        For what is no landscape, and for weights that are no tensor or of another shape.
     """
 
     def __init__(
@@ -59,6 +60,16 @@ class Point:
         splits: Mapping[str, Data] | None = None,
         previous: Point | None = None,
     ) -> None:
+        if not isinstance(landscape, Landscape):
+            raise ConfigurationError(
+                f"A point lies on a landscape, not on a {type(landscape).__name__}: "
+                "Point(Landscape(module, loss, data), theta)."
+            )
+        if not isinstance(theta, Tensor):
+            raise ConfigurationError(
+                f"A point's weights are a tensor of shape ({landscape.size},), not {theta!r}; "
+                "landscape.initial() gives those of the module."
+            )
         if tuple(theta.shape) != (landscape.size,):
             raise ConfigurationError(
                 f"A point of this landscape has weights of shape ({landscape.size},), not {tuple(theta.shape)}."
@@ -160,7 +171,8 @@ class Point:
         Raises
         ------
         ConfigurationError
-            For a probe of populations, anything that is no probe, a configuration beside a configured probe.
+            For a probe of populations, anything that is no probe, a configuration beside a configured probe, and one
+            that the probe does not take; names the nearest that it does.
         """
         probe = _resolved(probe, configuration)
         if not isinstance(probe, Probe):
@@ -339,13 +351,33 @@ class Population:
         return f"Population(step={self.step}, K={len(self)}, labels={list(self.labels)})"
 
 
+def _configured(kind: Any, configuration: Mapping[str, Any]) -> Any:
+    """Return a probe of this class; what it has no field for is refused with the nearest name that it has."""
+    if has(kind):
+        known = [one.alias for one in fields(kind) if one.init]
+        for name in configuration:
+            if name not in known:
+                raise ConfigurationError(
+                    f"{kind.__name__} has no {name!r}.{nearest(name, known)} "
+                    f"It takes {', '.join(known) or 'nothing'}."
+                )
+        missing = [
+            one.alias
+            for one in fields(kind)
+            if one.init and one.default is NOTHING and one.alias not in configuration
+        ]
+        if missing:
+            raise ConfigurationError(f"{kind.__name__} needs {', '.join(missing)}.")
+    return kind(**configuration)
+
+
 def _resolved(probe: Any, configuration: Mapping[str, Any]) -> Any:
     if isinstance(probe, str):
         from landscape.plugins import get
 
-        return get("probes", probe)(**configuration)
+        return _configured(get("probes", probe), configuration)
     if isinstance(probe, type):
-        return probe(**configuration)
+        return _configured(probe, configuration)
     if configuration:
         raise ConfigurationError(
             f"{type(probe).__name__} is configured already; got {', '.join(sorted(configuration))} besides. "
