@@ -178,7 +178,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--certified", action="store_true", help="and every solution of them proved")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--paths", type=int, default=500, help="paths at once, for the cost of a step")
-    parser.add_argument("--device", default=None, help="also follow paths on this device, such as cuda")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     print("# Critical points of deep linear networks\n")
@@ -190,6 +189,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"\nThe tracker was compiled, or loaded, in {seconds(compiled.compile_tracker):.1f} s.")
     families(options)
     floor(options.paths)
+    print("\nOn a GPU: not measured; paths are followed on the CPU only.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,10 @@
-"""The family of all systems with given monomials."""
+"""The family of all systems with given monomials.
+
+Its solutions can have zeros in any pattern that leaves as many equations as unknowns, each of which needs a start pair
+of its own. All 2^N patterns of N unknowns are tried for that, so that systems of more than 16 unknowns are refused;
+``TotalDegree`` and solvers for systems with fixed coefficients have no such limit, nor have families that name their
+zero patterns themselves, as deep linear networks do.
+"""
 
 from __future__ import annotations
 
