@@ -55,7 +55,8 @@ def draw_alignment(axes: Axes, arrays: Mapping[str, Any], **keywords: Any) -> No
         for name in ("hessian_eigenvalues", "covariance_along_hessian")
     )
     kept = (curvature > 0) & (noise > 0)
-    axes.plot(curvature[kept], noise[kept], **({"linestyle": "", "marker": "o", "markersize": 4} | keywords))
+    look: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 4}
+    axes.plot(curvature[kept], noise[kept], **(look | keywords))
     axes.set_xscale("log")
     axes.set_yscale("log")
 
@@ -133,7 +134,7 @@ def _of(worker: str) -> str:
 def _curve(axes: Axes, table: pd.DataFrame, column: str, **keywords: Any) -> np.ndarray:
     known = table[table[column].notna()]
     steps, values = known["step"].to_numpy(np.float64), known[column].to_numpy(np.float64)
-    marker = {"marker": "o", "markersize": 2.5} if len(steps) <= 25 else {}
+    marker: dict[str, Any] = {"marker": "o", "markersize": 2.5} if len(steps) <= 25 else {}
     axes.plot(steps, values, **(marker | keywords))
     error = f"{column}_error"
     if error in known:

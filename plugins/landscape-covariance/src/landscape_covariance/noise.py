@@ -98,7 +98,9 @@ class GradientNoiseScale(Probe):
         centre = gradient / (data.examples if landscape.reduction == "sum" else 1)
         indices = torch.randperm(data.examples, generator=generator, device=generator.device)[:count].cpu()
         # The squared lengths of the deviations, by the metrics in which they are measured: the identity and H.
-        squares: dict[str, list[float]] = {"": []} | ({"_hessian": []} if self.curvature else {})
+        squares: dict[str, list[float]] = {"": []}
+        if self.curvature:
+            squares["_hessian"] = []
         total = torch.zeros_like(centre)
         for part in torch.split(indices, self.batch_size):
             seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
