@@ -51,3 +51,21 @@ def test_a_run_without_densities_has_no_figure(tmp_path):
         steps=2,
     ).run(store=tmp_path)
     assert not list(figures(run))
+
+
+def test_sharpness_is_drawn_beside_the_edge_of_stability(tmp_path):
+    run = ls.Experiment(
+        model=ls.models.MLP(hidden=(4,)),
+        dataset=ls.datasets.Digits(),
+        walker=ls.walkers.SGD(lr=0.5, batch_size=64),
+        probes=(ls.Every(5, ls.probes.HessianSpectrum(k=1, learning_rate=0.5, examples=100)),),
+        steps=20,
+        seed=1,
+    ).run(store=tmp_path)
+    (found,) = figures(run)
+    assert found.title == "Sharpness against the edge of stability"
+    curve, edge = found.figure.axes[0].lines
+    np.testing.assert_allclose(curve.get_ydata(), run.metrics["hessian_sharpness"])
+    np.testing.assert_allclose(curve.get_ydata(), run.metrics["hessian_eigenvalue_1"] / 4)
+    assert set(edge.get_ydata()) == {1.0}
+    found.figure.savefig(tmp_path / "sharpness.png")

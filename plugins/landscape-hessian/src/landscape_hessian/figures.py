@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from landscape.interfaces import Figure
-from landscape.report.style import dress, figure, legend_below, sequence
+from landscape.report.style import dress, figure, legend_below, sequence, worker_styles
 from landscape_hessian.operators import KINDS
 
 if TYPE_CHECKING:
@@ -67,12 +67,43 @@ def draw_density(axes: Axes, arrays: Mapping[str, Any], *, kind: str = "hessian"
 
 
 def figures(run: Run) -> Iterator[Figure]:
-    """Yield a figure for every kind of density that the run measured."""
+    """Yield a figure for every kind of density that the run measured, and one of the sharpness."""
+    yield from _sharpness(run)
     for probe in run.directory.array_names():
         entries = run.arrays(probe)
         for kind in KINDS:
             if f"{KINDS[kind]}_density_nodes" in entries[0]:
                 yield _figure(entries, probe, kind)
+
+
+def _sharpness(run: Run) -> Iterator[Figure]:
+    """Yield the largest eigenvalue in units of 2 / learning rate, where it was measured along a path."""
+    table = run.metrics
+    if "hessian_sharpness" not in table:
+        return
+    table = table[table["hessian_sharpness"].notna()]
+    workers = [worker for worker, rows in table.groupby("worker", sort=False) if len(rows) > 1]
+    if not workers:
+        return
+    canvas, grid = figure(1, 1)
+    axes = grid.flat[0]
+    dress(axes, x="step", y="largest eigenvalue · learning rate / 2")
+    styles = worker_styles([str(worker) for worker in workers])
+    handles = []
+    for worker in workers:
+        rows = table[table["worker"] == worker].sort_values("step")
+        (line,) = axes.plot(rows["step"], rows["hessian_sharpness"], **styles[str(worker)].keywords())
+        handles.append(line)
+    handles.append(axes.axhline(1.0, color="0.3", linestyle="--", linewidth=1.0))
+    legend_below(canvas, handles, [*(f"worker {worker}" for worker in workers), "2 / learning rate"])
+    yield Figure(
+        "sharpness",
+        "Sharpness against the edge of stability",
+        "Above the dashed line, plain gradient descent with the stated learning rate is unstable along the leading "
+        "eigenvector of the Hessian.",
+        canvas,
+        order=29,
+    )
 
 
 def _figure(entries: Sequence[Mapping[str, Any]], probe: str, kind: str) -> Figure:
