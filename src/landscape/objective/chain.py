@@ -45,6 +45,8 @@ _VALUES = 6
 #: Bytes of all layers' values, for all vectors, beyond which fewer vectors are taken together: a network of 591,274
 #: weights took 1.9 gradients a vector for one or two of them at a time, and 2.2 for four.
 _TOGETHER = 24 << 20
+#: The same on an accelerator, for the memory that it takes (nothing has been measured there).
+_TOGETHER_ELSEWHERE = 1 << 30
 #: Vectors taken together at most.
 _VECTORS = 8
 #: Outputs up to which the Hessian of the loss with respect to them is held for every example.
@@ -667,7 +669,8 @@ class Chain:
         """Return how many of `count` vectors to take together."""
         size = self._numbers * self._leaves[0].dtype.itemsize
         most = min(_VECTORS, count)
-        while most > 1 and self._step(most) * most * size > _TOGETHER:
+        room = _TOGETHER if self._leaves[0].device.type == "cpu" else _TOGETHER_ELSEWHERE
+        while most > 1 and self._step(most) * most * size > room:
             most -= 1
         groups = -(-count // most)
         return -(-count // groups)
