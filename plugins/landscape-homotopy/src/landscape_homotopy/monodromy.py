@@ -193,8 +193,8 @@ class Monodromy(Solver):
         test that would take more than 20,000 paths is given up.
     certified
         Prove of every solution that it exists, differs from all others, and is real or is not, in ball
-        arithmetic: ``Solutions.certificates``. Takes about 30 ms for the 33 solutions with widths (2, 2, 2), and
-        half a second for the 245 with widths (3, 3, 3). Where a proved bound is met, the set is proved complete.
+        arithmetic: ``Solutions.certificates``. Takes about 10 ms for the 33 solutions with widths (2, 2, 2), and
+        0.1 s for the 245 with widths (3, 3, 3). Where a proved bound is met, the set is proved complete.
 
     References
     ----------
