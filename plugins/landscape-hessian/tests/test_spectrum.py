@@ -362,3 +362,21 @@ def test_the_probe_keeps_the_rules(probe):
 def test_impossible_configurations_are_refused_with_the_cure(options, message):
     with pytest.raises(ConfigurationError, match=message):
         HessianSpectrum(**options)
+
+
+def test_a_layer_on_other_data_has_the_spectrum_of_that_block_of_the_hessian_there():
+    net, x, y = tanh_mlp()
+    torch.manual_seed(1)
+    other = torch.randn(90, 20, dtype=torch.float64) + 1, torch.randint(3, (90,))
+    landscape = ls.Landscape(net, "cross_entropy", (x, y))
+    there = landscape.on(other, split="shifted").restrict("0.*")
+    rows = landscape.layout.indices(there.layout.names)
+    block = dense_hessian(net, *other)[rows][:, rows]
+    truth = torch.linalg.eigvalsh(block).numpy()
+    found = ls.Point(there, there.initial()).measure("HessianSpectrum", k=3, bottom=2)
+    for i in range(3):
+        error = found.errors[f"hessian_eigenvalue_{i + 1}"].value
+        assert abs(found.scalars[f"hessian_eigenvalue_{i + 1}"] - truth[-1 - i]) <= error
+    for i in range(2):
+        error = found.errors[f"hessian_eigenvalue_bottom_{i + 1}"].value
+        assert abs(found.scalars[f"hessian_eigenvalue_bottom_{i + 1}"] - truth[i]) <= error
