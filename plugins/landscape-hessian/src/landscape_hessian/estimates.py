@@ -421,8 +421,9 @@ _POINTS = 512
 def _smooth(grid: np.ndarray, nodes: np.ndarray, weights: np.ndarray, sigma: float) -> np.ndarray:
     import numpy as np
 
-    bells: np.ndarray = np.exp(-0.5 * ((grid[:, None] - nodes) / sigma) ** 2) @ weights
-    return bells / (sigma * (2 * np.pi) ** 0.5)
+    bells = np.exp(-0.5 * ((grid[:, None] - nodes) / sigma) ** 2) @ weights
+    density: np.ndarray = bells / (sigma * (2 * np.pi) ** 0.5)
+    return density
 
 
 def _shares(

@@ -82,17 +82,18 @@ def _sharpness(run: Run) -> Iterator[Figure]:
     if "hessian_sharpness" not in table:
         return
     table = table[table["hessian_sharpness"].notna()]
-    workers = [worker for worker, rows in table.groupby("worker", sort=False) if len(rows) > 1]
+    counts = table["worker"].value_counts(sort=False)
+    workers = [str(worker) for worker in table["worker"].unique() if counts[worker] > 1]
     if not workers:
         return
     canvas, grid = figure(1, 1)
     axes = grid.flat[0]
     dress(axes, x="step", y="largest eigenvalue · learning rate / 2")
-    styles = worker_styles([str(worker) for worker in workers])
+    styles = worker_styles(workers)
     handles = []
     for worker in workers:
-        rows = table[table["worker"] == worker].sort_values("step")
-        (line,) = axes.plot(rows["step"], rows["hessian_sharpness"], **styles[str(worker)].keywords())
+        rows = table[table["worker"].astype(str) == worker].sort_values("step")
+        (line,) = axes.plot(rows["step"], rows["hessian_sharpness"], **styles[worker].keywords())
         handles.append(line)
     handles.append(axes.axhline(1.0, color="0.3", linestyle="--", linewidth=1.0))
     legend_below(canvas, handles, [*(f"worker {worker}" for worker in workers), "2 / learning rate"])

@@ -67,7 +67,7 @@ from torch import Tensor
 
 from landscape.errors import ConfigurationError, NonFiniteLossError
 
-__all__ = ["Eigenpairs", "ExtremePairs", "extreme_eigenpairs"]
+__all__ = ["Eigenpairs", "ExtremePairs", "extreme_eigenpairs", "orthogonalised"]
 
 Floats = NDArray[np.float64]
 
@@ -357,8 +357,13 @@ def _norm(vector: Tensor) -> float:
     return math.sqrt(float(_inner(vector[None], vector)))
 
 
-def _orthogonalised(vector: Tensor, others: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Make a vector orthogonal to orthonormal rows, twice.
+def orthogonalised(vector: Tensor, others: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Make a vector orthogonal to orthonormal rows, twice, with sums over the weights that go on in float64.
+
+    Parameters
+    ----------
+    vector, others
+        Shapes (P,) and (n, P).
 
     Returns
     -------
@@ -469,10 +474,10 @@ class _Krylov:
         others = self.rows[: self.j + self.q]
         vector = vector / _norm(vector)
         for _ in range(3):
-            vector, _, norm = _orthogonalised(vector, others)
+            vector, _, norm = orthogonalised(vector, others)
         if not norm > 100 * self.eps:  # numerically within the span
             return False
-        vector, _, norm = _orthogonalised(vector / float(norm), others)
+        vector, _, norm = orthogonalised(vector / float(norm), others)
         self.rows[self.j + self.q] = vector / float(norm)
         self.q += 1
         self.B = np.vstack([self.B, np.zeros((1, self.j))])
@@ -496,7 +501,7 @@ class _Krylov:
         j, q = self.j + 1, self.q - 1
         others = self.rows[: j + q]
         with torch.no_grad():
-            rest, inside, norm = _orthogonalised(product.detach(), others)
+            rest, inside, norm = orthogonalised(product.detach(), others)
             # Components along what is parked ride along, so that there is one transfer.
             aside = _inner(self.parked[0], vector) if self.parked is not None else inside[:0]
             coefficients = _host(torch.cat([aside, inside, norm[None]]))
@@ -604,7 +609,7 @@ class _Krylov:
         couplings = np.pad(couplings, ((0, 0), (0, self.j - couplings.shape[1])))
         for vector, coupling in zip(vectors, couplings, strict=True):
             others = self.rows[: self.j + self.q]
-            rest, inside, norm = _orthogonalised(vector, others)
+            rest, inside, norm = orthogonalised(vector, others)
             length = float(norm)
             self.B = self.B + np.outer(_host(inside)[self.j :], coupling)
             if length > _NOISE * self.eps:

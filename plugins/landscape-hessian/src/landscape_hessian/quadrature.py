@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.errors import ConfigurationError, NonFiniteLossError
+from landscape_hessian.lanczos import orthogonalised
 
 __all__ = ["LanczosRun"]
 
@@ -106,9 +107,8 @@ class LanczosRun:
         vector, others = self._rows[m], self._rows[: m + 1]
         rest = self.matvec(vector)
         alpha = float(vector.double() @ rest.double())
-        for _ in range(2):  # twice is enough (Giraud, Langou & Rozložník 2005)
-            rest = rest - (others @ rest) @ others
-        beta = float(torch.linalg.vector_norm(rest.double()))
+        rest, _, norm = orthogonalised(rest, others)
+        beta = float(norm)
         if not (np.isfinite(alpha) and np.isfinite(beta)):
             raise NonFiniteLossError("A product with the curvature is NaN or infinite.")
         self.diagonal.append(alpha)
