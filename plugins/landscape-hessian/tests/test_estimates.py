@@ -292,3 +292,40 @@ def test_a_deep_linear_network_has_the_hessian_of_its_closed_form():
     assert point.measure("CurvatureTrace", samples=400).scalars["hessian_trace"] == pytest.approx(
         truth.sum(), abs=4 * abs(mixed) * 2 / 20
     )
+
+
+@pytest.mark.parametrize(
+    ("probe", "products", "calls"),
+    [
+        (CurvatureTrace(samples=30), 30, 4),
+        (CurvatureTrace(samples=30, per_layer=True), 30, 4),
+        # Ten before the first look at the standard error, then eight at a time, and the rest.
+        (CurvatureTrace(samples=30, relative_error=1e-9), 30, 5),
+        (CurvatureDiagonal(samples=9), 9, 2),
+        (CurvatureDensity(samples=4, steps=5), 20, 5),
+        (CurvatureTrace(samples=16, method="xtrace"), 16, 2),
+    ],
+)
+def test_products_with_random_vectors_are_taken_together(monkeypatch, probe, products, calls):
+    widths = []
+    multiply = ls.CurvatureOperator.matmat
+    monkeypatch.setattr(
+        ls.CurvatureOperator, "matmat", lambda self, v: (widths.append(v.shape[1]), multiply(self, v))[1]
+    )
+    monkeypatch.setattr(ls.CurvatureOperator, "matvec", None)
+    network().measure(probe)
+    assert (sum(widths), len(widths)) == (products, calls)
+    assert max(widths) <= 8
+
+
+@pytest.mark.parametrize(
+    ("probe", "name"),
+    [(CurvatureDiagonal(samples=9), "_BYTES"), (CurvatureDensity(samples=4, steps=5), "_BASES")],
+)
+def test_where_memory_is_short_vectors_go_alone_to_the_same_numbers(monkeypatch, probe, name):
+    found = network().measure(probe)
+    monkeypatch.setattr(f"landscape_hessian.{'operators' if name == '_BYTES' else 'estimates'}.{name}", 1)
+    alone = network().measure(probe)
+    for key, values in found.arrays.items():
+        np.testing.assert_allclose(values, alone.arrays[key], atol=1e-10)
+    assert found.scalars == pytest.approx(alone.scalars, abs=1e-10)

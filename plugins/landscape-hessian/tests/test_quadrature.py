@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landscape.errors import ConfigurationError, NonFiniteLossError
-from landscape_hessian.quadrature import LanczosRun
+from landscape_hessian.quadrature import LanczosRun, extend_together
 
 
 def symmetric(size, seed=0):
@@ -92,3 +92,28 @@ def test_what_cannot_be_a_run_is_refused(tmp_path):
     save_file({"weights": torch.ones(2)}, tmp_path / "other.safetensors")
     with pytest.raises(ConfigurationError, match="holds weights"):
         LanczosRun.load(tmp_path / "other.safetensors", lambda v: v)
+
+
+def test_runs_that_go_on_together_are_the_runs_by_themselves():
+    matrix, start = symmetric(40)
+    small = torch.zeros(40, dtype=torch.float64)
+    small[:2] = 1
+    matrix[:2, 2:] = matrix[2:, :2] = 0  # two of the starts stay within two dimensions
+    starts = [start, small, start.flip(0), 3 * small]
+    runs = [LanczosRun(lambda v: matrix @ v, one) for one in starts]
+    columns = []
+
+    def matmat(block):
+        columns.append(block.shape[1])
+        return matrix @ block
+
+    extend_together(runs, matmat, 6)
+    assert [run.steps for run in runs] == [6, 2, 6, 2]
+    assert columns == [4, 4, 2, 2, 2, 2]
+    for run, one in zip(runs, starts, strict=True):
+        alone = LanczosRun(lambda v: matrix @ v, one).extend(6)
+        np.testing.assert_allclose(run.rule(), alone.rule(), atol=1e-12)
+    extend_together(runs[1::2], matmat, 5)
+    assert len(columns) == 6
+    with pytest.raises(NonFiniteLossError):
+        extend_together(runs, lambda block: block * float("nan"), 1)

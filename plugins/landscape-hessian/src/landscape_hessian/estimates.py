@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from attrs import field, frozen
@@ -10,14 +11,14 @@ from attrs import field, frozen
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Measurement, Probe, Uncertainty
 from landscape.validators import at_least, number, of_type, one_of, optional
-from landscape_hessian.operators import Kind, operator_at, prefix_of, rademacher, valid_kind
+from landscape_hessian.operators import Kind, operator_at, prefix_of, rademacher, together, valid_kind
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from torch import Tensor
 
-    from landscape.objective import Layout, Point
+    from landscape.objective import CurvatureOperator, Layout, Point
 
 __all__ = ["CurvatureDensity", "CurvatureDiagonal", "CurvatureTrace", "xtrace"]
 
@@ -37,7 +38,7 @@ class CurvatureTrace(Probe):
     Hessian of a perceptron with 1,482 weights, 99 products left 2 % of error with signs and 1.2 % with XTrace, 30
     products 4.5 % and 4.3 %.
 
-    Signs are the default since their products are independent: one after the other, until the standard error is small
+    Signs are the default since their products are independent: a few at a time, until the standard error is small
     enough, and for every layer at once. XTrace must be told beforehand how many products there will be, holds half as
     many vectors of P numbers in float64, and gains where some ten eigenvalues are most of the trace.
 
@@ -50,7 +51,8 @@ class CurvatureTrace(Probe):
         Products, at most. 30 leave about 5 % (see above).
     relative_error
         Stop when the standard error is at most this times the trace, with ten samples at least, so that the standard
-        error is itself known to a quarter; with signs only. Where `samples` do not suffice, there is a warning.
+        error is itself known to a quarter; it is looked at every few samples after that. With signs only. Where
+        `samples` do not suffice, there is a warning.
         None takes all samples.
     method
         ``"hutchinson"`` or ``"xtrace"``.
@@ -126,11 +128,15 @@ class CurvatureTrace(Probe):
             layers = _layers(operator.layout) if self.per_layer else {}
             found: dict[str, list[float]] = {name: [], **{f"{name}_{layer}": [] for layer in layers}}
             while len(found[name]) < self.samples and not self._precise(found[name]):
-                signs = rademacher(size, generator, operator)
-                terms = (signs * operator.matvec(signs)).double()
-                found[name].append(float(terms.sum()))
-                for layer, places in layers.items():
-                    found[f"{name}_{layer}"].append(sum(float(terms[place].sum()) for place in places))
+                more = self.samples - len(found[name])
+                if self.relative_error is not None:
+                    # No look at the standard error before it can be believed, and none later than need be.
+                    more = min(more, max(_FEWEST - len(found[name]), together(size, operator)))
+                for sample in _samples(operator, more, generator):
+                    terms = sample.double()
+                    found[name].append(float(terms.sum()))
+                    for layer, places in layers.items():
+                        found[f"{name}_{layer}"].append(sum(float(terms[place].sum()) for place in places))
             estimates = {key: np.array(values) for key, values in found.items()}
             products = len(found[name])
             if self.relative_error is not None and not self._precise(found[name]):
@@ -159,6 +165,17 @@ class CurvatureTrace(Probe):
 
 #: Samples before a standard error is believed: that of ten is off by 1 / sqrt(18) = 24 % (of normal variables).
 _FEWEST = 10
+
+
+def _samples(operator: CurvatureOperator, count: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yield z * A z for `count` vectors z of random signs, each of shape (P,); a few are multiplied together."""
+    import torch
+
+    size = operator.shape[0]
+    groups = -(-count // together(size, operator))
+    for low, high in pairwise(count * group // groups for group in range(groups + 1)):
+        signs = torch.stack([rademacher(size, generator, operator) for _ in range(high - low)])
+        yield from signs * operator.matmat(signs.T).T
 
 
 def _standard_error(values: np.ndarray) -> Uncertainty:
@@ -286,11 +303,9 @@ class CurvatureDiagonal(Probe):
         size, name = operator.shape[0], f"{prefix_of(self.kind)}_diagonal"
         mean = torch.zeros(size, dtype=torch.float64, device=operator.device)
         scatter = torch.zeros_like(mean)
-        for count in range(1, self.samples + 1):
-            signs = rademacher(size, generator, operator)
-            sample = (signs * operator.matvec(signs)).double()
+        for count, sample in enumerate(_samples(operator, self.samples, generator), start=1):
             # Welford's update: no difference of large sums.
-            difference = sample - mean
+            difference = sample.double() - mean
             mean += difference / count
             scatter += difference * (sample - mean)
         error = (scatter / (self.samples * (self.samples - 1))).sqrt()
@@ -334,7 +349,8 @@ class CurvatureDensity(Probe):
         standard error says whether it was enough).
     steps
         Products per vector. 80 left 1e-3 of the range between the nodes and the exact spectrum of a perceptron of
-        1,482 weights (first Wasserstein distance, 10 vectors). Memory is this times P.
+        1,482 weights (first Wasserstein distance, 10 vectors). Memory is this times P; runs that take 2 GiB together
+        share their products.
     width
         :math:`\sigma` in units of the range of the nodes.
     zero
@@ -368,7 +384,7 @@ class CurvatureDensity(Probe):
         """
         import numpy as np
 
-        from landscape_hessian.quadrature import LanczosRun
+        from landscape_hessian.quadrature import LanczosRun, extend_together
 
         operator = operator_at(point, self.kind, self.examples, "CurvatureDensity")
         size, name = operator.shape[0], f"{prefix_of(self.kind)}_density"
@@ -377,11 +393,17 @@ class CurvatureDensity(Probe):
             np.zeros((self.samples, self.steps)),
             0,
         )
-        for s in range(self.samples):
-            run = LanczosRun(operator.matvec, rademacher(size, generator, operator)).extend(self.steps)
-            nodes[s, : run.steps], weights[s, : run.steps] = run.rule()
-            nodes[s, run.steps :] = nodes[s, run.steps - 1]  # of weight zero
-            products += run.steps
+        bases = max(1, _BASES // (size * self.steps * operator.dtype.itemsize))
+        groups = -(-self.samples // min(bases, together(size, operator)))
+        for low, high in pairwise(self.samples * group // groups for group in range(groups + 1)):
+            runs = [
+                LanczosRun(operator.matvec, rademacher(size, generator, operator)) for _ in range(low, high)
+            ]
+            extend_together(runs, operator.matmat, self.steps)
+            for s, run in enumerate(runs, start=low):
+                nodes[s, : run.steps], weights[s, : run.steps] = run.rule()
+                nodes[s, run.steps :] = nodes[s, run.steps - 1]  # of weight zero
+                products += run.steps
         radius = float(np.abs(nodes).max())
         spread = float(nodes.max() - nodes.min()) or max(radius, 1.0)
         sigma = self.width * spread
@@ -414,6 +436,8 @@ class CurvatureDensity(Probe):
         )
 
 
+#: Bytes that the vectors of Lanczos runs may take for these to go on together rather than one after the other.
+_BASES = 2 * 1024**3
 #: Points of the grid on which a density is given.
 _POINTS = 512
 

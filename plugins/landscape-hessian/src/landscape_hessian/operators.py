@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
     from landscape.objective import CurvatureOperator, Point
 
-__all__ = ["KINDS", "Kind", "operator_at", "prefix_of", "rademacher", "valid_kind"]
+__all__ = ["KINDS", "Kind", "operator_at", "prefix_of", "rademacher", "together", "valid_kind"]
+
+#: Vectors multiplied together at most, as many as :mod:`landscape.objective.chain` takes, and the bytes that they may
+#: take: their products, and what these are summed in, take as much again.
+_VECTORS, _BYTES = 8, 1 << 28
 
 #: A kind of :class:`landscape.objective.CurvatureOperator`; said again here, where torch is not imported.
 Kind = Literal["hessian", "gauss_newton", "fisher", "second_moment", "covariance"]
@@ -81,3 +85,8 @@ def rademacher(size: int, generator: torch.Generator, like: CurvatureOperator) -
 
     signs = torch.randint(0, 2, (size,), generator=generator, device=generator.device, dtype=torch.int8)
     return (2 * signs - 1).to(like.device, like.dtype)
+
+
+def together(size: int, like: CurvatureOperator) -> int:
+    """Return how many vectors of P numbers to multiply at a time, so that they share their work."""
+    return max(1, min(_VECTORS, _BYTES // (size * like.dtype.itemsize)))

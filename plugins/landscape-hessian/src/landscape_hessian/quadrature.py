@@ -17,7 +17,7 @@ vectors must be kept: m of P numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from torch import Tensor
 from landscape.errors import ConfigurationError, NonFiniteLossError
 from landscape_hessian.lanczos import orthogonalised
 
-__all__ = ["LanczosRun"]
+__all__ = ["LanczosRun", "extend_together"]
 
 Floats = NDArray[np.float64]
 
@@ -96,18 +96,29 @@ class LanczosRun:
         for _ in range(steps):
             if self.exhausted:
                 break
-            self._step()
+            self.take(self.matvec(self.vector))
         return self
 
-    def _step(self) -> None:
+    @property
+    def vector(self) -> Tensor:
+        """What the matrix is to be multiplied by next, shape (P,), of norm 1."""
+        return self._rows[self.steps]
+
+    def take(self, product: Tensor) -> None:
+        """Take a further step, given the product with :attr:`vector`.
+
+        Raises
+        ------
+        landscape.errors.NonFiniteLossError
+            When the product is NaN or infinite.
+        """
         m = self.steps
         if m + 1 == len(self._rows):
             more = self._rows.new_empty(min(_GROWTH, self._rows.shape[1] + 1 - m), self._rows.shape[1])
             self._rows = torch.cat([self._rows, more])
         vector, others = self._rows[m], self._rows[: m + 1]
-        rest = self.matvec(vector)
-        alpha = float(vector.double() @ rest.double())
-        rest, _, norm = orthogonalised(rest, others)
+        alpha = float(vector.double() @ product.double())
+        rest, _, norm = orthogonalised(product, others)
         beta = float(norm)
         if not (np.isfinite(alpha) and np.isfinite(beta)):
             raise NonFiniteLossError("A product with the curvature is NaN or infinite.")
@@ -171,3 +182,29 @@ class LanczosRun:
         run.diagonal, run.coupling = found["numbers"].tolist()
         run._rows = torch.cat([found["rows"], found["rows"].new_empty(_GROWTH, found["rows"].shape[1])])
         return run
+
+
+def extend_together(runs: Sequence[LanczosRun], matmat: Callable[[Tensor], Tensor], steps: int) -> None:
+    """Extend several runs by up to `steps` steps each, with their vectors multiplied together.
+
+    Parameters
+    ----------
+    runs
+        Of the same matrix.
+    matmat
+        Its product with columns, (P, n) to (P, n).
+    steps
+        As for :meth:`LanczosRun.extend`.
+
+    Raises
+    ------
+    landscape.errors.NonFiniteLossError
+        When a product is NaN or infinite.
+    """
+    for _ in range(steps):
+        going = [run for run in runs if not run.exhausted]
+        if not going:
+            return
+        products = matmat(torch.stack([run.vector for run in going]).T)
+        for run, product in zip(going, products.T, strict=True):
+            run.take(product)
