@@ -129,10 +129,20 @@ def test_as_many_as_the_bound_are_proved_complete():
 
 
 @pytest.mark.parametrize(
-    ("widths", "completeness"), [((1, 1, 1), "proved"), ((2, 1, 3), "proved"), ((2, 2, 2), "trace test")]
+    ("widths", "examples", "completeness"),
+    [
+        ((1, 1, 1), 1, "proved"),
+        ((2, 1, 3), 1, "proved"),
+        ((2, 2, 2), 1, "proved"),
+        ((3, 3, 1), 1, "proved"),
+        ((1, 2, 2), 3, "proved"),
+        ((2, 1, 2), 2, "trace test"),
+        ((1, 1, 1, 1), 1, "trace test"),
+    ],
 )
-def test_critical_points_of_deep_linear_networks_are_certified(widths, completeness, tmp_path):
-    study = ls.CriticalPointStudy(ls.models.DeepLinear(widths=widths), Monodromy(certified=True), samples=3)
+def test_critical_points_of_deep_linear_networks_are_certified(widths, examples, completeness, tmp_path):
+    model = ls.models.DeepLinear(widths=widths, examples=examples)
+    study = ls.CriticalPointStudy(model, Monodromy(certified=True), samples=3)
     run = study.run(tmp_path)
     summary = run.summary()
     assert (summary["certified"] == summary["N_C"]).all()

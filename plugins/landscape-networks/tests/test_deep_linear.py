@@ -1,7 +1,9 @@
-from itertools import pairwise
+from itertools import pairwise, product
+from math import comb
 
 import numpy as np
 import pytest
+import sympy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -143,6 +145,58 @@ def test_bounds_are_those_of_the_literature():
     assert deeper["CBB"] == 5**8
     assert "B_C" not in deeper
     assert "B_C" not in DeepLinear(widths=(2, 2, 2), examples=2).family().bounds()
+
+
+@pytest.mark.parametrize(
+    ("widths", "examples", "bound"),
+    [
+        # Degrees that msolve found for integer data.
+        ((1, 1, 1), 1, 5),
+        ((1, 2, 1), 1, 9),
+        ((2, 2, 1), 1, 9),
+        ((1, 2, 2), 1, 33),
+        ((2, 2, 2), 1, 33),
+        ((1, 2, 3), 1, 73),
+        ((1, 2, 2), 3, 33),
+        # No formula: Bezout's.
+        ((2, 1, 2), 2, 3**4),
+        ((1, 1, 1, 1), 1, 5**3),
+    ],
+)
+def test_the_bound_on_solutions_is_the_degree_where_there_is_a_proof(widths, examples, bound):
+    assert DeepLinear(widths=widths, examples=examples).family().solution_bound() == bound
+
+
+def test_a_convolution_has_the_bound_of_bezout():
+    assert DeepLinear(widths=(3, 2, 1), convolution=(2, 1)).family().solution_bound() == 3**4
+
+
+@pytest.mark.parametrize(("units", "outputs"), [(1, 3), (2, 2), (2, 3), (3, 3)])
+def test_the_proof_of_the_bound_counts_quadrics_on_a_reciprocal_linear_space(units, outputs):
+    """The degree of its closure is that of its intersection with a generic linear space, computed exactly."""
+    rng = np.random.default_rng(units + 10 * outputs)
+    unknowns = sympy.symbols(f"h1:{units + 1}")
+    forms = [
+        1 + sum(int(a) * h for a, h in zip(row, unknowns, strict=True))
+        for row in rng.integers(1, 40, (outputs, units))
+    ]
+    w = sympy.Symbol("w")
+    equations = []
+    for row in rng.integers(1, 40, (units, outputs + 1)).tolist():
+        total = row[0] * sympy.prod(forms) - sum(
+            c * sympy.prod(forms[:k] + forms[k + 1 :]) for k, c in enumerate(row[1:])
+        )
+        equations.append(sympy.expand(total))
+    equations.append(sympy.expand(w * sympy.prod(forms) - 1))
+    basis = sympy.groebner(equations, w, *unknowns, order="grevlex", modulus=32003)
+    leading = [sympy.Poly(g, w, *unknowns, modulus=32003).monoms(order="grevlex")[0] for g in basis.exprs]
+    highest = [max(m[k] for m in leading if sum(m) == m[k]) for k in range(units + 1)]
+    standard = [
+        m
+        for m in product(*(range(h) for h in highest))
+        if not any(all(a >= b for a, b in zip(m, lead, strict=True)) for lead in leading)
+    ]
+    assert len(standard) == comb(outputs, units)
 
 
 def test_samples_follow_their_distributions_and_what_is_drawn_once_stays():

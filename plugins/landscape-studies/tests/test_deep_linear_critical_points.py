@@ -49,7 +49,7 @@ def test_counts_are_the_conjectured_ones_beside_the_bounds_and_drawn_again_witho
         assert (row["certified"], row["formula"], row["checks_failed"]) == (row["N_C"], "agrees", 0)
         assert row["B_C"] == (4 * dy + 1) ** d
         assert row["B_C_torus"] == (4 * dy) ** d
-        assert row["completeness"] == "proved" if d == 1 else row["completeness"] != "unknown"
+        assert row["completeness"] == "proved"
         assert row["N_R_max"] % 2 == 1
     assert (stage.path / "tables" / "summary.tex").is_file()
     assert (stage.path / "tables" / "summary.csv").is_file()

@@ -625,9 +625,10 @@ class DeepLinearFamily(ParametricFamily):
         """Return what was observed for one hidden layer of d units and one example, in every case that was tried.
 
         ``N_C_torus`` is 4^d binomial(dy, d), ``N_C`` the sum over r of binomial(d, r) binomial(dy, r) 4^r: a
-        sub-network of r units for each of its binomial(d, r) choices.
+        sub-network of r units for each of its binomial(d, r) choices. That there are no more is proved
+        (:meth:`solution_bound`); that there are as many is where as many are certified.
         """
-        if len(self.widths) != 3 or self.examples != 1 or self.convolution is not None:
+        if not self._one_example_suffices():
             return {}
         units, outputs = self.widths[1], self.widths[2]
         whole = sum(comb(units, r) * comb(outputs, r) * 4**r for r in range(units + 1))
@@ -681,22 +682,52 @@ class DeepLinearFamily(ParametricFamily):
             layers.append(f"W{number} " + "/".join("".join("*" if f else "0" for f in row) for row in flags))
         return " ".join(layers)
 
-    def solution_bound(self) -> int:
-        """Return a proved upper bound on the number of isolated solutions of any member.
+    def _one_example_suffices(self) -> bool:
+        """Return whether there is one hidden layer, and data that one example can stand for.
 
-        For one hidden unit and one example it is 4 dy + 1, which is less than Bezout's 3^N. With s = w . x,
-        c = sum_j x_j^2 / lambda_1j and the second weights v, the equations are v_i (lambda_2i + s^2) = s y_i and
-        s = -c (v . (v s - y)); put together, s = c s sum_i lambda_2i y_i^2 / (lambda_2i + s^2)^2, that is s = 0 or
-        a polynomial equation of degree 2 dy in s^2; s determines the weights.
+        With one input the gradient depends on X X^T, a number, and on Y X^T: those of one example, of complex numbers.
         """
-        if len(self.widths) == 3 and self.widths[1] == 1 and self.examples == 1 and self.convolution is None:
-            return min(self.bezout_number(), 4 * self.widths[2] + 1)
-        return self.bezout_number()
+        return len(self.widths) == 3 and min(self.examples, self.widths[0]) == 1 and self.convolution is None
+
+    def solution_bound(self) -> int:
+        r"""Return a proved upper bound on the number of isolated solutions of any member.
+
+        For one hidden layer of d units and one example it is the sum over q of
+        :math:`\binom{d}{q} \binom{d_y}{q} 4^q`, and so it is with one input and any number of examples, which one
+        example can stand for. Else it is Bezout's.
+
+        The proof, for generic parameters. Let h be the activations, r = V h - y the residual, :math:`\lambda` and
+        :math:`\mu` the regularisation of W and V, and :math:`c_i = \sum_j x_j^2 / \lambda_{ij}`. The equations say
+        :math:`V_{ki} = -r_k h_i / \mu_{ki}`, and that :math:`h_i \ne 0` requires
+        :math:`\sum_k r_k^2 / \mu_{ki} = 1 / c_i`, while the weights of a unit with :math:`h_i = 0` vanish. Let
+        q units be active, and :math:`H_i = h_i^2`. Then :math:`r_k = -y_k / L_k` with the affine function
+        :math:`L_k = 1 + \sum_i H_i / \mu_{ki}`, and the weights are given by H and the q signs. What
+        remains are q equations in the q numbers H, quadratic in :math:`u_k = 1 / L_k`:
+        :math:`\sum_k (y_k^2 / \mu_{ki}) u_k^2 = 1 / c_i`. The closure of the points (1, u) in projective space is a
+        reciprocal linear space; it has dimension q and degree :math:`\binom{d_y}{q}` (Proudfoot and Speyer, A broken
+        circuit ring, Beitraege Algebra Geom. 47 (2006): the number of broken-circuit bases, here of
+        :math:`d_y + 1` vectors in general position in q + 1 dimensions). By Bezout's theorem q quadrics meet it in at
+        most :math:`2^q \binom{d_y}{q}` isolated points, each of which stands for :math:`2^q` solutions. Where
+        q exceeds dy, some direction of H changes no u, so that no solution is isolated.
+
+        Special members have no more isolated solutions than generic ones, since as many equations as unknowns are
+        given (Morgan and Sommese, Coefficient-parameter polynomial continuation, Appl. Math. Comput. 29 (1989)).
+        """
+        if not self._one_example_suffices():
+            return self.bezout_number()
+        units, outputs = self.widths[1], self.widths[2]
+        return min(
+            self.bezout_number(), sum(comb(units, q) * comb(outputs, q) * 4**q for q in range(units + 1))
+        )
 
     def solution_bound_reason(self) -> str:
         """Return one sentence that says why :meth:`solution_bound` holds."""
         if self.solution_bound() < self.bezout_number():
-            return "with one hidden unit and one example the weights can be eliminated by hand, but for one number."
+            return (
+                "for one hidden layer of d units and one example, the sum of binomial(d, q) binomial(dy, q) 4^q over "
+                "the numbers q of active units, each of which leaves q quadrics on a reciprocal linear space of "
+                "degree binomial(dy, q)."
+            )
         return super().solution_bound_reason()
 
     def written_out(
