@@ -197,6 +197,41 @@ def test_probe_measures_what_a_run_recorded(capsys):
     assert sorted(set(pd.read_csv("out.csv")["step"])) == steps[:2]
 
 
+def test_probe_takes_the_snapshots_of_a_run_under_any_landscape(capsys):
+    import pandas as pd
+
+    assert main(["run", "recipe.toml", "--store", "one", "--no-report"]) == 0
+    assert main(["run", "recipe.toml", "--set", "walker.workers=2", "--store", "two", "--no-report"]) == 0
+    (path,) = Path("one").glob("2*")
+    table = ls.open(path).measure(["Loss"])
+    files = [str(file) for file in sorted((path / "weights").iterdir())]
+    command = ["--probe", "Loss", "--experiment", "recipe.toml", "--csv", "out.csv"]
+    assert main(["probe", *files, *command]) == 0
+    assert pd.read_csv("out.csv")["loss"].tolist() == table["loss"].tolist()
+    # Of several workers it is not said which.
+    (path,) = Path("two").glob("2*")
+    capsys.readouterr()
+    assert main(["probe", *map(str, (path / "weights").iterdir()), *command]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "with the weights of 0, 1" in said
+    assert "landscape probe RUN --probe" in said
+
+
+def test_probe_says_what_to_do_with_runs_that_have_no_landscape_of_their_own(capsys):
+    line = ls.Landscape(torch.nn.Linear(1, 1), "mse", (torch.ones(4, 1), torch.ones(4, 1)))
+    with ls.Recorder(line, ["Loss"], store="s", run="mine", seed=3) as watch:
+        watch(0)
+    # In the program itself the run has one.
+    assert watch.run.measure(["Loss"])["loss"].tolist() == watch.metrics["loss"].tolist()
+    assert ls.measure(line, ["Loss"], at="s/mine/weights/step-00000000.safetensors")["loss"][0] == line.value(
+        line.initial()
+    )
+    sweep = ls.Sweep(ls.load("recipe.toml").replace(steps=1), {"seed": (4, 5)}).run(store="s")
+    for run, said in (("mine", "ls.measure(landscape"), (sweep.id, "is a sweep")):
+        assert main(["probe", run, "--probe", "Loss", "--store", "s"]) == 1
+        assert said in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

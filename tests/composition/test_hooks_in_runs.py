@@ -154,6 +154,30 @@ def test_tables_of_plugins_stand_in_the_run_and_its_report(isolated_registry, sh
     assert "Rows." in run.report().read_text(encoding="utf-8")
 
 
+def test_a_recorder_asks_for_tables_when_it_is_closed_and_not_when_it_failed(isolated_registry):
+    def count(run):
+        return {"rows": pd.DataFrame({"rows": [len(run.metrics)]})}
+
+    isolated_registry.register(Tabulating(count), name="counting")
+    line = ls.Landscape(torch.nn.Linear(1, 1), "mse", (torch.ones(4, 1), torch.ones(4, 1)))
+    with ls.Recorder(line, ["Loss"], every=1, store="runs", run="well") as watch:
+        watch(0)
+        watch(1)
+    run = ls.open("runs/well")
+    assert run.tables["rows"]["rows"].tolist() == [2]
+    assert run.provenance["from_plugins"]["counting"] == {"tables": ["rows"]}
+    assert run.verify() == []
+    # Gone on with, its tables are made anew.
+    with ls.Recorder(line, ["Loss"], every=1, store="runs", run="well") as watch:
+        watch(2)
+    assert ls.open("runs/well").tables["rows"]["rows"].tolist() == [3]
+    watch = ls.Recorder(line, ["Loss"], store="runs", run="badly")
+    watch(0)
+    watch.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
+    assert ls.open("runs/badly").status == "failed"
+    assert not ls.open("runs/badly").tables
+
+
 def test_a_sweep_and_a_study_are_asked_when_their_parts_have_answered(isolated_registry, short):
     def join(run):
         if run.kind == "experiment":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +29,8 @@ def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
     path
         A ``.safetensors`` file or a file written by ``torch.save``. Of the latter only tensors and plain
         containers are read (``weights_only=True``); no code in the file runs. A state dictionary under one of
-        the usual keys (``state_dict``, ``model`` ...) is found.
+        the usual keys (``state_dict``, ``model`` ...) is found. A snapshot that a run of one worker recorded has
+        its weights as a vector, and their names and shapes beside it.
 
     Raises
     ------
@@ -54,11 +56,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
             "with torch.save(module.state_dict(), path) or safetensors."
         ) from None
     if isinstance(content, Mapping) and isinstance(content.get("0"), torch.Tensor) and content["0"].ndim == 1:
-        labels = ", ".join(str(name) for name in content if "/" not in str(name))
-        raise DataError(
-            f"{path} is a snapshot of a run, with the weights of {labels} as vectors. Give FromRun its run, or "
-            "measure at ls.open(run).directory.snapshots()[-1].weights('0')."
-        )
+        content = _of_snapshot(path, content)
     found = _state_dict(content)
     if found is None:
         raise DataError(
@@ -66,6 +64,45 @@ def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
             "Save the weights alone, with torch.save(module.state_dict(), path)."
         )
     return found
+
+
+def _of_snapshot(path: Path, content: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights and buffers by name of a snapshot that a run wrote.
+
+    Raises
+    ------
+    landscape.errors.DataError
+        If it holds several points, or does not say what its weights are called.
+    """
+    import torch
+
+    from landscape.store.tensors import metadata_of
+
+    labels = [name for name in content if "/" not in name]
+    if labels != ["0"]:
+        raise DataError(
+            f"{path} is a snapshot of a run, with the weights of {', '.join(sorted(labels))}: which of them is not "
+            "said. Measure at all of them with `landscape probe RUN --probe ...`, the run's own model and data being "
+            "known, or at one with ls.measure(landscape, probes, at=snapshot.weights('0'))."
+        )
+    layout = (metadata_of(path) or {}).get("layout") if path.suffix == ".safetensors" else None
+    vector = content["0"]
+    shapes = {entry["name"]: tuple(entry["shape"]) for entry in layout or ()}
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    if not shapes or sum(sizes) != len(vector):
+        raise DataError(
+            f"{path} is a snapshot of a run that does not say what its {len(vector)} weights are called; measure at "
+            "them as a vector: ls.measure(landscape, probes, at=snapshot.weights('0'))."
+        )
+    parts = zip(shapes.items(), torch.split(vector, sizes), strict=True)
+    # Buffers of all points first, then those of this one.
+    buffers = {
+        name.removeprefix(prefix): tensor
+        for prefix in ("buffer/all/", "buffer/0/")
+        for name, tensor in content.items()
+        if name.startswith(prefix)
+    }
+    return {name: part.reshape(shape) for (name, shape), part in parts} | buffers
 
 
 def _why(error: Exception) -> str:

@@ -127,6 +127,7 @@ def measure_run(
     from landscape.objective import Population
 
     scheduled = _scheduled(probes)
+    _require_weights(run)
     snapshots = run.directory.snapshots()
     if steps is not None:
         wanted = list(steps)
@@ -149,7 +150,10 @@ def measure_run(
             f"restrict={restrict!r}: the weights that stay differ between {', '.join(snapshots[0].labels)} of "
             f"{run.path}; measure at one of them: ls.measure(landscape.restrict(...), probes, at=[...])."
         )
-    seed = run.experiment.seed if seed is None else whole_seed(seed)
+    if seed is None:
+        recorded = run.kind == "recorder"
+        seed = int(run.configuration["recorder"]["seed"]) if recorded else run.experiment.seed
+    seed = whole_seed(seed)
     prober = Prober(scheduled, 1)
     rows: list[dict[str, Any]] = []
     initial: dict[str, Tensor] = {}
@@ -181,6 +185,28 @@ def measure_run(
             rows += rows_of(prober.measure(population, scheduled, progress.note, tolerant=True))
             progress.advance()
     return pd.DataFrame(rows)
+
+
+def _require_weights(run: Run) -> None:
+    """Refuse a run that has no weights of its own, or no landscape.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        Naming what can be measured in its place.
+    """
+    if run.kind == "recorder" and run.built_landscapes is None:
+        raise ConfigurationError(
+            f"{run.path} was recorded inside a program of its own, which alone has the module and the data. Measure "
+            "there, with ls.measure(landscape, probes, at=[...]) and the files in its folder weights; or say with "
+            "`landscape probe FILES --experiment FILE-or-RUN` whose model, data and loss make the landscape."
+        )
+    if run.kind in ("sweep", "study"):
+        parts = ", ".join(str(part.path) for part in run.stages.values())
+        raise ConfigurationError(
+            f"{run.path} is a {run.kind}, whose weights are recorded in the runs of its parts: {parts or 'none yet'}. "
+            "Measure at one of these."
+        )
 
 
 def _scheduled(probes: Iterable[Any]) -> Any:

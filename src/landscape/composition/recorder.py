@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from landscape.composition.conduct import default_store, refuse_unless_same_data
+from landscape.composition.conduct import closed, default_store, refuse_unless_same_data
 from landscape.composition.every import schedule_probes
 from landscape.composition.probing import Prober, other_splits, require_landscape
 from landscape.composition.provenance import gather
@@ -125,7 +125,7 @@ class Recorder:
         self._hooks = RunHooks(self.run)
         self._hooks.started()
         # Closes the run when the program ends, or when nobody holds the recorder any more.
-        self._finalizer = weakref.finalize(self, _close_as_the_program_ends, directory, self._hooks)
+        self._finalizer = weakref.finalize(self, _close_as_the_program_ends, self.run, self._hooks)
 
     def _continued_directory(self, directory: RunDirectory, data: Mapping[str, str]) -> RunDirectory:
         """Return the directory open for writing, once it is certain that the recording belongs in it.
@@ -277,7 +277,7 @@ class Recorder:
             self._finalizer.detach()
             if self._last is not None:
                 self._hooks.step(self._last)
-            self.run.directory.close(status, reason)
+            _ended(self.run, self._hooks, status, reason)
             self._hooks.finished(error)
 
     def __enter__(self) -> Recorder:
@@ -297,12 +297,25 @@ def _ended_by(error: BaseException) -> tuple[Literal["failed", "interrupted"], s
     return status, f"{type(error).__name__}: {error}"
 
 
-def _close_as_the_program_ends(directory: RunDirectory, hooks: RunHooks) -> None:
+def _ended(
+    run: Run,
+    hooks: RunHooks,
+    status: Literal["complete", "failed", "interrupted"],
+    reason: str | None = None,
+) -> None:
+    """Close the run, with the tables that plugins make of one that is complete."""
+    if status == "complete":
+        closed(run, hooks, status)
+    else:
+        run.directory.close(status, reason)
+
+
+def _close_as_the_program_ends(run: Run, hooks: RunHooks) -> None:
     # The interpreter leaves the error that ended the program here; there is none where it ended well.
     error = getattr(sys, "last_value", None)
-    if directory.writable:
+    if run.directory.writable:
         if error is None:
-            directory.close("complete")
+            _ended(run, hooks, "complete")
         else:
-            directory.close(*_ended_by(error))
+            _ended(run, hooks, *_ended_by(error))
         hooks.finished(error)
