@@ -3,6 +3,7 @@ import pytest
 
 import landscape as ls
 from landscape.errors import ConfigurationError
+from landscape_projectors.figures import figures
 from landscape_projectors.starts import Ranked, WeightLattice
 
 
@@ -88,3 +89,33 @@ def test_a_start_survives_a_file(tmp_path):
     whole = grid.replace(start=Ranked(grid, samples=3), walker=ls.walkers.SGD(lr=0.1, workers=6))
     ls.save(whole, tmp_path / "experiment.toml")
     assert ls.load(tmp_path / "experiment.toml") == whole
+
+
+def test_walks_are_drawn_in_the_plane_of_the_points_they_were_chosen_from(tmp_path):
+    grid = lattice(60)  # of all 121 two components would have equal variance
+    run = grid.replace(
+        start=Ranked(grid, samples=2),
+        walker=ls.walkers.SGD(lr=0.5, batch_size=20, workers=4),
+        projectors=(ls.projectors.Part(ls.projectors.PCA(), "layer2.weight"),),
+        steps=6,
+        snapshots=3,
+    ).run(tmp_path)
+    (figure,) = [figure for figure in figures(run) if figure.name == "map-common"]
+    # The truth: singular vectors of the 20 weights of the 121 points.
+    landscape, points, scores = Ranked(grid, samples=2).points()
+    place = landscape.layout.slices["layer2.weight"]
+    of_points = points[:, place].double().numpy()
+    _, _, right = np.linalg.svd(of_points - of_points.mean(axis=0), full_matrices=False)
+    walks = run.span("layer2.weight").weights().double().numpy()
+    expected = np.abs((walks - of_points.mean(axis=0)) @ right[:2].T)
+    ax = figure.figure.axes[0]
+    stars = {tuple(np.abs(line.get_xydata()[0])) for line in ax.get_lines() if line.get_marker() == "*"}
+    last = expected[run.span().rows["step"].to_numpy() == 6]
+    np.testing.assert_allclose(sorted(stars), sorted(map(tuple, last)), atol=1e-6)
+    (mesh,) = [artist for artist in ax.collections if artist.get_array() is not None]
+    assert mesh.get_clim() == pytest.approx((scores.min(), scores.max()))
+    # Two walks from the best points, two from the worst, each kind in one colour.
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts == ["best (2)", "worst (2)", "start", "end"]
+    drawn = [line.get_color() for line in ax.get_lines() if line.get_marker() == "*"]
+    assert drawn[0] == drawn[1] != drawn[2] == drawn[3]

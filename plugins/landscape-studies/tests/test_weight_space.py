@@ -125,6 +125,20 @@ def test_the_best_and_the_worst_points_are_trained_and_compared(runs):
     start = walks[walks["step"] == 0].sort_values("worker")["score"].tolist()
     assert start == pytest.approx([scores.max()] * 2 + [scores.min()] * 2)
     assert "Score by where the walk began" in page
+    # The points among which the walks begin and the walks, in one projection.
+    assert "From the best and the worst points over the score of all" in page
+    for text in (
+        "PCA of layer2.weight, fitted to the 25 points alone",
+        "SOM of layer2.weight, fitted to the 25 ",
+    ):
+        assert text in page
+
+
+def test_many_walks_take_fewer_snapshots():
+    few, many = (ls.studies["initialisation"](samples=samples).stages[1].recipe for samples in (3, 50))
+    assert few.snapshots == 8
+    assert many.walker.workers == 200
+    assert many.walker.workers * many.steps // many.snapshots <= 1000
 
 
 def test_a_report_is_written_again_without_training(runs, monkeypatch):

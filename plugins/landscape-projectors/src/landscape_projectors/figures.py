@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import pandas as pd
 from attrs import evolve
 from matplotlib.collections import LineCollection, PolyCollection
-from matplotlib.colors import Colormap, LogNorm, Normalize
+from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
@@ -25,9 +26,11 @@ from matplotlib.transforms import Affine2D
 from scipy.spatial import cKDTree
 
 from landscape.errors import ConfigurationError
-from landscape.interfaces import Figure, InvertibleProjection, Projection, Projector
+from landscape.interfaces import Figure, InvertibleProjection, LandscapeProjector, Projection, Projector
 from landscape.plugins import PluginWarning
+from landscape.randomness import torch_generator
 from landscape.report.style import PALETTE, WIDTH, dress, order_of, worker_styles
+from landscape.store import SnapshotSpan
 from landscape_projectors._style import INK, LOSS, PAPER, TEXT, canvas, colour_bar, legend, norm_of, paths_of
 from landscape_projectors.composite import (
     Chain,
@@ -66,14 +69,12 @@ from landscape_projectors.surfaces import (
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as MatplotlibFigure
     from matplotlib.figure import SubFigure
 
     from landscape.composition import Run
     from landscape.objective import Landscape
-    from landscape.store import SnapshotSpan
 
     AnyFigure = MatplotlibFigure | SubFigure
 
@@ -100,6 +101,8 @@ _MANY = _DOTS = PALETTE[1]
 #: An arrow head that points right, longer than wide, so that nobody takes it for another direction.
 _HEAD = Path([(1.0, 0.0), (-0.9, 0.62), (-0.5, 0.0), (-0.9, -0.62), (1.0, 0.0)], closed=True)
 #: Lines over what is far from every snapshot: thin, so that the loss under them is still seen.
+#: Scores under paths: greys like those of losses, the lightest of which could be taken for paper.
+_SCORES = LinearSegmentedColormap.from_list("landscape_scores", ["#dde1e6", "#9aa3ae", "#4a5561"])
 _FAR: dict[str, Any] = {"colors": INK, "linewidths": 0.45, "alpha": 0.6}
 _HATCHED: dict[str, Any] = {"facecolor": PAPER, "edgecolor": "0.6", "hatch": "////", "linewidth": 0}
 # ---------------------------------------------------------------------------------------------------------
@@ -126,6 +129,7 @@ def draw_paths(
     *,
     jump: float = np.inf,
     key: bool = True,
+    groups: Mapping[str, str] | None = None,
 ) -> tuple[AnyFigure, Axes]:
     """Draw the path of every worker, in the order of its steps.
 
@@ -147,17 +151,22 @@ def draw_paths(
         where the line is drawn.
     key
         Whether to put a legend under the axes.
+    groups
+        The group of every worker, by its name: workers of a group have one colour, and the legend names groups.
     """
     figure, ax = canvas(ax, 0.8, bar=False)
     paths = paths_of(coordinates, rows)
     workers = [name for name in paths if name.isdecimal()]
     styles = worker_styles(list(paths))
-    many = len({styles[name].color for name in workers}) < len(workers)
+    many = groups is not None or len({styles[name].color for name in workers}) < len(workers)
+    kinds = dict.fromkeys(workers, "") if groups is None else {name: groups[name] for name in workers}
+    colours = dict(zip(dict.fromkeys(kinds.values()), [_MANY] if groups is None else PALETTE, strict=False))
+    first = {workers[list(kinds.values()).index(kind)] for kind in set(kinds.values())}
     extent = float(np.ptp(coordinates, axis=0).max()) or 1.0
     handles: list[Line2D] = []
     for place, (name, path) in enumerate(paths.items()):
         numbered = name in workers
-        colour = _MANY if many and numbered else styles[name].color
+        colour = colours[kinds[name]] if many and numbered else styles[name].color
         width = 0.8 if many and numbered else 1.2 if numbered else 3.0
         above = (4.0 if numbered else 3.0) + 0.9 * place / len(paths)
         leaps = np.flatnonzero(np.linalg.norm(np.diff(path, axis=0), axis=1) > jump)
@@ -177,8 +186,9 @@ def draw_paths(
         if not many or not numbered:
             line.set_label(f"worker {name}" if numbered else name)
             handles.append(line)
-        elif name == workers[0]:
-            line.set_label(f"{len(workers)} workers")
+        elif name in first:
+            count = sum(kind == kinds[name] for kind in kinds.values())
+            line.set_label(f"{kinds[name]} ({count})" if kinds[name] else f"{count} workers")
             handles.append(line)
         _arrow_heads(ax, path, leaps, colour, 7.0 + 1.5 * width, extent, above)
         mark: dict[str, Any] = {"color": colour, "markeredgecolor": PAPER, "markeredgewidth": 0.8}
@@ -241,6 +251,7 @@ def draw_path_over_loss(
     ax: Axes | None = None,
     *,
     reach: float = np.inf,
+    groups: Mapping[str, str] | None = None,
 ) -> tuple[AnyFigure, Axes]:
     """Draw the paths in two dimensions, over contours of the true loss.
 
@@ -261,6 +272,8 @@ def draw_path_over_loss(
     reach
         What is farther than this from every snapshot is hatched: a curved map knows little of the weights there.
         :func:`spacing` gives a measure. A plane is the same plane everywhere.
+    groups
+        See :func:`draw_paths`.
 
     Raises
     ------
@@ -285,7 +298,7 @@ def draw_path_over_loss(
         extra += _surround(ax, grid, coordinates, reach)
         ax.set_xlim(grid.x[0], grid.x[-1])
         ax.set_ylim(grid.y[0], grid.y[-1])
-    draw_paths(coordinates, rows, ax, key=False)
+    draw_paths(coordinates, rows, ax, key=False, groups=groups)
     _finish(ax, projection, extra)
     return figure, ax
 
@@ -387,6 +400,7 @@ def draw_map(
     ax: Axes | None = None,
     *,
     label: str = "loss on the training data",
+    groups: Mapping[str, str] | None = None,
 ) -> tuple[AnyFigure, Axes]:
     """Draw the paths on a self-organising map whose cells show the true loss at their codebook vectors.
 
@@ -402,6 +416,8 @@ def draw_map(
         Axes to draw into; None makes a figure.
     label
         What the colours mean.
+    groups
+        See :func:`draw_paths`.
     """
     coordinates = checked(projection, rows)
     figure, ax = canvas(ax, _ratio(projection))
@@ -414,7 +430,7 @@ def draw_map(
     if finite.any():
         cells = _cells(ax, projection, loss, finite, norm, LOSS)
         colour_bar(figure, ax, cells, norm, label)
-    draw_paths(coordinates, rows, ax, jump=JUMP, key=False)
+    draw_paths(coordinates, rows, ax, jump=JUMP, key=False, groups=groups)
     _frame(ax, projection)
     _finish(ax, projection, extra)
     return figure, ax
@@ -555,6 +571,8 @@ def figures(run: Run) -> Iterator[Figure]:
     landscape = run.landscape()
     still = _stand_still(span)
     scored = _scores(run, span.rows)
+    start = run.experiment.start
+    groups = Ranked.groups(run.experiment.walker.workers) if isinstance(start, Ranked) else None
     seen: dict[str, int] = {}
     parts: list[tuple[str, str, SubspaceProjection]] = []
     whole: dict[str, Projection] = {}
@@ -585,9 +603,9 @@ def figures(run: Run) -> Iterator[Figure]:
             projection = cast("Projection", evolve(cast("Any", projection), quality=quality))
         lattice = _map_in(projection)
         if lattice is not None and isinstance(projection, InvertibleProjection):
-            yield _som_figure(name, kind, projection, lattice, span, landscape, behind, scored)
+            yield _som_figure(name, kind, projection, lattice, span, landscape, behind, scored, groups)
         elif plane:
-            yield _plane_figure(name, kind, projection, span, landscape, behind, scored)
+            yield _plane_figure(name, kind, projection, span, landscape, behind, scored, groups)
         else:
             canvas, _ = draw_coordinates(projection, span.rows)
             caption = f"Each coordinate of {_who(span.rows)} against the step. {_kept(projection)}"
@@ -608,6 +626,7 @@ def figures(run: Run) -> Iterator[Figure]:
     if drawn and not still:
         yield _snapshots_figure(span)
     yield from _band_figures(run)
+    yield from _common_figures(run, span, groups, getattr(start, "by", "score"))
 
 
 #: Parts of the network from which on they stand side by side in one figure.
@@ -695,6 +714,86 @@ def _band_figures(run: Run) -> Iterator[Figure]:
             yield Figure(
                 f"bands-{column}", f"{label.capitalize()} by where the walk began", caption, canvas, order=19
             )  # type: ignore[arg-type]
+
+
+#: Panels of a figure of common maps; there are letters for so many.
+_PANELS = 4
+
+
+def _common_figures(
+    run: Run, span: SnapshotSpan, groups: Mapping[str, str] | None, label: str
+) -> Iterator[Figure]:
+    """Yield walks over the scores of all points among which they begin, in maps fitted to these points alone.
+
+    The points are made, and their scores measured, again; nothing is trained.
+    """
+    start = run.experiment.start
+    if not isinstance(start, Ranked) or groups is None:
+        return
+    there, points, values = start.points()
+    rows = pd.DataFrame({"step": 0, "worker": [str(k) for k in range(len(points))]})
+    own = SnapshotSpan.from_tensor(points.detach().to("cpu", span.dtype), there.layout, rows)
+    both = SnapshotSpan.joined({"point": own, "walk": span})
+    at = np.arange(len(both)) < len(points)
+    names = tuple(both.rows["worker"].astype(str)[at])
+    parts = [projector for projector in run.projectors if isinstance(projector, Part)]
+    maps: list[tuple[str, SnapshotSpan, Projection]] = []
+    for projector in parts or run.projectors:
+        kind = described(projector)
+        view, inner = both, projector
+        try:
+            if isinstance(projector, Part):
+                inner = projector.projector
+                view = both.part(projector.patterns) if projector.patterns else both
+                view = view.average(projector.average) if projector.average else view
+            if isinstance(inner, FitOn | LandscapeProjector):
+                continue  # fitted to something else already
+            generator = torch_generator(run.experiment.seed, "common map", kind)
+            projection = FitOn(inner, names).fit(view, generator)
+        except ConfigurationError as error:
+            warnings.warn(f"No common map by {kind} in the report: {error}", PluginWarning, stacklevel=2)
+            continue
+        if projection.coordinates.shape[1] == 2:
+            maps.append((kind, view, projection))
+    maps = maps[:_PANELS]
+    if not maps:
+        return
+    made, panels = _side_by_side(0.9, len(maps))
+    sentences = []
+    for place, (kind, view, projection) in enumerate(maps):
+        ax = panels[place]
+        coordinates = np.asarray(projection.coordinates)
+        lattice = _map_in(projection)
+        letter = f"({'abcd'[place]}) " if len(maps) > 1 else ""
+        if lattice is None:
+            labels = (projection.axis_labels[0], projection.axis_labels[1])
+            draw_heat_map(coordinates[at], values, ax, labels=labels, label=label, colours=_SCORES)
+            draw_paths(coordinates[~at], span.rows, ax, key=False, groups=groups)
+            ax.autoscale_view()
+        else:
+            winners = _winners(projection, np.asarray(view.coordinates)[at])
+            draw_hits(lattice, winners, values, ax, label=label, colours=_SCORES)
+            draw_paths(coordinates[~at], span.rows, ax, jump=JUMP, key=False, groups=groups)
+            _frame(ax, lattice)
+        _finish(ax, projection, [])
+        sentence = f"{letter}{kind[:1].upper()}{kind[1:]}, fitted to the {len(points)} points alone."
+        if isinstance(getattr(projection, "inner", None), PCAProjection):
+            walks = np.asarray(view.coordinates)[~at]
+            share = float(np.var(coordinates[~at], axis=0).sum() / np.var(walks, axis=0).sum())
+            sentence += f" The plane holds {100 * share:.0f} % of the walks' own variance."
+        sentences.append(sentence)
+    caption = _join(
+        [
+            f"Walks of {_who(span.rows)} over the points among which they were chosen to begin, in one projection: "
+            f"greys are the {label} of the points before any training, the largest in a cell of a plane and the mean "
+            f"in a cell of a lattice, the palest cells of which hold none. Colours say whether a walk began at the "
+            f"best or at the worst of them.",
+            *sentences,
+        ]
+    )
+    yield Figure(
+        "map-common", f"From the best and the worst points over the {label} of all", caption, made, order=18
+    )  # type: ignore[arg-type]
 
 
 def _scores(run: Run, rows: pd.DataFrame) -> tuple[np.ndarray, str] | None:
@@ -850,6 +949,7 @@ def _plane_figure(
     landscape: Landscape,
     behind: tuple[np.ndarray, np.ndarray] | None,
     scored: tuple[np.ndarray, str] | None,
+    groups: Mapping[str, str] | None = None,
 ) -> Figure:
     single = isinstance(projection, PCAProjection) and span.rows["worker"].nunique() == 1
     two = "(a) " if scored is not None else ""
@@ -875,7 +975,7 @@ def _plane_figure(
         sentences.append("Dashed: where the same components have a random walk of as many snapshots.")
     ratio = 0.8 if grid is None else float(np.ptp(grid.y) / np.ptp(grid.x))
     canvas, panels = _side_by_side(ratio, 1 if scored is None else 2)
-    draw_path_over_loss(projection, span.rows, grid, panels[0], reach=reach)
+    draw_path_over_loss(projection, span.rows, grid, panels[0], reach=reach, groups=groups)
     if single:
         draw_random_walk(cast("PCAProjection", projection), panels[0])
     if scored is not None:
@@ -921,6 +1021,7 @@ def _som_figure(
     landscape: Landscape,
     behind: tuple[np.ndarray, np.ndarray] | None,
     scored: tuple[np.ndarray, str] | None,
+    groups: Mapping[str, str] | None = None,
 ) -> Figure:
     lattice = lattice_map.lattice
     winners = _winners(projection, np.asarray(span.coordinates))
@@ -930,7 +1031,7 @@ def _som_figure(
     chained = isinstance(projection, InvertibleChainProjection)
     space = "the coordinates that the first map of the chain makes" if chained else "weight space"
     figure, panels = _side_by_side(_ratio(lattice_map), 2 if scored is None else 4)
-    draw_map(lattice_map, span.rows, loss, panels[0], label=label)
+    draw_map(lattice_map, span.rows, loss, panels[0], label=label, groups=groups)
     draw_u_matrix(lattice_map, winners, panels[1])
     sentences = [
         f"Self-organising map of {lattice.rows} x {lattice.columns} nodes"

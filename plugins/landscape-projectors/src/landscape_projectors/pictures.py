@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.collections import LineCollection, PolyCollection
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -794,6 +794,7 @@ def draw_heat_map(
     resolution: int = 30,
     labels: tuple[str, str] = ("x", "y"),
     label: str = "score",
+    colours: Colormap | str = "viridis",
 ) -> tuple[AnyFigure, Axes]:
     """Draw values over a map of weight space, one per cell; cells without a point stay empty.
 
@@ -813,6 +814,8 @@ def draw_heat_map(
         Of the axes.
     label
         What the values are.
+    colours
+        A colour map or its name.
     """
     if statistic not in ("max", "mean", "min"):
         raise ConfigurationError(f"statistic={statistic!r} is not possible; give 'max', 'mean' or 'min'.")
@@ -830,7 +833,7 @@ def draw_heat_map(
     norm = Normalize(
         *((finite.min(), finite.max()) if np.ptp(finite) else (finite[0] - 0.5, finite[0] + 0.5))
     )
-    mesh = ax.pcolormesh(edges[0], edges[1], np.ma.masked_invalid(grid), norm=norm, cmap="viridis", zorder=1)
+    mesh = ax.pcolormesh(edges[0], edges[1], np.ma.masked_invalid(grid), norm=norm, cmap=colours, zorder=1)
     words = {"max": "largest", "mean": "mean", "min": "smallest"}
     alone = len(found) == len(frame.dropna())
     colour_bar(figure, ax, mesh, norm, label if alone else f"{words[statistic]} {label} in the cell")
@@ -859,6 +862,7 @@ def draw_hits(
     ax: Axes | None = None,
     *,
     label: str = "score",
+    colours: Colormap | str | None = None,
 ) -> tuple[AnyFigure, Axes]:
     """Draw the cells of a self-organising map by the snapshots that they are nearest to.
 
@@ -874,6 +878,8 @@ def draw_hits(
         Axes to draw into; None makes a figure.
     label
         What the values are.
+    colours
+        A colour map or its name; None: one for values and another for numbers of snapshots.
     """
     lattice = projection.lattice
     width, height = np.ptp(lattice.positions, axis=0) + 1.6
@@ -899,7 +905,7 @@ def draw_hits(
         list(cells[~empty]),
         array=shown[~empty],
         norm=norm,
-        cmap="viridis" if values is not None else "cividis",
+        cmap=colours or ("viridis" if values is not None else "cividis"),
         edgecolor=PAPER,
         linewidth=0.6,
         zorder=2,

@@ -11,6 +11,7 @@ from attrs import field, frozen
 from landscape.composition import (
     Experiment,
 )  # when the program runs: fields are read from files by their types
+from landscape.composition.progress import stage
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Start
 from landscape.validators import at_least, one_of
@@ -137,6 +138,34 @@ class Ranked(Start):
         """Return where each worker began, ``"best"`` or ``"worst"``, by its name."""
         return {str(k): "best" if k < workers // 2 else "worst" for k in range(workers)}
 
+    def points(self) -> tuple[Landscape, Tensor, np.ndarray]:
+        """Return the experiment's landscape, the points where it begins, (K, P), and their scores or losses, (K,).
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            When the experiment has fewer points than twice the samples, or no score.
+        """
+        import torch
+
+        walk = self.experiment.walk()
+        points = torch.stack([point.theta for point in walk.population().points])
+        there = walk.landscape
+        if len(points) < 2 * self.samples:
+            raise ConfigurationError(
+                f"Ranked: the experiment has {len(points)} points, fewer than {2 * self.samples}; use more workers or "
+                f"fewer samples."
+            )
+        if self.by == "score" and not there.has_score:
+            raise ConfigurationError("Ranked: the experiment has no score; use by='loss'.")
+        measure = there.score if self.by == "score" else there.value
+        values = []
+        with stage(f"The {self.by} at every point to rank", len(points)) as progress:
+            for point in points:
+                values.append(float(measure(point)))
+                progress.advance()
+        return there, points, np.asarray(values)
+
     def begin(
         self, landscape: Landscape, workers: int, draw: Callable[[int], Tensor]
     ) -> tuple[Landscape, Tensor]:
@@ -155,25 +184,16 @@ class Ranked(Start):
                 f"Ranked: {workers} workers cannot begin equally often at {self.samples} best and {self.samples} worst "
                 f"points; use a multiple of {2 * self.samples}."
             )
-        walk = self.experiment.walk()
-        points = [point.theta for point in walk.population().points]
-        there = walk.landscape
+        there, points, values = self.points()
         if there.layout != landscape.layout:
             raise ConfigurationError(
                 "Ranked: the experiment's network differs from this one in its parameters; use the same model and data "
                 "of the same shape."
             )
-        if len(points) < 2 * self.samples:
-            raise ConfigurationError(
-                f"Ranked: the experiment has {len(points)} points, fewer than {2 * self.samples}; use more workers or "
-                f"fewer samples."
-            )
-        if self.by == "score" and not there.has_score:
-            raise ConfigurationError("Ranked: the experiment has no score; use by='loss'.")
-        goodness = [float(there.score(p)) if self.by == "score" else -float(there.value(p)) for p in points]
-        order = np.argsort(-np.asarray(goodness), kind="stable")
-        worst = np.argsort(np.asarray(goodness), kind="stable")[: self.samples]
+        goodness = values if self.by == "score" else -values
+        order = np.argsort(-goodness, kind="stable")
+        worst = np.argsort(goodness, kind="stable")[: self.samples]
         half = workers // 2
         chosen = [order[: self.samples][k % self.samples] for k in range(half)]
         chosen += [worst[k % self.samples] for k in range(half)]
-        return landscape, torch.stack([points[k] for k in chosen]).to(landscape.device, landscape.dtype)
+        return landscape, points[torch.as_tensor(np.array(chosen))].to(landscape.device, landscape.dtype)

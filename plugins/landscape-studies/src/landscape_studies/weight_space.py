@@ -15,6 +15,9 @@ __all__ = ["initialisation", "learning_dynamics", "optimisation_path", "weight_s
 #: Images in a mini-batch, where nothing else was said.
 _BATCH = 200
 
+#: Snapshots in all, beyond the first of each network, from which on they are taken less often.
+_SNAPSHOTS = 1000
+
 
 def _positive(recipe: str, **numbers: int) -> None:
     wrong = {name: value for name, value in numbers.items() if value < 1}
@@ -359,7 +362,8 @@ def initialisation(
     """Train from the best and from the worst points of a map of weight space, and compare.
 
     The initialisation experiment of a program of 2020: the last layer's path is followed from each point, and scores
-    are compared by where the walk began, with bands of 95 % confidence.
+    are compared by where the walk began, with bands of 95 % confidence. The report draws the walks over the map that
+    they begin in, in one projection fitted to the map's points.
 
     Parameters
     ----------
@@ -372,7 +376,8 @@ def initialisation(
     repetitions
         Trainings from each, with data in different orders.
     iterations
-        Passes over the data; weights and scores are recorded after each.
+        Passes over the data; scores are measured after each. Weights are recorded after each too, and after every few
+        where that would make more than 1,000 snapshots, whose projections would take longer than the training.
 
     Raises
     ------
@@ -385,9 +390,11 @@ def initialisation(
     lattice = _lattice(seed, spacing)
     per_pass = 8  # of 1,437 images
     second = "layer2.weight"
+    workers = 2 * samples * repetitions
+    passes = -(-workers * iterations // _SNAPSHOTS)  # between snapshots
     walks = lattice.replace(
         start=ls.starts.Ranked(lattice, samples=samples),
-        walker=ls.walkers.SGD(lr=0.1, batch_size=_BATCH, momentum=0.9, workers=2 * samples * repetitions),
+        walker=ls.walkers.SGD(lr=0.1, batch_size=_BATCH, momentum=0.9, workers=workers),
         probes=tuple(
             ls.Every(per_pass, probe)
             for probe in (ls.probes.Score(), ls.probes.Loss(), ls.probes.Score(split="test"))
@@ -398,7 +405,7 @@ def initialisation(
             ls.projectors.Part(ls.projectors.SOM(rows=12, columns=12), second),
         ),
         steps=iterations * per_pass,
-        snapshots=per_pass,
+        snapshots=passes * per_pass,
         name="From the best and the worst points",
     )
     return ls.Study(
