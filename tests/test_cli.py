@@ -327,6 +327,7 @@ def test_critical_points_are_printed_as_they_are_known(capsys, place):
     (name,) = [entry for entry in os.listdir("s") if not entry.startswith(".")]
     said = claim(9, 9, ls.open(f"s/{name}").tables["network"]["completeness"][0])
     assert f"  {said}\n" in out
+    assert "nan" not in out
     assert "How many critical points are real" in out
     assert out.splitlines()[-1].endswith("report.html")
     assert f" & {said} & ".replace("≥", r"$\geq$") in (place / "table.tex").read_text()
@@ -336,6 +337,15 @@ def test_critical_points_are_printed_as_they_are_known(capsys, place):
     assert "proved" in shown
     assert main([*command[:-1], "nowhere/table.tex", "--json"]) == 2
     assert "--latex nowhere/table.tex cannot be written" in capsys.readouterr().err
+    assert main([*command[:-1], str(place), "--json"]) == 2
+    assert "is a directory; give the name of a file" in capsys.readouterr().err
+
+
+def test_nobody_tried_to_certify_prints_no_number(capsys, place):
+    assert main(["critical-points", "--widths", "1", "1", "1", "--samples", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "5 found" in out
+    assert "nan" not in out
 
 
 def test_failed_checks_are_said_with_the_sample_and_end_with_code_1(capsys, monkeypatch):
@@ -351,6 +361,18 @@ def test_failed_checks_are_said_with_the_sample_and_end_with_code_1(capsys, monk
     out, error = capsys.readouterr()
     assert [bool(row["checks_failed"]) for row in json.loads(out)] == [False, True, False]
     assert "sample 1 of seed 0 failed its checks: " in error
+    assert error.count("\n") == 1
+
+
+def test_checks_that_many_samples_fail_alike_are_said_once(capsys):
+    # Without inputs only the origin is left; four solutions of a generic member go to infinity.
+    command = ["critical-points", "--widths", "1", "1", "1", "--samples", "3", "--inputs", "constant(0)"]
+    assert main([*command, "--json"]) == 1
+    error = capsys.readouterr().err
+    assert (
+        "samples 0, 1, 2 of seed 0 failed their checks: 4 solutions of a generic member did not arrive."
+        in error
+    )
     assert error.count("\n") == 1
 
 

@@ -155,13 +155,17 @@ def _console() -> Any:
     return Console()
 
 
+def _cell(value: Any) -> str:
+    """Return what stands in a printed table; nothing for what is not known."""
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.6g}"
+    return "" if value is None else str(value)
+
+
 def _print_table(frame: pd.DataFrame, title: str | None = None) -> None:
     from rich.table import Table
 
-    rows = [
-        [f"{v:.6g}" if isinstance(v, float) else "" if v is None else str(v) for v in row]
-        for row in frame.itertuples(index=False)
-    ]
+    rows = [[_cell(v) for v in row] for row in frame.itertuples(index=False)]
     console = _console()
     names = [str(column) for column in frame.columns]
     widths = [max(map(len, cells)) for cells in zip(names, *rows, strict=True)]
@@ -487,6 +491,8 @@ def _find_critical_points(options: argparse.Namespace) -> int:
         )
     if options.latex and not os.path.isdir(os.path.dirname(options.latex) or "."):
         raise ConfigurationError(f"--latex {options.latex} cannot be written: there is no such directory.")
+    if options.latex and os.path.isdir(options.latex):
+        raise ConfigurationError(f"--latex {options.latex} is a directory; give the name of a file.")
     study = _critical_point_study(options)
     if options.against:
         return _cross_examine(study, plugins.get("solvers", options.against)(), options.json)
@@ -583,9 +589,14 @@ def _told_of_failures(run: Any, latex: str | None) -> int:
         except OSError as error:
             raise ConfigurationError(f"--latex {latex} cannot be written: {error.strerror}.") from error
     failed = run.tables.get("failed_checks", ())
-    for row in failed.to_dict("records") if len(failed) else ():
-        said = f"landscape: sample {row['sample']} of seed {row['seed']} failed its checks: {row['checks_failed']}."
-        print(said, file=sys.stderr)
+    if len(failed):
+        # What many samples fail alike is said once.
+        for (seed, reason), rows in failed.groupby(["seed", "checks_failed"], sort=False):
+            samples = ", ".join(map(str, rows["sample"]))
+            who = f"sample {samples} of seed {seed} failed its"
+            if len(rows) > 1:
+                who = f"samples {samples} of seed {seed} failed their"
+            print(f"landscape: {who} checks: {reason}.", file=sys.stderr)
     return 1 if len(failed) else 0
 
 

@@ -207,6 +207,10 @@ def test_an_interrupted_study_keeps_what_it_solved_and_goes_on():
         ({"regularisation": "off"}, "without regularisation"),
         ({"widths": (2, 20, 2)}, "sub-networks"),
         ({"widths": (9, 9, 9)}, "each sample has 76499525 solutions in 162 unknowns; they need 739 GiB"),
+        (
+            {"widths": (60, 60, 60)},
+            r"each sample has 1\.3e56 solutions in 7200 unknowns; they need 5\.9e52 GiB",
+        ),
         ({"widths": (9000, 1, 9000)}, "18000 unknowns are too many: one path alone needs 29 GiB"),
     ],
 )

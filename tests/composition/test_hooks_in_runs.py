@@ -154,6 +154,18 @@ def test_tables_of_plugins_stand_in_the_run_and_its_report(isolated_registry, sh
     assert "Rows." in run.report().read_text(encoding="utf-8")
 
 
+def test_tables_of_plugins_stand_in_a_critical_point_study(isolated_registry):
+    def count(run):
+        return {"rows": pd.DataFrame({"rows": [len(run.tables["summary"])]})}
+
+    study = ls.CriticalPointStudy(ls.models.DeepLinear((1, 1, 1)), ls.solvers.Monodromy(), samples=2)
+    isolated_registry.register(Tabulating(count), name="counting")
+    run = study.run()
+    assert run.tables["rows"]["rows"].tolist() == [2]
+    assert run.provenance["from_plugins"]["counting"] == {"tables": ["rows"]}
+    assert run.verify() == []
+
+
 def test_a_recorder_asks_for_tables_when_it_is_closed_and_not_when_it_failed(isolated_registry):
     def count(run):
         return {"rows": pd.DataFrame({"rows": [len(run.metrics)]})}

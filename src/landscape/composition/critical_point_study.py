@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from attrs import field, frozen
 
-from landscape.composition.conduct import begin, conducted, reopened
+from landscape.composition.conduct import begin, closed, conducted, reopened
 from landscape.composition.progress import stage
 from landscape.composition.run import Run
 from landscape.errors import ConfigurationError, PolynomialError
@@ -269,7 +269,7 @@ class CriticalPointStudy:
             failed = tables.failed_checks(summary)
             if len(failed):
                 directory.write_table("failed_checks", failed)
-            directory.close("complete")
+            closed(run, hooks, "complete")
         return run
 
 
@@ -289,16 +289,26 @@ def _refuse_too_many(family: ParametricFamily) -> None:
         return  # a system that does not say how much memory it has
     if needed > there:
         raise PolynomialError(
-            f"{n} unknowns are too many: one path alone needs {needed / 2**30:.0f} GiB for its Jacobians, this machine "
-            f"has {there / 2**30:.0f}. Choose smaller widths; there are as many unknowns as weights."
+            f"{n} unknowns are too many: one path alone needs {_gibibytes(needed)} GiB for its Jacobians, this machine "
+            f"has {_gibibytes(there)}. Choose smaller widths; there are as many unknowns as weights."
         )
     count = family.conjectured_counts().get("N_C", 0)
     needed = _COPIES * 16 * n * count
     if needed > there:
         raise PolynomialError(
-            f"a conjectured formula says that each sample has {count} solutions in {n} unknowns; they need "
-            f"{needed / 2**30:.0f} GiB, this machine has {there / 2**30:.0f}. Choose smaller widths."
+            f"a formula says that each sample has {_short(count)} solutions in {n} unknowns; they need "
+            f"{_gibibytes(needed)} GiB, this machine has {_gibibytes(there)}. Choose smaller widths."
         )
+
+
+def _short(number: int) -> str:
+    """Return a whole number, of more than twelve digits the order only; it may be too large for a float."""
+    digits = str(number)
+    return digits if len(digits) <= 12 else f"{digits[0]}.{digits[1]}e{len(digits) - 1}"
+
+
+def _gibibytes(size: int) -> str:
+    return _short((size + 2**29) >> 30)
 
 
 def _generic(parameters: NDArray[Any]) -> NDArray[np.float64]:
