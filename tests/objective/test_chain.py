@@ -193,6 +193,47 @@ def test_losses_that_couple_examples_and_many_outputs(outputs, loss):
     )
 
 
+def smoothed(output, target):
+    return F.cross_entropy(output, target, label_smoothing=0.1, reduction="sum")
+
+
+def weighted(output, target):
+    return F.cross_entropy(
+        output, target, weight=torch.tensor([1, 1 + 1e-9, 1], dtype=torch.float64).to(output)
+    )
+
+
+def nearly(output, target):
+    return F.cross_entropy(output, target) + 1e-9 * output.square().sum()
+
+
+@pytest.mark.parametrize("scale", [1, 30])  # the second is sure of its outputs
+@pytest.mark.parametrize(
+    ("loss", "softmax"),
+    [
+        (F.cross_entropy, True),
+        (smoothed, True),
+        (coupled, False),
+        (weighted, False),
+        (nearly, False),
+        (F.mse_loss, False),
+    ],
+)
+def test_cross_entropies_are_recognised_and_nothing_else_is(loss, softmax, scale):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 3))
+    with torch.no_grad():
+        net[2].weight.mul_(scale)
+    y = torch.randn(7, 3).double() if loss is F.mse_loss else torch.arange(7) % 3
+    operator = compared(net, torch.randn(7, 2), y, loss)
+    assert [piece.chain._middle.quick for piece in operator._kept] == [softmax]
+    module = net.float()
+    single = Landscape(module, loss, (torch.randn(7, 2), y.float() if loss is F.mse_loss else y))
+    found = [piece.chain._middle.quick for piece in single.hessian(single.initial())._kept]
+    if loss not in (weighted, nearly):  # below the rounding of single precision
+        assert found == [softmax]
+
+
 class Hidden(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):

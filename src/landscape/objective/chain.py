@@ -51,6 +51,8 @@ _TOGETHER_ELSEWHERE = 1 << 30
 _VECTORS = 8
 #: Outputs up to which the Hessian of the loss with respect to them is held for every example.
 _OUTPUTS = 32
+#: A loss has a softmax's second derivative where both differ by no more than so many units of rounding.
+_ROUNDED = 16
 #: What the matrices of single examples give must be the whole's product to so many units of rounding.
 _SAME = 1e4
 
@@ -545,12 +547,51 @@ class Middle:
         self._width = output[0].numel()
         self._matrices: Tensor | None = None
         self._separate: bool | None = None if slopes.requires_grad and self._width <= _OUTPUTS else False
+        #: Probabilities and a factor, where the loss is found to be that of a softmax; None where it is not.
+        self._softmax = self._as_softmax() if slopes.requires_grad and output.ndim == 2 else None
 
     @property
     def bytes(self) -> int:
         """Bytes that are held, or may be."""
-        width = 0 if self._separate is False else self._width
-        return self._output.numel() * self._output.dtype.itemsize * (2 + width)
+        width = 0 if self._separate is False or self._softmax is not None else self._width
+        return self._output.numel() * self._output.dtype.itemsize * (3 + width)
+
+    def _as_softmax(self) -> tuple[Tensor, Tensor] | None:
+        r"""Return p and c where the matrix of every example is :math:`c\,(\operatorname{diag} p - p p^\top)`.
+
+        The mean and the sum of cross-entropies have it, with the softmax p of the outputs and one c for all
+        examples. One product gives c, and a second one shows whether it is so.
+        """
+        with torch.no_grad():
+            p = torch.softmax(self._output.detach(), dim=1)
+        waves = torch.arange(p.numel(), dtype=p.dtype, device=p.device).view_as(p)
+        first, second = self.product(waves.cos()), self.product(waves.sin())
+        assert first is not None
+        assert second is not None
+        one = _softmax_product(p, 1, waves.cos())
+        c = (first * one).sum() / (one * one).sum()
+        apart = torch.linalg.vector_norm(_softmax_product(p, c, waves.sin()) - second)
+        # Where outputs are sure of themselves, what is subtracted is larger than what is left, and so is its rounding.
+        rounding = torch.finfo(p.dtype).eps * abs(c) * torch.linalg.vector_norm(p * waves.sin())
+        return (p, c) if apart <= _ROUNDED * rounding else None
+
+    def each(self, moved: Tensor, rows: slice) -> Tensor | None:
+        """Return the products of some examples with (rows, k, ...); None where the loss is no sum over them."""
+        if self._softmax is not None:
+            p, c = self._softmax
+            return _softmax_product(p[rows].unsqueeze(1), c, moved)
+        matrices = self.matrices()
+        return None if matrices is None else torch.bmm(moved.flatten(2), matrices[rows]).view_as(moved)
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether the loss is known to be a sum over examples."""
+        return self._softmax is not None or self.matrices() is not None
+
+    @property
+    def quick(self) -> bool:
+        """Whether :meth:`each` needs no more to begin with than :meth:`product`."""
+        return self._softmax is not None
 
     def product(self, moved: Tensor) -> Tensor | None:
         """Return the product with (B, ...); None for zero."""
@@ -589,6 +630,11 @@ class Middle:
         apart = torch.linalg.vector_norm(expected.reshape(found.shape) - found)
         limit = _SAME * torch.finfo(matrices.dtype).eps
         return matrices if apart <= limit * torch.linalg.vector_norm(matrices) else None
+
+
+def _softmax_product(p: Tensor, c: Tensor | float, vector: Tensor) -> Tensor:
+    moved = p * vector
+    return (moved - p * moved.sum(dim=-1, keepdim=True)).mul_(c)
 
 
 class Chain:
@@ -685,7 +731,7 @@ class Chain:
         weights = _VALUES * sum(leaf.numel() for leaf in self._leaves) // self._numbers
         step = min(self._rows, max(1, cached, weights))
         assert self._middle is not None
-        return step if step == self._rows or self._middle.matrices() is not None else self._rows
+        return step if step == self._rows or self._middle.is_sum else self._rows
 
     def _products(self, vectors: Vectors) -> dict[int, Tensor]:
         chosen = {n: leaf.shape for n, leaf in enumerate(self._leaves) if n in vectors}
@@ -720,11 +766,11 @@ class Chain:
     def _bent(self, moved: Tensor, rows: slice) -> Tensor | None:
         """Return the derivative of the slopes at the output along the vectors."""
         assert self._middle is not None
-        # A vector alone goes through the graph of the loss, which costs less than the matrices to begin with.
-        alone = moved.shape[1] == 1 and len(moved) == self._rows
-        matrices = None if alone else self._middle.matrices()
-        if matrices is not None:
-            return torch.bmm(moved.flatten(2), matrices[rows]).view_as(moved)
+        # A vector alone goes through the graph of the loss, which costs less than matrices to begin with.
+        alone = moved.shape[1] == 1 and len(moved) == self._rows and not self._middle.quick
+        each = None if alone else self._middle.each(moved, rows)
+        if each is not None:
+            return each
         found = [self._middle.product(moved[:, k]) for k in range(moved.shape[1])]
         there = [part for part in found if part is not None]
         return torch.stack(there, dim=1) if there else None

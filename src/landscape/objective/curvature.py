@@ -27,7 +27,7 @@ takes a tenth less per product in two chunks of 16 than in one of 32.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import accumulate, islice, pairwise
 from typing import TYPE_CHECKING, Any, Literal, final, get_args
 
@@ -886,11 +886,14 @@ class CurvatureOperator:
                 elif piece.weight:
                     row.add_(self._layout.join(product), alpha=piece.weight)
 
-        with self._session() as session:
-            session.place(landscape._all_parts(self._leaves))
+        # What is written out does not ask the module again.
+        asks = self._cost.batches_recomputed or not all(isinstance(piece, _Chained) for piece in self._kept)
+        with self._session() if asks else nullcontext() as session:
+            if session is not None:
+                session.place(landscape._all_parts(self._leaves))
             for piece in self._kept:
                 add(piece)
-            if self._cost.batches_recomputed:
+            if session is not None and self._cost.batches_recomputed:
                 for batch in self._chunks(first=len(self._kept)):
                     add(self._linearise(session, batch, graph=True)[0])
         landscape._reduce(sums)
