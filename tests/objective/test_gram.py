@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from landscape.errors import ConfigurationError
 from landscape.objective import BatchLoss, Landscape, as_data, gram
-from landscape.objective.gram import example_gram
+from landscape.objective.gram import combined_gradients, example_gram
 
 
 def stacked(landscape, theta, batch):
@@ -158,3 +159,17 @@ def test_the_module_is_left_as_it_was(values, snapshot):
     assert example_gram(landscape, landscape.initial(), landscape.batches(5)) is not None
     assert snapshot(net) == before
     assert not net[0]._forward_hooks
+
+
+@pytest.mark.parametrize("size", [None, 4])
+def test_combined_gradients_are_sums_of_stacked_ones(size):
+    net = nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 4)).double()
+    batch = torch.randn(11, 2, 6).double(), torch.randint(4, (11,))
+    landscape = Landscape(net, "cross_entropy", batch)
+    theta, weights = landscape.initial(), torch.randn(5, 11).double()
+    expected = weights @ landscape.example_gradients(theta, batch)
+    found = combined_gradients(landscape, theta, landscape.batches(size), weights)
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-13)
+    for wrong in (10, 12):
+        with pytest.raises(ConfigurationError, match=r"do not fit"):
+            combined_gradients(landscape, theta, landscape.batches(size), torch.ones(5, wrong).double())

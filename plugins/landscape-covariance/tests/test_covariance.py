@@ -292,6 +292,45 @@ def test_layer_by_layer_and_stacked_gradients_give_the_same_eigenvalues(centred)
     assert probe._layer_wise(landscape, point.theta, probe._draws(landscape.data, generator)) is not None
 
 
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-11), (torch.float32, 1e-3)])
+def test_eigenvectors_combined_by_backward_passes_are_those_of_stacked_gradients(
+    centred, dtype, close, monkeypatch
+):
+    net, x, y, _ = network(dtype)
+    penalty = (lambda t: (t**2).sum()) if centred else None
+    landscape = ls.Landscape(net, "cross_entropy", (x, y), penalty=penalty)
+    point = ls.Point(landscape, landscape.initial())
+    probe = GradientCovariance(batches=24, batch_size=7, k=3, per_example=True, centred=centred, vectors=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(GradientCovariance, "_layer_wise", lambda *_: None)
+        stacked = probe.measure(point, torch.Generator().manual_seed(2)).carry["eigenvectors"]
+
+    def refuse(*_):
+        raise AssertionError("gradients were stacked")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(GradientCovariance, "_gradients", refuse)
+        combined = probe.measure(point, torch.Generator().manual_seed(2)).carry["eigenvectors"]
+    assert combined.dtype == stacked.dtype == dtype
+    # Up to their signs.
+    overlaps = (combined.double() @ stacked.double().T).numpy()
+    np.testing.assert_allclose(np.abs(overlaps), np.eye(3), atol=close)
+
+
+def test_eigenvectors_of_small_eigenvalues_are_taken_from_stacked_gradients():
+    # One pixel that no example shows much of: its direction has an eigenvalue 1e-10 of the largest.
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    x[:, 1:] *= 1e-5
+    landscape = ls.Landscape(torch.nn.Linear(3, 1, bias=False), "mse", (x, torch.ones(40, 1)))
+    point = ls.Point(landscape, torch.zeros(3))
+    vectors = point.measure("GradientCovariance", batches=40, per_example=True, k=3, vectors=True).carry
+    rows = landscape.example_gradients(point.theta, (x, torch.ones(40, 1))).double()
+    _, expected = torch.linalg.eigh(torch.cov(rows.T))
+    overlaps = vectors["eigenvectors"].double() @ expected.flip(1)
+    torch.testing.assert_close(overlaps.abs(), torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-3)
+
+
 def test_a_penalty_is_in_the_second_moment_of_examples():
     net, x, y, _ = network()
     landscape = ls.Landscape(net, "cross_entropy", (x, y), penalty=lambda t: (t**2).sum())

@@ -37,7 +37,7 @@ from landscape.objective.curvature import losses_of, output_of
 if TYPE_CHECKING:
     from landscape.objective.landscape import Landscape
 
-__all__ = ["example_gram"]
+__all__ = ["combined_gradients", "example_gram"]
 
 #: Numbers in the gradients of a few outputs that are formed at a time: 16 MiB in float32.
 _NUMBERS = 1 << 22
@@ -138,6 +138,56 @@ def example_gram(landscape: Landscape, theta: Tensor, batches: Iterable[Batch]) 
         summed = [summed[0].add_(of_layer)] if summed else [of_layer]
     gram = summed[0].to(landscape._summing)
     return gram if _sees_itself_alone(landscape, theta, first, gram) else None
+
+
+def combined_gradients(
+    landscape: Landscape, theta: Tensor, batches: Iterable[Batch], weights: Tensor
+) -> Tensor:
+    r"""Return sums of the gradients of examples with given weights, :math:`\sum_b w_{kb} g_b`, shape (k, P).
+
+    A backward pass of the weighted sum of the losses for each of them, and no gradient of a single example. The
+    penalty is left out.
+
+    Parameters
+    ----------
+    landscape
+        A landscape of which :func:`example_gram` has given the products: its examples do not see each other.
+    theta
+        Weights of the network, shape (P,).
+    batches
+        The examples, as many at a time as fit into memory.
+    weights
+        Of the examples, shape (k, B), in the order of the batches.
+
+    Raises
+    ------
+    ConfigurationError
+        When the loss is not one of an output and a target, for weights of another shape, and for fewer or more
+        examples than weights.
+    """
+    theta = landscape._one_row(theta)
+    weights = weights.to(theta)
+    parts = landscape._leaves(theta)
+    slices = list(landscape.layout.slices.values())
+    found = torch.zeros(len(weights), len(theta), dtype=landscape._summing, device=theta.device)
+    above = 0
+    with landscape._session(differentiate=True) as session:
+        for given in batches:
+            batch = landscape._moved(given)
+            output, target = output_of(landscape, session, parts, batch, "A sum of gradients")
+            assert landscape._criterion.of_output is not None
+            losses = losses_of(landscape._criterion.of_output, output, target)
+            low, above = above, above + len(losses)
+            if above > weights.shape[1]:
+                break
+            for row, own in zip(found, weights[:, low:above], strict=True):
+                gradients = torch.autograd.grad(losses, parts, own, retain_graph=True, allow_unused=True)
+                for place, gradient in zip(slices, gradients, strict=True):
+                    if gradient is not None:
+                        row[place] += gradient.reshape(-1)
+    if above != weights.shape[1]:
+        raise ConfigurationError(f"weights of shape {tuple(weights.shape)} do not fit {above} examples.")
+    return found
 
 
 def _layers(landscape: Landscape) -> list[_Layer] | None:

@@ -23,6 +23,10 @@ __all__ = ["GradientCovariance", "taken"]
 
 #: Entries of a gradient handled at a time in float64: 25 gradients of so many take 52 MB.
 _CHUNK = 1 << 18
+#: Eigenvectors are combined by a backward pass each where there are so many times as many examples.
+_PASSES = 4
+#: An eigenvalue that is so many units of rounding of the largest has a vector to one part in so many.
+_CLEAR = 1e4
 
 
 @frozen
@@ -48,10 +52,11 @@ class GradientCovariance(Probe):
     ``covariance_eigenvalues``: all that can be non-zero, shape (L - 1,) or (L,), or (P,) where that is smaller. With
     `vectors`, carried: ``eigenvectors``, shape (k, P), orthonormal, zeros where the eigenvalue is zero.
 
-    Costs L batch gradients, and L vectors of P numbers. With `per_example` and without `vectors`, networks of linear
-    layers and convolutions cost about two gradients of L examples, and no vectors: the Gram matrix comes from the
-    inputs and outputs of the layers (:mod:`landscape.objective.gram`). For 512 examples of a perceptron with 17,610
-    weights that took 9 ms in place of 295 ms.
+    Costs L batch gradients, and L vectors of P numbers. With `per_example`, networks of linear layers and convolutions
+    cost about two gradients of L examples, and no vectors: the Gram matrix comes from the inputs and outputs of the
+    layers (:mod:`landscape.objective.gram`). With `vectors` and at most L/4 of them, each is one further backward pass
+    of L examples, unless its eigenvalue is below 1e4 units of rounding of the largest. For 512 examples of a perceptron
+    with 17,610 weights, the eigenvalues took 9 ms in place of 295 ms.
 
     Parameters
     ----------
@@ -119,6 +124,8 @@ class GradientCovariance(Probe):
         draws = self._draws(landscape.data, generator)
         rows: Tensor | None = None
         gram = self._layer_wise(landscape, point.theta, draws)
+        if gram is not None and self.vectors and not self._told_apart(gram, landscape):
+            gram = None
         if gram is None:
             rows = self._gradients(landscape, point.theta, draws)
             gram = _gram(rows, centred=self.centred)
@@ -148,10 +155,11 @@ class GradientCovariance(Probe):
             warnings += ("covariance_stable_rank is unknown: the covariance is zero here.",)
         carry = {}
         if self.vectors:
-            assert rows is not None
-            carry["eigenvectors"] = _eigenvectors(
-                rows, values, coefficients[:, ::-1][:, :rank], self.k, centred=self.centred
-            )
+            ordered = coefficients[:, ::-1][:, :rank]
+            if rows is None:
+                carry["eigenvectors"] = self._combined(landscape, point.theta, draws, values, ordered)
+            else:
+                carry["eigenvectors"] = _eigenvectors(rows, values, ordered, self.k, centred=self.centred)
         return Measurement(
             scalars=scalars, arrays={"covariance_eigenvalues": values.copy()}, warnings=warnings, carry=carry
         )
@@ -195,7 +203,9 @@ class GradientCovariance(Probe):
     ) -> np.ndarray | None:
         """Return G for single examples from the layers' inputs and outputs, where that gives it."""
         # A penalty adds a vector to every gradient: without centring, its products are needed as well.
-        if not self.per_example or self.vectors or (landscape.penalty is not None and not self.centred):
+        if not self.per_example or (landscape.penalty is not None and not self.centred):
+            return None
+        if self.vectors and self.k * _PASSES > self.batches:
             return None
         from landscape.objective.gram import example_gram
 
@@ -206,6 +216,41 @@ class GradientCovariance(Probe):
             found = found - found.mean(dim=0) - found.mean(dim=1, keepdim=True) + found.mean()
         result: np.ndarray = (found / len(found)).cpu().double().numpy()
         return result
+
+    def _told_apart(self, gram: np.ndarray, landscape: Landscape) -> bool:
+        """Whether k eigenvectors can be combined from sums of gradients in the dtype of the weights."""
+        import numpy as np
+        import torch
+
+        if not self.k:
+            return True
+        if not np.isfinite(gram).all():
+            return False
+        values = np.linalg.eigvalsh(gram)[::-1]
+        # A unit vector of a small eigenvalue is a small difference of large gradients, divided by its length.
+        return bool(values[self.k - 1] > _CLEAR * torch.finfo(landscape.dtype).eps * values[0])
+
+    def _combined(
+        self,
+        landscape: Landscape,
+        theta: Tensor,
+        draws: list[tuple[Tensor, int | None]],
+        values: np.ndarray,
+        coefficients: np.ndarray,
+    ) -> Tensor:
+        """Return unit eigenvectors of K, shape (k, P), by backward passes of weighted sums of the losses."""
+        import numpy as np
+        import torch
+
+        from landscape.objective.gram import combined_gradients
+
+        weights = (coefficients[:, : self.k] / np.sqrt(len(coefficients) * values[: self.k])).T
+        if self.centred:
+            weights = weights - weights.mean(axis=1, keepdims=True)
+        batches = (taken(landscape.data, *draw) for draw in draws)
+        found = combined_gradients(landscape, theta, batches, torch.from_numpy(weights.copy()))
+        # The inner products are known to be those of unit vectors but for rounding.
+        return (found / torch.linalg.vector_norm(found, dim=1, keepdim=True)).to(theta.dtype)
 
     def _gradients(
         self, landscape: Landscape, theta: Tensor, draws: list[tuple[Tensor, int | None]]
