@@ -616,8 +616,8 @@ def _cross_examine(study: Any, other: Any, as_json: bool) -> int:
             answer[name] = [{key: _number(value) for key, value in row.items()} for row in records]
         print(json.dumps(plain(answer), indent=1))
     else:
-        for table in tables.values():
-            _print_table(table)
+        _print_table(examination.printed())
+        _print_table(tables["solvers"])
         for failure in examination.failures():
             print(failure)
         print(examination)

@@ -296,6 +296,22 @@ def test_every_count_of_a_printed_table_says_how_it_is_known():
     assert footnote(pd.DataFrame({"loss": [1.0]})) == ""
 
 
+def test_notes_say_what_was_not_certified_and_which_bound_is_missing():
+    frame = table((73, 48, 5, 73, 48, 5, "trace test"), (0, 0, 0, 0, 0, 0, "heuristic"))
+    assert "nothing was proved" not in footnote(frame)
+    assert "found: so many were found numerically" in footnote(frame)
+    assert "In 2 samples not every solution could be certified." in footnote(frame.assign(uncertified=[2, 0]))
+    assert "not every" not in footnote(frame.assign(uncertified=[0, 0]))
+    assert "Where BKK is missing" in footnote(frame.assign(BKK=[144.0, NAN]))
+    assert "BKK" not in footnote(frame.assign(BKK=[144.0, 1.0]))
+
+
+def test_a_table_for_latex_names_its_packages_and_fits_the_line():
+    text = latex(table((9, 8, 3, 9, 8, 3, "proved")))
+    assert text.startswith("% \\usepackage{amssymb, booktabs, adjustbox}\n")
+    assert text.count(r"\begin{adjustbox}{max width=\linewidth}") == text.count(r"\end{adjustbox}") == 1
+
+
 def test_long_tables_break_across_pages_with_the_note_behind():
     text = latex(table(*[(33, 16, 5, NAN, NAN, NAN, "unknown")] * 41))
     assert r"\begin{longtable}" in text

@@ -139,6 +139,10 @@ def test_the_command_prints_the_tables(capsys, monkeypatch, tmp_path):
     assert main([*network, "--against", "Monodromy"]) == 0
     printed = capsys.readouterr().out
     assert "N_C_Monodromy_2" in printed
+    assert "5 found" in printed
+    assert main([*network, "--certify", "--against", "Msolve"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows.count(["N_C_Monodromy", "5"]) == rows.count(["N_C_Msolve", "5"]) == 2
     assert printed.rstrip().splitlines()[-1].startswith("Monodromy_1 and Monodromy_2 agree on 2 of 2 samples")
     assert main([*network, "--against", "Monodromy", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)

@@ -268,7 +268,8 @@ def network_row(family: ParametricFamily, summary: pd.DataFrame, points: pd.Data
 
     What tells the family from others; ``N`` and the bounds; ``N_C`` and ``N_C_torus``, the most in any sample: a
     generic member has at least as many, and what single samples lack stands among the failed checks; ``certified``
-    and ``certified_torus``, the most in any sample; ``completeness``, the worst of all; ``formula``: whether the
+    and ``certified_torus``, the most in any sample; ``uncertified``, in how many samples solutions are left that were
+    not, there only where a solver tried; ``completeness``, the worst of all; ``formula``: whether the
     counts are those of a conjectured formula, where there is one; ``samples``; mean and largest ``N_R``;
     ``minima``: mean number of local minima; ``index``: the share of every Hessian index among the real points;
     ``lost``; ``checks_failed``: in how many samples.
@@ -279,6 +280,8 @@ def network_row(family: ParametricFamily, summary: pd.DataFrame, points: pd.Data
         row[name] = int(summary[name].max())
     for name in ("certified", "certified_torus"):
         row[name] = float(summary[name].max())
+    if summary["certified"].notna().any():
+        row["uncertified"] = int((summary["certified"] != summary["N_C"]).sum())
     row["completeness"] = min(summary["completeness"], key=_COMPLETENESS.index)
     conjectured = family.conjectured_counts()
     if conjectured:

@@ -75,7 +75,8 @@ class CrossExamination:
     def samples(self) -> pd.DataFrame:
         """Return a row per sample.
 
-        ``N_C_<solver>``, ``completeness_<solver>``; ``common`` solutions; ``missing_<solver>``: those that only the
+        ``N_C_<solver>``, ``certified_<solver>`` (how many of them are proved to exist and to differ; empty where the
+        solver did not try), ``completeness_<solver>``; ``common`` solutions; ``missing_<solver>``: those that only the
         other one has; ``largest_difference`` between partners; ``agree``: ``yes``, ``no``, or the name of what
         failed.
         """
@@ -86,6 +87,10 @@ class CrossExamination:
             row: dict[str, Any] = {"sample": index}
             for statement, solutions in ((self.first, ours), (self.second, theirs)):
                 row[f"N_C_{statement.name}"] = len(solutions) if solutions is not None else pd.NA
+                proofs = solutions.certificates if solutions is not None else None
+                row[f"certified_{statement.name}"] = (
+                    int(np.isfinite(proofs).sum()) if proofs is not None else pd.NA
+                )
                 row[f"completeness_{statement.name}"] = (
                     solutions.completeness if solutions is not None else "failed"
                 )
@@ -101,8 +106,27 @@ class CrossExamination:
                 row["largest_difference"] = agreement.largest_difference
                 row["agree"] = "yes" if agreement else "no"
             rows.append(row)
-        whole = [f"N_C_{s.name}" for s in (self.first, self.second)] + ["common", *self._missing]
-        return pd.DataFrame(rows).astype(dict.fromkeys(whole, "Int64"))
+        names = [self.first.name, self.second.name]
+        whole = [f"{column}_{name}" for column in ("N_C", "certified") for name in names]
+        return pd.DataFrame(rows).astype(dict.fromkeys([*whole, "common", *self._missing], "Int64"))
+
+    def printed(self) -> pd.DataFrame:
+        """Return :meth:`samples` for people: ``N_C`` as :func:`landscape.report.counts.claim` says it."""
+        from landscape.report.counts import claim
+
+        samples = self.samples()
+        shown = samples.astype(object)
+        for name in (self.first.name, self.second.name):
+            columns = (f"N_C_{name}", f"certified_{name}", f"completeness_{name}")
+            shown[columns[0]] = [
+                None if row[0] is None else claim(row[0], float("nan") if row[1] is None else row[1], row[2])
+                for row in samples[list(columns)]
+                .astype(object)
+                .where(samples[list(columns)].notna(), None)
+                .to_numpy()
+            ]
+            shown = shown.drop(columns=columns[1])
+        return shown.where(shown.notna(), None)
 
     @property
     def _missing(self) -> tuple[str, str]:

@@ -102,8 +102,13 @@ def footnote(frame: pd.DataFrame) -> str:
         said.append(
             "≥: so many were proved, in ball arithmetic, to exist and to differ; that there are no more is not proved."
         )
-    if any(math.isnan(sure) for _, sure, _ in rest):
-        said.append("found: so many were found by numerical path tracking; nothing was proved of them.")
+    shown = printed(frame)
+    if any(
+        str(cell).endswith(("found", "found)")) for name in _COUNTS if name in shown for cell in shown[name]
+    ):
+        said.append(
+            "found: so many were found numerically, and no more is proved of them than stands beside it."
+        )
     known = {how for _, _, how in rest}
     if "trace test" in known:
         said.append("trace test: that none is missing passed a test that can fail.")
@@ -116,13 +121,19 @@ def footnote(frame: pd.DataFrame) -> str:
         said.append("unknown: solutions are missing, or may be.")
     if rest and "N_R_max" in frame:
         said.append("Means and largest numbers of real ones are of what was found.")
+    if "uncertified" in frame and (samples := int(frame["uncertified"].sum())):
+        said.append(f"In {samples} sample{'s' * (samples > 1)} not every solution could be certified.")
+    if "BKK" in frame and frame["BKK"].isna().any():
+        said.append(
+            "Where BKK is missing, the mixed volumes were not computed: no program, or not enough time."
+        )
     return " ".join(said)
 
 
 def latex(
     frame: pd.DataFrame, columns: Iterable[str] | None = None, *, caption: str = "", note: str = ""
 ) -> str:
-    """Return a table for LaTeX (packages booktabs and amssymb; longtable where it is long).
+    """Return a table for LaTeX, which begins with a comment that names the packages it needs.
 
     Numbers of solutions stand as :func:`claim` says them, and below the table stands how they are known.
 
@@ -141,6 +152,8 @@ def latex(
     if columns is not None:
         shown = shown[list(columns)]
     note = _escaped(" ".join(filter(None, [footnote(frame), note])))
+    long = len(shown) > _LONG
+    packages = ["amssymb", "booktabs", "longtable" if long else "adjustbox"]
     heads = [_HEADS.get(str(name), _escaped(str(name))) for name in shown.columns]
     kinds = "".join(
         "r" if name in _COUNTS or pd.api.types.is_numeric_dtype(shown[name]) else "l"
@@ -152,18 +165,28 @@ def latex(
         for row in shown.itertuples(index=False, name=None)
     ]
     head = [r"\toprule", " & ".join(heads) + r" \\", r"\midrule"]
-    if len(shown) > _LONG:
+    if long:
         title = [rf"\caption{{{_escaped(caption)}}} \\"] if caption else []
-        lines = [rf"\begin{{longtable}}{{{kinds}}}", *title, *head, r"\endhead", r"\bottomrule", r"\endfoot"]
-        lines += [*body, r"\end{longtable}"]
+        # Small and narrow, for a table that may break across pages cannot be scaled.
+        lines = [
+            r"{\scriptsize\setlength{\tabcolsep}{2pt}",
+            rf"\begin{{longtable}}{{{kinds}}}",
+            *title,
+            *head,
+            r"\endhead",
+            r"\bottomrule",
+            r"\endfoot",
+        ]
+        lines += [*body, r"\end{longtable}", "}"]
         lines += [rf"\noindent{{\footnotesize {note}\par}}"] if note else []
     else:
         title = [rf"\caption{{{_escaped(caption)}}}"] if caption else []
-        lines = [r"\begin{table}", r"\centering", *title, rf"\begin{{tabular}}{{{kinds}}}", *head, *body]
-        lines += [r"\bottomrule", r"\end{tabular}"]
+        lines = [r"\begin{table}", r"\centering", *title, r"\begin{adjustbox}{max width=\linewidth}"]
+        lines += [rf"\begin{{tabular}}{{{kinds}}}", *head, *body, r"\bottomrule", r"\end{tabular}"]
+        lines += [r"\end{adjustbox}"]
         lines += [rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {note}}}"] if note else []
         lines += [r"\end{table}"]
-    return "\n".join(lines) + "\n"
+    return "\n".join([rf"% \usepackage{{{', '.join(packages)}}}", *lines]) + "\n"
 
 
 def _escaped(text: str) -> str:
