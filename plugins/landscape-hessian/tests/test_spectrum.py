@@ -1,6 +1,7 @@
 """The probe on landscapes whose dense Hessian is known."""
 
 import copy
+import functools
 import math
 
 import numpy as np
@@ -380,3 +381,68 @@ def test_a_layer_on_other_data_has_the_spectrum_of_that_block_of_the_hessian_the
     for i in range(2):
         error = found.errors[f"hessian_eigenvalue_bottom_{i + 1}"].value
         assert abs(found.scalars[f"hessian_eigenvalue_bottom_{i + 1}"] - truth[i]) <= error
+
+
+def test_a_wide_linear_network_has_the_blocks_of_its_closed_form():
+    # L = sum |B A x - y|^2 / (2 n): with R = (B A X - Y) X^T / n and S = X X^T / n, and weights by rows,
+    # H_AA = (B^T B) (x) S, H_BB = 1 (x) A S A^T, and H_AB = B^T (x) S A^T + the residual's part, by entries.
+    inputs, hidden, outputs, examples = 5, 7, 4, 30
+    generator = torch.Generator().manual_seed(3)
+    draw = functools.partial(torch.randn, generator=generator, dtype=torch.float64)
+    x, y, a, b = draw(examples, inputs), draw(examples, outputs), draw(hidden, inputs), draw(outputs, hidden)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(inputs, hidden, bias=False), torch.nn.Linear(hidden, outputs, bias=False)
+    )
+    landscape = ls.Landscape(
+        net.double(), lambda z, t: (z - t).square().sum(dim=1).mean() / 2, (x, y), dtype=torch.float64
+    )
+    point = ls.Point(landscape, torch.cat([a.flatten(), b.flatten()]))
+    A, B, X, Y = (t.numpy() for t in (a, b, x.T, y.T))
+    S, R = X @ X.T / examples, (B @ A @ X - Y) @ X.T / examples
+    mixed = np.einsum("jh,im->hijm", B, S @ A.T)
+    mixed += np.einsum("hm,ji->hijm", np.eye(hidden), R)
+    mixed = mixed.reshape(hidden * inputs, outputs * hidden)
+    truth = np.block([[np.kron(B.T @ B, S), mixed], [mixed.T, np.kron(np.eye(outputs), A @ S @ A.T)]])
+    np.testing.assert_allclose(point.hessian().dense().numpy(), truth, atol=1e-12 * np.abs(truth).max())
+    values = np.linalg.eigvalsh(truth)
+    found = point.measure("HessianSpectrum", k=4, bottom=3)
+    for i in range(4):
+        name = f"hessian_eigenvalue_{i + 1}"
+        assert abs(found.scalars[name] - values[-1 - i]) <= found.errors[name].value + 1e-12
+    for i in range(3):
+        name = f"hessian_eigenvalue_bottom_{i + 1}"
+        assert abs(found.scalars[name] - values[i]) <= found.errors[name].value + 1e-12
+    whole = point.measure("CurvatureSpectrum").arrays["hessian_spectrum"]
+    np.testing.assert_allclose(whole, values, atol=1e-11 * np.abs(values).max())
+    layers = point.measure("CurvatureTrace", samples=100, per_layer=True)
+    for layer, exact in (("0", np.trace(B.T @ B) * np.trace(S)), ("1", outputs * np.trace(A @ S @ A.T))):
+        error = layers.errors[f"hessian_trace_{layer}"].value
+        assert abs(layers.scalars[f"hessian_trace_{layer}"] - exact) <= 5 * error
+
+
+def test_a_noisy_quadratic_has_the_spectrum_that_it_was_given():
+    experiment = ls.Experiment(
+        ls.models.NoisyQuadratic(decay=1.0),
+        ls.datasets.GradientNoise(300, examples=400),
+        ls.walkers.SGD(lr=0.1),
+        loss="model",
+        dtype="float64",
+    )
+    landscape = experiment.landscapes()["train"]
+    point = ls.Point(landscape, landscape.initial())
+    exact = 1 / np.arange(1, 301)
+    found = point.measure("HessianSpectrum", k=6)
+    for i, value in enumerate(exact[:6]):
+        name = f"hessian_eigenvalue_{i + 1}"
+        assert abs(found.scalars[name] - value) <= found.errors[name].value
+        assert found.errors[name].value <= 5e-3
+    assert found.carry["edge"] >= exact[6]
+    # Eigenvectors are the axes.
+    axes = found.carry["eigenvectors"].abs().argmax(dim=1)
+    assert axes.tolist() == list(range(6))
+    # Random signs give the trace of a diagonal matrix exactly.
+    trace = point.measure("CurvatureTrace", samples=3)
+    assert trace.scalars["hessian_trace"] == pytest.approx(exact.sum(), rel=1e-12)
+    density = point.measure("CurvatureDensity", samples=3, steps=30)
+    assert density.scalars["hessian_density_trace"] == pytest.approx(exact.sum(), rel=1e-12)
+    assert density.scalars["hessian_density_negative_low"] == 0
