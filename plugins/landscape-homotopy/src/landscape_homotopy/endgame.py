@@ -45,6 +45,9 @@ _POSITIVE, _NEGATIVE = 1e-3, 0.5
 #: Exponents of the homogenising coordinate on its way to zero: estimates at so many radii in a row, by its slope and
 #: by its decrease from radius to radius, agree to this part of them.
 _STEADY, _STEADY_LEVELS = 0.03, 3
+#: A constant term of the homogenising coordinate changes its exponent by the same part, so that it is smaller than the
+#: coordinate by this factor where the exponent is steady.
+_BEYOND = 10.0
 #: Exponents in power series in s^(1/c) are not smaller than this for c up to 16. At finite ends estimates tend to zero.
 _SLOWEST = 1 / 32
 #: Paths with a steady exponent are at infinity at the last radius, or where they are lost, when they are this near to
@@ -129,11 +132,18 @@ class Escapes:
         Regular solutions at s = `radii`, shape (n, N): nearer to the end than before where possible.
     radii
         Shape (n,), of two values.
+    nearest, remaining
+        The last points that were reached, shape (n, N), and s there, shape (n,).
+    reach
+        Finite ends at most so far out are excluded where infinite, shape (n,), beside the largest coordinate.
     """
 
     infinite: NDArray[np.bool_]
     points: Complex
     radii: NDArray[np.float64]
+    nearest: Complex
+    remaining: NDArray[np.float64]
+    reach: NDArray[np.float64]
 
 
 def escaping(family: Homotopy, z: Complex, p0: Complex, p1: Complex) -> Escapes:
@@ -161,6 +171,7 @@ def escaping(family: Homotopy, z: Complex, p0: Complex, p1: Complex) -> Escapes:
     limits = np.full((n, 2), np.nan)
     agreed, steady = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=bool)
     heights = np.full(n, np.nan)
+    nearest, remaining, reach = z.copy(), np.full(n, RADIUS), np.zeros(n)
     for level in range(_ESCAPE_LEVELS):
         difference = p0[active] - p1[active]
         if level:
@@ -171,6 +182,7 @@ def escaping(family: Homotopy, z: Complex, p0: Complex, p1: Complex) -> Escapes:
             good = ends.outcome == REGULAR
             infinite[active[~good & (steady[active] | (height(here) < _LOST_NEAR))]] = True
             active, here, radius, difference = active[good], ends.points[good], smaller, difference[good]
+        nearest[active], remaining[active] = here, radius
         if level == _KEPT_LEVEL:
             points[active], radii[active] = here, radius
         if active.size == 0:
@@ -182,18 +194,22 @@ def escaping(family: Homotopy, z: Complex, p0: Complex, p1: Complex) -> Escapes:
             limit = first - (first - second) ** 2 / (first - 2 * second + third)
             same = np.maximum(np.abs(first - second), np.abs(first - decrease)) < _STEADY * first
             extrapolated = (np.abs(limits[active] - limit[:, None]) < _STEADY * limit[:, None]).all(axis=1)
+            # On the way to a finite end the exponents leave that of its neighbourhood ever faster, which the formula
+            # would lead back to it.
+            extrapolated &= np.abs(first - second) < np.abs(second - third)
         agreed[active] = np.where(same, agreed[active] + 1, 0)
         exponents[active] = np.stack([first, second, third], axis=1)
         heights[active] = np.abs(here[:, -1])
         limits[active] = np.stack([limit, limits[active, 0]], axis=1)
         steady[active] = (agreed[active] >= _STEADY_LEVELS - 1) | (extrapolated & (limit > _SLOWEST))
         steady[active] &= (exponent > _SLOWEST) & (height(here) < _NEAR_INFINITY)
+        reach[active] = np.where(steady[active], _BEYOND, 1.0) / np.maximum(height(here), 1e-300)
         # A double solution of size R looks infinite while s > 1 / R^2, so that steadiness alone does not count yet.
         gone = height(here) < np.where(steady[active], _STEADY_NEAR, _GONE)
         infinite[active[gone]] = True
         active, here = active[~gone], here[~gone]
     infinite[active] = steady[active]
-    return Escapes(infinite, points, radii)
+    return Escapes(infinite, points, radii, nearest, remaining, reach)
 
 
 def _circle(

@@ -30,6 +30,12 @@ Complex = NDArray[np.complex128]
 _RANK = 1e-7
 #: Larger Macaulay matrices are not built: the answer is then "unknown". One of this size takes a second.
 _COLUMNS = 1500
+#: Where there are curves or surfaces of solutions there are some at these distances, relative to the point, in every
+#: direction; no farther off than so many distances, and found with so many steps.
+_NEARBY, _AROUND, _CORRECTIONS = (0.1, 0.01), 5.0, 60
+#: Equations are solved when they are smaller than this part of the sum of the moduli of their terms. Near an isolated
+#: solution they are like a power of the distance.
+_VANISHING = 1e-12
 
 
 @frozen
@@ -39,7 +45,8 @@ class LocalStructure:
     Attributes
     ----------
     isolated
-        True, False, or None where the matrices would have become too large.
+        True, False, or None where the matrices would have become too large, or where there are more than as many
+        derivatives as an isolated solution could have, and yet no other solutions nearby.
     multiplicity
         The multiplicity where `isolated`, else the last dimension found, a lower bound on it.
     """
@@ -86,6 +93,39 @@ def _shifted(system: PolynomialSystem, point: Complex, scale: float) -> list[dic
     return result
 
 
+def _continues(system: PolynomialSystem, point: Complex, scale: float) -> bool:
+    """Return whether there are solutions nearby, at every one of a few distances.
+
+    They are looked for on hyperplanes, where equations and that of the plane are one more than there are unknowns, by
+    the method of Gauss and Newton.
+    """
+    n = len(point)
+    kernel = np.linalg.svd(system.jacobian(point[None])[0])[2].conj()
+    # Directions in which the equations change least, and mixtures of them.
+    directions = [kernel[-1], *(np.exp(1j * np.arange(1, n + 1) ** 2 * k) @ kernel for k in (1, 2))]
+    for distance in _NEARBY:
+        for direction in directions:
+            normal = direction / np.linalg.norm(direction)
+            step = distance * scale
+            z = point + step * normal
+            for _ in range(_CORRECTIONS):
+                matrix = np.vstack([system.jacobian(z[None])[0] * scale, normal.conj()])
+                values = np.append(system.value(z[None])[0], np.vdot(normal, z - point) / scale - distance)
+                change = np.linalg.lstsq(matrix, values, rcond=None)[0] * scale
+                z = z - change
+                if not np.abs(z - point).max() < _AROUND * step or np.abs(change).max() < 1e-14 * scale:
+                    break
+            reached = np.abs(z) + step
+            sizes = [sum(abs(c) * float(np.prod(reached**e)) for e, c in f.items()) for f in system.monomials]
+            solved = np.abs(system.value(z[None])[0]) <= _VANISHING * np.maximum(sizes, 1e-300)
+            on_plane = abs(np.vdot(normal, z - point) / step - 1.0) < 1e-6
+            if solved.all() and on_plane and np.abs(z - point).max() < _AROUND * step:
+                break
+        else:
+            return False
+    return True
+
+
 def local_structure(system: PolynomialSystem, point: Complex, most: int) -> LocalStructure:
     """Return whether a solution is isolated, and its multiplicity.
 
@@ -126,6 +166,7 @@ def local_structure(system: PolynomialSystem, point: Complex, most: int) -> Loca
         if dimension == before:
             return LocalStructure(True, dimension)
         if dimension > most:
-            return LocalStructure(False, dimension)
+            # `most` is too small where paths that belong here were lost.
+            return LocalStructure(False if _continues(system, point, scale) else None, dimension)
         before = dimension
     return LocalStructure(None, before)

@@ -204,6 +204,7 @@ class ParameterHomotopy(Solver):
                     ends.winding[own],
                     ends.residuals[own],
                     ends.retried[own],
+                    ends.reach[own],
                 )
                 target = targets[first + row]
                 solutions = gathered(

@@ -13,6 +13,7 @@ from landscape.systems import PolynomialSystem, Solutions
 from landscape_homotopy.endgame import RADIUS, VANISHED, endings, escaping, falling, height
 from landscape_homotopy.multiplicity import local_structure
 from landscape_homotopy.points import distinct, is_regular, with_zeros
+from landscape_homotopy.scaling import scaled
 from landscape_homotopy.tracker import LOST, REGULAR, Homotopy, Settings, polish, track
 
 __all__ = ["CAREFUL", "INFINITE", "SINGULAR", "Ends", "follow", "gathered"]
@@ -27,6 +28,8 @@ CAREFUL = Settings(
 )
 #: From s = RADIUS a regular end is a few steps away.
 _LAST = Settings(first_step=0.1, most_steps=80)
+#: And from where its exponents were looked at last, if it is regular.
+_NEAR = Settings(first_step=0.5, most_steps=40)
 #: Paths in homogeneous coordinates that got lost are looked at so often on the way to s = RADIUS.
 _LEGS = 40
 #: Paths have met when they are nearer than this, relative to their size: both are polished to about 1e-14, and
@@ -34,6 +37,9 @@ _LEGS = 40
 _MET = 1e-11
 #: Singular ends nearer to each other than this, relative to their size, are one. They are known to about 1e-9.
 _TOGETHER = 1e-5
+#: What a singular end is known to, with a margin, and how small the equations are there beside the sum of the moduli
+#: of their terms. Ends that come of a wrong extrapolation miss the second by far.
+_KNOWN, _SOLVED = 1e-6, 1e-5
 
 
 @frozen(eq=False)
@@ -52,6 +58,9 @@ class Ends:
         Relative size of the last Newton correction, or of the change in the last estimate of a singular end.
     retried
         Which paths were followed again with short steps, shape (n,).
+    reach
+        Of paths in homogeneous coordinates that are said to be infinite: finite ends at most so far out are
+        excluded. Shape (n,), infinite for all others.
     """
 
     points: Complex
@@ -59,6 +68,7 @@ class Ends:
     winding: NDArray[np.int64]
     residuals: NDArray[np.float64]
     retried: NDArray[np.bool_]
+    reach: NDArray[np.float64]
 
 
 def _met(target: NDArray[np.int64], points: Complex) -> NDArray[np.bool_]:
@@ -101,7 +111,7 @@ def follow(
     residuals = np.full(n, np.nan)
     retried = np.zeros(n, dtype=bool)
     if n == 0 or unknowns == 0:
-        return Ends(points, np.full(n, REGULAR), winding, np.zeros(n), retried)
+        return Ends(points, np.full(n, REGULAR), winding, np.zeros(n), retried, np.full(n, np.inf))
     near = p1 + RADIUS * (p0 - p1)
     z = np.zeros((n, unknowns), dtype=np.complex128)
     there, gone = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
@@ -123,7 +133,9 @@ def follow(
         if which.size == 0:
             break
         retried[which] = True
+    reach = np.full(n, np.inf)
     points[gone], outcome[gone] = z[gone], INFINITE
+    reach[gone] = 1.0 / np.maximum(height(z[gone]), 1e-300)
     points[~there] = z[~there]
     # What still meets has jumped for good: one of them is right, nobody knows which path it belongs to.
     arrived = np.flatnonzero(there)
@@ -139,13 +151,23 @@ def follow(
     if homogeneous and which.size:
         seen = escaping(family, z[which], p0[which], p1[which])
         z[which], radii[which] = seen.points, seen.radii
-        outcome[which[seen.infinite]] = INFINITE
-        which = which[~seen.infinite]
+        # A regular end that is far out, or has a branch point nearby, can be reached from as near as that.
+        far = p1[which] + seen.remaining[:, None] * (p0[which] - p1[which])
+        ends = track(family, seen.nearest, far, p1[which], _NEAR)
+        regular = ends.outcome == REGULAR
+        regular[regular] = is_regular(family, ends.points[regular], p1[which[regular]])
+        regular[regular] = ~_met(target[which[regular]], ends.points[regular])
+        done = which[regular]
+        points[done], residuals[done], outcome[done] = ends.points[regular], ends.residuals[regular], REGULAR
+        gone = seen.infinite & ~regular
+        outcome[which[gone]], reach[which[gone]] = INFINITE, seen.reach[gone]
+        which = which[~gone & ~regular]
     for radius in np.unique(radii[which]):
         some = which[radii[which] == radius]
         last = endings(family, z[some], p0[some], p1[some], float(radius))
-        points[which] = last.points
-        outcome[some[last.infinite]] = INFINITE
+        points[some] = last.points
+        # In homogeneous coordinates all ends are finite.
+        outcome[some[last.infinite]] = LOST if homogeneous else INFINITE
         finite = np.flatnonzero(last.finite)
         done = some[finite]
         winding[done] = last.winding[finite]
@@ -159,7 +181,7 @@ def follow(
         good[good] = is_regular(family, refined[good], p1[done[good]])
         done = done[good]
         points[done], residuals[done], outcome[done] = refined[good], correction[good], REGULAR
-    return Ends(points, outcome, winding, residuals, retried)
+    return Ends(points, outcome, winding, residuals, retried, reach)
 
 
 def _in_legs(
@@ -188,6 +210,14 @@ def _in_legs(
     there = np.zeros(len(start), dtype=bool)
     there[active] = True
     return points, there, gone
+
+
+def _solves(system: PolynomialSystem, point: Complex) -> bool:
+    """Return whether a singular end solves the equations, as far as it is known."""
+    moduli = np.abs(point)
+    moduli = moduli + _KNOWN * max(1.0, float(moduli.max(initial=0.0)))
+    sizes = [sum(abs(c) * float(np.prod(moduli**e)) for e, c in f.items()) for f in system.monomials]
+    return bool((np.abs(system.value(point[None])[0]) <= _SOLVED * np.array(sizes)).all())
 
 
 def gathered(
@@ -226,14 +256,23 @@ def gathered(
     multiplicities = [np.ones(len(regular), dtype=np.int64)]
     curves = undecided = multiple = contradictory = 0
     left = np.flatnonzero(ends.outcome == SINGULAR)
-    while left.size:
-        first = ends.points[left[0]]
+    units = scaled(system()) if left.size else None
+    while units is not None and left.size:
+        others = ends.points[left] / units.units
+        first = others[0]
         size = max(1.0, float(np.abs(first).max(initial=0.0)))
-        here = np.abs(ends.points[left] - first).max(axis=1) < _TOGETHER * size
+        here = np.abs(others - first).max(axis=1) < _TOGETHER * size
         members, left = left[here], left[~here]
         best = members[np.argmin(ends.residuals[members])]
-        structure = local_structure(system(), ends.points[best], len(members))
-        if structure.isolated:
+        point = ends.points[best] / units.units
+        if not _solves(units.system, point):
+            lost += len(members)
+            continue
+        structure = local_structure(units.system, point, len(members))
+        if structure.isolated and structure.multiplicity == 1:
+            # A regular solution that paths did not reach as such, or another path did: one of them has jumped.
+            lost += len(members)
+        elif structure.isolated:
             # Coordinates at rounding level of a singular end are those of a power of it; they stay.
             points.append(ends.points[best][None])
             residuals.append(ends.residuals[best][None])

@@ -17,6 +17,7 @@ from landscape.systems import ParametricFamily, PolynomialFamily, PolynomialSyst
 from landscape.validators import at_least, of_type
 from landscape_homotopy.certification import certified
 from landscape_homotopy.paths import INFINITE, SINGULAR, Ends, follow, gathered
+from landscape_homotopy.scaling import scaled
 from landscape_homotopy.tracker import LOST, REGULAR, polish
 
 if TYPE_CHECKING:
@@ -33,9 +34,13 @@ _JACOBIAN_ENTRIES = 2_000_000
 
 
 #: An end whose homogenising coordinate is smaller than this, beside the largest, is at infinity; ends that are
-#: regular are known to about 1e-14, singular ones to about 1e-8.
-#: The third is for paths whose end cannot be resolved: they came this near to infinity while s >= RADIUS / 4^11.
-_AT_INFINITY = {REGULAR: 1e-10, SINGULAR: 1e-7, LOST: 1e-5}
+#: regular are known to about 1e-14, singular ones to about 1e-8. Of a path without an end nothing is concluded from
+#: how near it came: simple solutions may be a million times as far out as the coefficients are large.
+_AT_INFINITY = {REGULAR: 1e-10, SINGULAR: 1e-7}
+#: A path is said to go to infinity only if a finite end is excluded so many times farther out than the coefficients
+#: of the equations, in the units that suit them, are different from each other. For one unknown all ends are within
+#: twice that (Fujiwara's bound); for more there is no such bound, and this is a rule of thumb.
+_MARGIN = 10.0
 
 
 @frozen(eq=False)
@@ -127,7 +132,8 @@ def total_degree_ends(system: PolynomialSystem, rng: np.random.Generator) -> End
     all of them paths meet nowhere before t = 1 (Sommese and Wampler 2005, theorem 8.4.1).
     """
     n = len(system.unknowns)
-    line = _line(system, rng)
+    units = scaled(system)
+    line = _line(units.system, rng)
     begin = np.array([np.exp(2j * np.pi * rng.random()), 0.0])
     end = np.array([0.0, 1.0 + 0j])
     start = line.start()
@@ -139,23 +145,26 @@ def total_degree_ends(system: PolynomialSystem, rng: np.random.Generator) -> End
         none = np.zeros(len(some), dtype=np.int64)
         found.append(follow(line, some, here, there, none, homogeneous=True))
         _log.info("total degree: %d of %d paths", first + len(some), len(start))
-    points, outcome, winding, residuals, retried = (
+    points, outcome, winding, residuals, retried, reach = (
         np.concatenate([getattr(ends, name) for ends in found])
-        for name in ("points", "outcome", "winding", "residuals", "retried")
+        for name in ("points", "outcome", "winding", "residuals", "retried", "reach")
     )
     for kind, smallest in _AT_INFINITY.items():
         which = np.flatnonzero(outcome == kind)
         limit = np.fmax(smallest, 10 * residuals[which]) if kind == SINGULAR else smallest
         sizes = np.abs(points[which]).max(axis=1, initial=0.0)
-        outcome[which[np.abs(points[which, -1]) < limit * sizes]] = INFINITE
+        near = np.abs(points[which, -1]) < limit * sizes
+        outcome[which[near]] = INFINITE
+        reach[which[near]] = np.broadcast_to(1.0 / limit, len(which))[near]
+    outcome[(outcome == INFINITE) & (reach < _MARGIN * units.spread)] = LOST
     finite = (outcome == REGULAR) | (outcome == SINGULAR)
     affine = np.zeros((len(points), n), dtype=np.complex128)
     affine[finite] = points[finite, :-1] / points[finite, -1:]
     which = np.flatnonzero(outcome == REGULAR)
     affine[which], residuals[which], _ = polish(
-        _Fixed(system), affine[which], np.zeros((len(which), 0), dtype=np.complex128)
+        _Fixed(units.system), affine[which], np.zeros((len(which), 0), dtype=np.complex128)
     )
-    return Ends(affine, outcome, winding, residuals, retried)
+    return Ends(affine * units.units, outcome, winding, residuals, retried, reach)
 
 
 @frozen

@@ -284,23 +284,32 @@ def _certified(
         + (", which are disjoint." if apart else "; some boxes overlap."),
         f"There are at most {most}: {why}" if proved else _LIFTED,
     ]
-    if distinct > len(points):
+    left_out = distinct - len(points)
+    # Each multiple solution makes the degree exceed their number by one at least.
+    simple = left_out > degree - distinct
+    if left_out:
         sentences.append(
-            f"{distinct - len(points)} solutions of which nothing could be proved are left out: they are multiple."
-            if degree > distinct
-            else f"{distinct - len(points)} solutions of which nothing could be proved are left out."
+            f"{left_out} solutions of which nothing could be proved are left out"
+            + (
+                "; some of them are simple, but so near to others, or of coordinates so different in size, that no box "
+                "around rounded coordinates holds one alone."
+                if simple
+                else ": they are multiple."
+            )
         )
     order = np.lexsort([part for column in np.round(array, 9).T[::-1] for part in (column.imag, column.real)])
     return Solutions(
         array[order],
         np.array(residuals, dtype=np.float64)[order],
         certificates=certificates[order],
-        completeness="proved" if proved else "heuristic",
+        completeness="proved" if proved else "unknown" if simple else "heuristic",
         evidence=" ".join(sentences),
         statistics={
             "degree": degree,
             "distinct": distinct,
             "singular": distinct - len(points),
+            # A box around real numbers is its own conjugate, and so is the only solution in it.
+            "certified_real": int((array.imag == 0).all(axis=1).sum()),
             "bits": int(found.eliminating.height_bits()),
         },
     )
