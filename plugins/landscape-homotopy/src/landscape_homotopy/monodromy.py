@@ -23,8 +23,10 @@ from landscape.systems import (
     Subfamily,
 )
 from landscape.systems.solutions import Completeness
-from landscape.validators import at_least, of_type
+from landscape.validators import at_least, of_type, optional
 from landscape_homotopy.certification import certified
+from landscape_homotopy.circuit import circuit_of
+from landscape_homotopy.device import checked
 from landscape_homotopy.double_double import extended_precision
 from landscape_homotopy.free_coefficients import coefficient_family
 from landscape_homotopy.paths import CAREFUL, SINGULAR, gathered
@@ -55,6 +57,8 @@ Complex = NDArray[np.complex128]
 #: once is all there or all lost when somebody interrupts: 4 s for 17 members with widths (2, 2, 2, 2), of
 #: which the monodromy took 22. A quarter of it takes half as long again per member.
 _JACOBIAN_ENTRIES = 200_000
+#: And on a device, which is slow with few paths.
+_ENTRIES_OF_DEVICE = 20_000_000
 #: Solutions of one member that differ by less than this, relative to the largest coordinate, cannot be told apart:
 #: they are polished to about 1e-14.
 _COINCIDENT = 1e-12
@@ -195,6 +199,10 @@ class Monodromy(Solver):
         Prove of every solution that it exists, differs from all others, and is real or is not, in ball
         arithmetic: ``Solutions.certificates``. Takes about 10 ms for the 33 solutions with widths (2, 2, 2), and
         0.1 s for the 245 with widths (3, 3, 3). Where a proved bound is met, the set is proved complete.
+    device
+        Where paths around loops and to the members are followed with torch, all at once, as ``"cuda"``; None for
+        the CPU, which is the faster one of the two for small families. Trace tests, and what is followed again,
+        stay on the CPU.
 
     References
     ----------
@@ -215,6 +223,7 @@ class Monodromy(Solver):
     most_solutions: int = field(default=100_000, validator=at_least(1))
     trace_test: bool = field(default=True, validator=of_type(bool))
     certified: bool = field(default=False, validator=of_type(bool))
+    device: str | None = field(default=None, validator=optional(of_type(str)))
 
     # -- the interface ------------------------------------------------------------------------------------
 
@@ -248,7 +257,8 @@ class Monodromy(Solver):
             At once when `parameters` have another shape or are not finite, or when the family has too many
             unknowns for its zero patterns to be tried, or for its Jacobian to fit into memory.
         SolverError
-            On the way, when a generic member has more solutions than `most_solutions`.
+            At once when there is no such device, or the family is no circuit that one could compute. On the way,
+            when a generic member has more solutions than `most_solutions`.
         """
         targets = np.asarray(parameters)
         m = len(family.parameter_names)
@@ -257,6 +267,12 @@ class Monodromy(Solver):
         if not np.isfinite(targets).all():
             raise PolynomialError("parameters must be finite; some are NaN or infinite.")
         _check_memory(len(family.unknown_names))
+        if self.device is not None:
+            checked(self.device)
+            if circuit_of(family) is None:
+                raise SolverError(
+                    "the family has no circuit of sums and products, which a device needs. Give device=None."
+                )
         rng = numpy_generator(generator)
         # What cannot be done is refused here, not when the first member is asked for.
         if family.start_pairs_suffice:
@@ -290,7 +306,7 @@ class Monodromy(Solver):
             starts = {family: self._generic_whole(family, rng)}
         paths = sum(len(start.points) * len(parts[key]) for key, start in starts.items())
         entries = max(1, paths) * max(1, len(family.unknown_names)) ** 2
-        chunk = max(1, _JACOBIAN_ENTRIES // entries)
+        chunk = max(1, (_JACOBIAN_ENTRIES if self.device is None else _ENTRIES_OF_DEVICE) // entries)
         # The same routes for all: how many are solved at once changes nothing.
         routes = int(rng.integers(2**62))
         for first in range(0, len(targets), chunk):
@@ -462,7 +478,7 @@ class Monodromy(Solver):
             done = 0
             while done < len(points):
                 frontier = points[done:]
-                ends, arrived = _around(family, frontier, base, corners)
+                ends, arrived = _around(family, frontier, base, corners, self.device)
                 complete &= arrived
                 paths += 3 * loops * len(frontier)
                 done = len(points)
@@ -623,7 +639,8 @@ class Monodromy(Solver):
             return start, [start.points] * number, [np.zeros(1)] * number
         state = _Ends(start, targets)
         everything = np.arange(number)
-        jumped = state.add(everything, start.parameters, start.points, Settings(), counts)
+        settings = Settings(device=self.device)
+        jumped = state.add(everything, start.parameters, start.points, settings, counts)
         for target, times in zip(*np.unique(jumped, return_counts=True), strict=True):
             counts[target].jumped += int(times)
         # Conjugates of solutions of a real member are solutions: they fill gaps, and where there are no gaps
@@ -829,14 +846,14 @@ def _corner(family: ParametricFamily, rng: np.random.Generator) -> Complex:
 
 
 def _around(
-    family: ParametricFamily, points: Complex, base: Complex, corners: list[Complex]
+    family: ParametricFamily, points: Complex, base: Complex, corners: list[Complex], device: str | None
 ) -> tuple[Complex, NDArray[np.bool_]]:
     """Carry all points around loops over two corners (loops, M) each; return the ends and which loops lost none."""
     k, loops, m = len(points), len(corners[0]), len(base)
     loop = np.repeat(np.arange(loops), k)
     home = np.broadcast_to(base, (len(loop), m))
     away = [corner[loop].reshape(-1, m) for corner in corners]
-    ends = track(family, np.tile(points, (loops, 1)), home, home, Settings(), via=away)
+    ends = track(family, np.tile(points, (loops, 1)), home, home, Settings(device=device), via=away)
     good = ends.outcome == REGULAR
     return ends.points[good], np.asarray(np.bincount(loop[good], minlength=loops) == k)
 

@@ -11,9 +11,10 @@ the scale of the problem, which is the protection against jumping to another pat
 tracking for polynomial homotopy continuation, Adv. Comput. Math. 2021; Deuflhard, Newton Methods for
 Nonlinear Problems, 2004, section 5.1).
 
-Two engines do the same: one advances arrays of paths with numpy; the other, where numba is installed and the family
+Three engines do the same: one advances arrays of paths with numpy; another, where numba is installed and the family
 is a circuit (:mod:`landscape_homotopy.circuit`), one path after another in a compiled loop, which takes a tenth of
-the time for small systems. Their ends differ by rounding errors.
+the time for small systems; the third advances arrays with torch on a device (:mod:`landscape_homotopy.device`). Their
+ends differ by rounding errors.
 """
 
 from __future__ import annotations
@@ -79,6 +80,9 @@ class Settings:
         A path that needs more steps is lost.
     order
         3 or 5: degree of the predicting polynomial.
+    device
+        Where torch follows paths, as ``"cuda"``; None for the CPU, without torch. Families that are no circuits,
+        and residuals in double-double arithmetic, stay on the CPU.
     """
 
     contraction: float = 0.02
@@ -87,6 +91,7 @@ class Settings:
     smallest_step: float = 1e-9
     most_steps: int = 1500
     order: int = 5
+    device: str | None = None
 
 
 @frozen(eq=False)
@@ -240,7 +245,11 @@ def track(
         residuals = np.full(n, np.nan)
         if arrived.size:
             before = points[arrived]
-            after, last, _ = polish(family, before, p1[arrived])
+            circuit = _circuit(family) if settings.device is not None else None
+            if circuit is None or settings.device is None:
+                after, last, _ = polish(family, before, p1[arrived])
+            else:
+                after, last = _device_engine().polish(circuit, before, p1[arrived], settings.device)
             moved = _size(after - before, _weights(after))
             # A regular end is where Newton stays put: it moves less than it did along the way, and the
             # corrections end at rounding level.
@@ -272,6 +281,14 @@ def compiled_engine() -> ModuleType | None:
     return compiled
 
 
+@cache
+def _device_engine() -> ModuleType:
+    # Imported here: it imports this module.
+    from landscape_homotopy import device
+
+    return device
+
+
 def _circuit(family: Homotopy) -> Circuit | None:
     if isinstance(family, Walked):
         return family.circuit
@@ -283,7 +300,9 @@ def _engine(
 ) -> int:
     """Advance all paths with the fastest engine there is; see :func:`_advance`."""
     compiled = compiled_engine()
-    circuit = _circuit(family) if compiled is not None else None
+    circuit = _circuit(family) if compiled is not None or settings.device is not None else None
+    if circuit is not None and settings.device is not None:
+        return int(_device_engine().advance(circuit, points, outcome, corners, settings, settings.device))
     if compiled is None or circuit is None:
         return _advance(family, points, outcome, corners, settings)
     tried = 0
