@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 
 import flint
 import numpy as np
@@ -128,61 +129,62 @@ class Certifier:
             table.append(row)
         return table
 
-    def _registers(self, circuit: Circuit, x: Sequence[flint.acb], sums: int) -> list[flint.acb]:
+    def _registers(self, circuit: Circuit, x: Sequence[flint.acb]) -> list[flint.acb]:
         """Return what a circuit computes, in ball arithmetic; its last register, -1, is zero."""
-        left, right, first = self._products
-        registers = [flint.acb(c.real, c.imag) for c in circuit.constants.tolist()]
+        registers = [flint.acb(c) for c in circuit.constants.tolist()]
         registers += [*x, *self._numbers, *([flint.acb(0)] * circuit.parameters)]
-        for number in range(sums):
-            begin, end = first[number], first[number + 1]
-            total = registers[left[begin]] * registers[right[begin]]
-            for k in range(begin + 1, end):
-                total = total + registers[left[k]] * registers[right[k]]
-            registers.append(total)
-        registers.append(flint.acb(0))
+        append = registers.append
+        for (left, right), *others in self._sums:
+            total = registers[left] * registers[right]
+            for left, right in others:
+                total = total + registers[left] * registers[right]
+            append(total)
+        append(flint.acb(0))
         return registers
 
     @cached_property
-    def _products(self) -> tuple[list[int], list[int], list[int]]:
+    def _sums(self) -> list[list[tuple[int, int]]]:
+        """Pairs of factors of the products of every sum that F and its Jacobian need."""
         circuit = self._circuit
         assert circuit is not None
-        return circuit.left.tolist(), circuit.right.tolist(), circuit.first.tolist()
+        pairs = list(zip(circuit.left.tolist(), circuit.right.tolist(), strict=True))
+        first = circuit.first.tolist()
+        return [pairs[begin:end] for begin, end in pairwise(first[: circuit.plain + 1])]
+
+    @cached_property
+    def _entries(self) -> list[tuple[int, int, int]]:
+        circuit = self._circuit
+        assert circuit is not None
+        return list(
+            zip(circuit.rows.tolist(), circuit.columns.tolist(), circuit.entries.tolist(), strict=True)
+        )
 
     def value(self, x: Sequence[flint.acb]) -> list[flint.acb]:
         """Return F(x)."""
-        circuit = self._circuit
+        return self._value_and_jacobian(x)[0]
+
+    def jacobian(self, x: Sequence[flint.acb]) -> list[list[flint.acb]]:
+        """Return dF/dz at x."""
+        return self._value_and_jacobian(x)[1]
+
+    def _value_and_jacobian(self, x: Sequence[flint.acb]) -> tuple[list[flint.acb], list[list[flint.acb]]]:
+        circuit, n = self._circuit, self.unknowns
+        zero = flint.acb(0)
+        rows = [[zero] * n for _ in range(n)]
         if circuit is not None:
-            needed = max(int(circuit.values.max(initial=-1)) + 1 - circuit.inputs, 0)
-            registers = self._registers(circuit, x, needed)
-            return [registers[register] for register in circuit.values.tolist()]
+            registers = self._registers(circuit, x)
+            for i, j, register in self._entries:
+                rows[i][j] = registers[register]
+            return [registers[register] for register in circuit.values.tolist()], rows
         powers = self._powers(x)
-        result = []
-        for terms in self._terms:
-            total = flint.acb(0)
+        values = []
+        for row, terms in zip(rows, self._terms, strict=True):
+            total = zero
             for coefficient, factors in terms:
                 product = coefficient
                 for v, power in factors:
                     product = product * powers[v][power]
                 total = total + product
-            result.append(total)
-        return result
-
-    def jacobian(self, x: Sequence[flint.acb]) -> list[list[flint.acb]]:
-        """Return dF/dz at x."""
-        circuit = self._circuit
-        if circuit is not None:
-            registers = self._registers(circuit, x, circuit.plain)
-            rows = [[flint.acb(0)] * self.unknowns for _ in range(self.unknowns)]
-            for i, j, register in zip(
-                circuit.rows.tolist(), circuit.columns.tolist(), circuit.entries.tolist(), strict=True
-            ):
-                rows[i][j] = registers[register]
-            return rows
-        powers = self._powers(x)
-        result = []
-        for terms in self._terms:
-            row = [flint.acb(0)] * self.unknowns
-            for coefficient, factors in terms:
                 for v, power in factors:
                     product = coefficient if power == 1 else coefficient * power
                     for w, other in factors:
@@ -190,8 +192,8 @@ class Certifier:
                         if exponent:
                             product = product * powers[w][exponent]
                     row[v] = row[v] + product
-            result.append(row)
-        return result
+            values.append(total)
+        return values, rows
 
     def certify(self, point: Complex) -> _Box | None:
         """Return a box around `point`, of shape (N,), that holds exactly one solution; None if none is proved.
@@ -208,18 +210,16 @@ class Certifier:
         real = self.is_real and bool(np.abs(point.imag).max() <= _REAL * max(size, 1.0))
         center = point.real.astype(np.complex128) if real else point
         with flint.ctx.workprec(_PRECISION):
-            x = [flint.acb(float(c.real), float(c.imag)) for c in center]
-            jacobian = np.array([[complex(entry.mid()) for entry in row] for row in self.jacobian(x)])
+            x = [flint.acb(c) for c in center.tolist()]
+            value, jacobian = self._value_and_jacobian(x)
             try:
-                inverse = np.linalg.inv(jacobian)
+                inverse = np.linalg.inv(np.array([[complex(entry) for entry in row] for row in jacobian]))
             except np.linalg.LinAlgError:
                 return None
             if not np.isfinite(inverse).all():
                 return None
-            approximate = flint.acb_mat(
-                [[flint.acb(float(c.real), float(c.imag)) for c in row] for row in inverse]
-            )
-            step = approximate * flint.acb_mat(n, 1, self.value(x))
+            approximate = flint.acb_mat(inverse.tolist())
+            step = approximate * flint.acb_mat(n, 1, value)
             newton = max(float(step[k, 0].abs_upper()) for k in range(n))
             for factor in _FACTORS:
                 radius = float(np.nextafter(max(factor * newton, _SMALLEST * size, 1e-300), np.inf))
@@ -234,21 +234,15 @@ class Certifier:
     def _holds(
         self, x: list[flint.acb], step: flint.acb_mat, approximate: flint.acb_mat, radius: float
     ) -> bool:
-        n = self.unknowns
         ball = flint.acb(flint.arb(0, radius), flint.arb(0, radius))
-        box = [value + ball for value in x]
-        matrix = approximate * flint.acb_mat(self.jacobian(box))
+        one = flint.acb_mat(len(x), len(x), [int(i == j) for i in range(len(x)) for j in range(len(x))])
+        spread = one - approximate * flint.acb_mat(self.jacobian([value + ball for value in x]))
         limit = flint.arb(radius)
-        for i in range(n):
-            total = flint.arb(0)
-            image = -step[i, 0]
-            for j in range(n):
-                entry = (1 if i == j else 0) - matrix[i, j]
-                total = total + entry.abs_upper()
-                image = image + entry * ball
-            # An undecidable comparison of balls is False.
-            inside = image.real.abs_upper() < limit and image.imag.abs_upper() < limit
-            if not (inside and 2 * total * total < 1):
+        for row, moved in zip(spread.tolist(), step.entries(), strict=True):
+            total = sum((entry.abs_upper() for entry in row), flint.arb(0))
+            # Points of the box are within sqrt(2) of its radius, which is less than 3/2. An undecidable comparison of
+            # balls is False.
+            if not (moved.abs_upper() + 1.5 * total * limit < limit and 2 * total * total < 1):
                 return False
         return True
 
