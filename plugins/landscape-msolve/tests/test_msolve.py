@@ -47,6 +47,8 @@ def test_what_is_real_and_what_is_zero_is_decided_exactly(msolve, generator):
     zeros = solved(["x*(x^2 - 2)", "y*(y - 0.1) + x"], generator)
     assert zeros.in_torus().sum() == 4
     assert [0, 0.1] in zeros.points.tolist()
+    assert near.statistics["certified_real"] == 3
+    assert zeros.statistics["certified_real"] == 4
 
 
 def test_decimal_numbers_are_what_they_say(msolve, generator):
@@ -129,7 +131,13 @@ def test_members_are_not_rounded(msolve, generator):
     a = np.array([[1 / 3]])
     assert len(Msolve().solve(family.system(a[0]), generator)) == 2
     (exact,) = Msolve().solve_family(family, a, generator)
-    assert exact.statistics == {"degree": 2, "distinct": 1, "singular": 1, "bits": exact.statistics["bits"]}
+    assert exact.statistics == {
+        "degree": 2,
+        "distinct": 1,
+        "singular": 1,
+        "certified_real": 0,
+        "bits": exact.statistics["bits"],
+    }
 
 
 def test_curves_of_solutions_are_refused(msolve, generator):
