@@ -1,6 +1,7 @@
 """Figures of densities in the report of a run."""
 
 import numpy as np
+import pytest
 from matplotlib.figure import Figure
 
 import landscape as ls
@@ -69,3 +70,49 @@ def test_sharpness_is_drawn_beside_the_edge_of_stability(tmp_path):
     np.testing.assert_allclose(curve.get_ydata(), run.metrics["hessian_eigenvalue_1"] / 4)
     assert set(edge.get_ydata()) == {1.0}
     found.figure.savefig(tmp_path / "sharpness.png")
+
+
+@pytest.mark.parametrize(
+    ("walker", "factor"),
+    [
+        (ls.walkers.GD(lr=0.5), 0.25),
+        (ls.walkers.SGD(lr=(0.5, 0.1), batch_size=64), (0.25, 0.05)),
+        (ls.walkers.GD(lr=0.5, momentum=0.9), None),
+        (ls.walkers.GD(lr=0.5, weight_decay=0.1), None),
+        (ls.walkers.Adam(lr=0.01), None),
+    ],
+)
+def test_the_edge_of_stability_is_that_of_a_walker_with_one_constant_rate(walker, factor, tmp_path):
+    run = ls.Experiment(
+        model=ls.models.MLP(hidden=(4,)),
+        dataset=ls.datasets.Digits(),
+        walker=walker,
+        probes=(ls.Every(2, ls.probes.HessianSpectrum(k=1, examples=50)),),
+        steps=4,
+        seed=1,
+    ).run(store=tmp_path)
+    found = list(figures(run))
+    if factor is None:
+        assert not found
+        return
+    (drawn,) = found
+    assert "the walker's learning rate" in drawn.caption
+    *curves, _edge = drawn.figure.axes[0].lines
+    metrics = run.metrics
+    for worker, curve in enumerate(curves):
+        rows = metrics[metrics["worker"] == str(worker)]
+        scale = factor[worker] if isinstance(factor, tuple) else factor
+        np.testing.assert_allclose(curve.get_ydata(), rows["hessian_eigenvalue_1"] * scale)
+
+
+def test_a_rate_that_was_changed_on_the_way_gives_no_edge(tmp_path):
+    run = ls.Experiment(
+        model=ls.models.MLP(hidden=(4,)),
+        dataset=ls.datasets.Digits(),
+        walker=ls.walkers.GD(lr=0.5),
+        schedule=(ls.At(2, {"lr": 0.1}),),
+        probes=(ls.Every(2, ls.probes.HessianSpectrum(k=1, examples=50)),),
+        steps=4,
+        seed=1,
+    ).run(store=tmp_path)
+    assert not list(figures(run))

@@ -13,6 +13,7 @@ from landscape.report.style import dress, figure, legend_below, sequence, worker
 from landscape_hessian.operators import KINDS
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
     from landscape.composition import Run
@@ -78,10 +79,10 @@ def figures(run: Run) -> Iterator[Figure]:
 
 def _sharpness(run: Run) -> Iterator[Figure]:
     """Yield the largest eigenvalue in units of 2 / learning rate, where it was measured along a path."""
-    table = run.metrics
-    if "hessian_sharpness" not in table:
+    known = _sharpness_table(run)
+    if known is None:
         return
-    table = table[table["hessian_sharpness"].notna()]
+    table, stated = known
     counts = table["worker"].value_counts(sort=False)
     workers = [str(worker) for worker in table["worker"].unique() if counts[worker] > 1]
     if not workers:
@@ -92,19 +93,50 @@ def _sharpness(run: Run) -> Iterator[Figure]:
     styles = worker_styles(workers)
     handles = []
     for worker in workers:
-        rows = table[table["worker"].astype(str) == worker].sort_values("step")
-        (line,) = axes.plot(rows["step"], rows["hessian_sharpness"], **styles[worker].keywords())
+        rows = table[table["worker"] == worker].sort_values("step")
+        (line,) = axes.plot(rows["step"], rows["sharpness"], **styles[worker].keywords())
         handles.append(line)
     handles.append(axes.axhline(1.0, color="0.3", linestyle="--", linewidth=1.0))
     legend_below(canvas, handles, [*(f"worker {worker}" for worker in workers), "2 / learning rate"])
     yield Figure(
         "sharpness",
         "Sharpness against the edge of stability",
-        "Above the dashed line, plain gradient descent with the stated learning rate is unstable along the leading "
-        "eigenvector of the Hessian.",
+        f"Above the dashed line, plain gradient descent with {stated} is unstable along the leading eigenvector of "
+        "the Hessian. Noise in the gradient often keeps SGD below it.",
         canvas,
         order=29,
     )
+
+
+def _sharpness_table(run: Run) -> tuple[pd.DataFrame, str] | None:
+    """Return the measurements with a column ``sharpness``, and which learning rate that is for; None for none."""
+    table = run.metrics
+    if "hessian_sharpness" in table:
+        values, stated = table["hessian_sharpness"], "the stated learning rate"
+    elif "hessian_eigenvalue_1" in table and (rates := _constant_rates(run)) is not None:
+        rate = table["worker"].astype(str).map(lambda worker: rates.get(worker, np.nan))
+        values, stated = table["hessian_eigenvalue_1"] * rate / 2, "the walker's learning rate"
+    else:
+        return None
+    found = table.assign(worker=table["worker"].astype(str), sharpness=values)
+    return found[found["sharpness"].notna()], stated
+
+
+def _constant_rates(run: Run) -> Mapping[str, float] | None:
+    """Return the learning rate of every worker; None where it changes, or where 2 over it is not the edge."""
+    if run.kind != "experiment" or len(run.changes):
+        return None
+    walker = run.configuration["experiment"]["walker"]
+    if str(walker.get("component")).rpartition(":")[2] not in ("GD", "SGD"):
+        return None
+    if any(np.any(walker.get(name)) for name in ("momentum", "weight_decay")):
+        return None
+    rates = walker.get("lr")
+    if isinstance(rates, Sequence) and not isinstance(rates, str):
+        return {str(worker): float(rate) for worker, rate in enumerate(rates)}
+    if not isinstance(rates, int | float):
+        return None
+    return {str(worker): float(rates) for worker in run.metrics["worker"].unique() if str(worker).isdigit()}
 
 
 def _figure(entries: Sequence[Mapping[str, Any]], probe: str, kind: str) -> Figure:
