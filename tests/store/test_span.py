@@ -184,6 +184,24 @@ def test_all_parts_come_from_one_pass(on_disk, monkeypatch):
     assert found.part("layer2.*").part("*.bias").rank == 3
 
 
+@pytest.mark.usefixtures("_chunked")
+def test_more_snapshots_than_weights_need_no_gram_matrix(on_disk, monkeypatch):
+    weights = path_of(15, 60, SIZE)
+    monkeypatch.setattr(span, "MANY", 50)
+    monkeypatch.setattr(span.SnapshotSpan, "gram", property(lambda _: pytest.fail("a Gram matrix")))
+    found = on_disk(weights, LAYOUT)
+    assert found.rank == SIZE < len(found)
+    np.testing.assert_allclose(pdist(found.coordinates), pdist(weights.numpy()), rtol=1e-9)
+    np.testing.assert_allclose(found.restore(found.coordinates).numpy(), weights.numpy(), atol=1e-9)
+    np.testing.assert_allclose(found.reduce(weights), found.coordinates, atol=1e-9)
+    singular = np.linalg.svd((weights - weights.mean(dim=0)).numpy(), compute_uv=False)
+    np.testing.assert_allclose(found.variance, singular**2 / 59, rtol=1e-8)
+    broken = weights.clone()
+    broken[7, 3] = float("nan")
+    with pytest.raises(RunError, match="at step 7 has weights that are not finite"):
+        on_disk(broken).coordinates  # noqa: B018
+
+
 def test_grams_that_are_too_many_are_not_kept(on_disk, monkeypatch):
     weights = path_of(11, 4, SIZE)
     monkeypatch.setattr(span, "GRAM_BYTES", 0)

@@ -42,6 +42,8 @@ __all__ = ["SnapshotSpan"]
 CHUNK_BYTES = 64 * 2**20
 #: Grams per parameter are kept, so that every part comes from the same pass, up to this many bytes.
 GRAM_BYTES = 256 * 2**20
+#: Snapshots above which a span of fewer weights than snapshots does without their Gram matrix.
+MANY = 1000
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -731,8 +733,19 @@ class SnapshotSpan:
     @cached_property
     def _eigen(self) -> tuple[np.ndarray, np.ndarray]:
         """Significant eigenvalues of the Gram matrix, falling, and their eigenvectors (T, r)."""
-        values, vectors = np.linalg.eigh(self.gram)
-        values, vectors = values[::-1], vectors[:, ::-1]
+        if len(self) > max(self.size, MANY):
+            # Thousands of snapshots of few weights, as on a map of weight space: they are smaller than their Gram
+            # matrix, and their singular values come without it, for one more pass over them.
+            matrix = np.empty((len(self), self.size))
+            for place, _, centred, _ in self._chunks():
+                matrix[:, place] = centred.numpy()
+            if not np.isfinite(matrix).all():
+                raise self._not_finite()
+            vectors, singular, _ = np.linalg.svd(matrix, full_matrices=False)
+            values = singular**2
+        else:
+            values, vectors = np.linalg.eigh(self.gram)
+            values, vectors = values[::-1], vectors[:, ::-1]
         # Rounding in the Gram matrix and in eigh moves eigenvalues by about eps * lambda_1 each; T of them
         # is the usual bound (numpy.linalg.matrix_rank). Below it a direction is noise.
         rank = int(np.count_nonzero(values > len(self) * np.finfo(np.float64).eps * values[0]))

@@ -197,9 +197,9 @@ class Part(JudgedProjector):
         part = span.part(self.patterns) if self.patterns else span
         part = part.average(self.average) if self.average else part
         points = np.asarray(span.coordinates, dtype=np.float64)
-        # With V and W the bases of the span and of the part, W^T W = 1: a point c V of the span has the part's
-        # coordinates c (V W^T), and V W^T = B^T X_p X_p^T B_p, where V = B^T X and W = B_p^T X_p.
-        matrix = _basis_of(span).T @ part.gram @ _basis_of(part)
+        # With V = B^T X and W the bases of the span and of the part, a point c V of the span has the part's
+        # coordinates c (V_p W^T) with V_p = B^T X_p, and X_p W^T are the coordinates of the snapshots in the part.
+        matrix = _basis_of(span).T @ np.asarray(part.coordinates, dtype=np.float64)
         inner = self.projector.fit(part, generator)
         found = _subspace(inner, points, np.zeros(points.shape[1]), matrix, invertible=False)
         # What the picture keeps is to be compared with the part, not with the whole network.

@@ -905,7 +905,7 @@ _ROWS = 6
 def _quality_figure(whole: Mapping[str, Projection], span: SnapshotSpan) -> Figure:
     left_out = list(whole)[_ROWS:]
     shown = dict(list(whole.items())[:_ROWS])
-    canvas = Canvas(figsize=(WIDTH, 2.15 * len(shown) + 0.4), layout="constrained")
+    canvas = Canvas(figsize=(WIDTH, 2.4 * len(shown) + 0.4), layout="constrained")
     panels = canvas.subplots(len(shown), 2, squeeze=False)
     for index, (kind, projection) in enumerate(shown.items(), start=1):
         draw_quality(projection, span, panels[index - 1], titles=(kind, ""), key=index == len(shown))

@@ -597,7 +597,7 @@ def draw_quality(
         left.plot([0, true.max()], [0, true.max()], color="0.6", linewidth=1.0, zorder=1)
     left.set_xlim(0)
     left.set_ylim(0)
-    dress(left, title=titles[0], x="true distance", y="distance in the picture")
+    dress(left, x="true distance", y="distance in the picture")
     quality = projection.quality
     correlation = float(np.corrcoef(true, drawn)[0, 1])
     lines = [f"correlation {correlation:.3f}"]
@@ -605,14 +605,23 @@ def draw_quality(
     lines += [f"{name.replace('_', ' ')} {quality[name]:.3f}" for name in names if name in quality]
     if "loss_mismatch" in quality:
         lines.append(f"loss off by a factor of {10 ** quality['loss_mismatch']:.3g}")
-    # Distances rise together, so that one of two corners is emptier than all else.
-    x, y = true[chosen] / true.max(), drawn[chosen] / (drawn.max() or 1.0)
-    below = np.sum((x > 0.5) & (y < 0.45)) <= np.sum((x < 0.5) & (y > 0.55))
-    left.text(
-        0.98 if below else 0.03, 0.03 if below else 0.97, "\n".join(lines), transform=left.transAxes,
-        ha="right" if below else "left", va="bottom" if below else "top",
-        fontsize=TEXT - 1.5, color=INK, bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
-    )  # fmt: skip
+    # Above the points, which may be anywhere.
+    told = [", ".join(lines[at : at + 2]) for at in range(0, len(lines), 2)]
+    room = 6 + 1.35 * (TEXT - 1.5) * len(told)
+    left.set_title(titles[0], fontsize=TEXT + 0.5, color=INK, loc="left", pad=room)
+    words = left.text(
+        0.0,
+        1.02,
+        "\n".join(told),
+        transform=left.transAxes,
+        ha="left",
+        va="bottom",
+        fontsize=TEXT - 1.5,
+        color=INK,
+    )
+    words.set_in_layout(
+        False
+    )  # its height is in the title's distance, and its width is not to widen the panel
     missed = _missed(projection, points)
     if missed is None:
         right.text(
