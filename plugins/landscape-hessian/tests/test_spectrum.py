@@ -446,3 +446,15 @@ def test_a_noisy_quadratic_has_the_spectrum_that_it_was_given():
     density = point.measure("CurvatureDensity", samples=3, steps=30)
     assert density.scalars["hessian_density_trace"] == pytest.approx(exact.sum(), rel=1e-12)
     assert density.scalars["hessian_density_negative_low"] == 0
+
+
+def test_vectors_that_the_memory_cannot_hold_are_refused_before_any_work(monkeypatch):
+    x = torch.ones(2, 1000)
+    landscape = ls.Landscape(nn.Linear(1000, 1, bias=False), "mse", (x, torch.ones(2, 1)))
+    point = ls.Point(landscape, landscape.initial())
+    monkeypatch.setattr("os.sysconf", lambda name: 390)
+    # 40 vectors of 4,000 bytes in 390 pages of 390 bytes.
+    with pytest.raises(ConfigurationError, match=r"40 vectors of 1,000 weights.*give basis=14"):
+        point.measure("HessianSpectrum", k=5)
+    found = point.measure("HessianSpectrum", k=5, basis=14)
+    assert found.scalars["hessian_eigenvalue_1"] == pytest.approx(2000, rel=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -147,7 +148,7 @@ class HessianSpectrum(Probe):
         ------
         landscape.errors.ConfigurationError
             When `examples` is more than there are, `k` or `bottom` is more than a hundred and than P, or the
-            matrix that so many pairs need is too large for the memory.
+            vectors or the matrix that so many pairs need are too large for the memory.
         landscape.errors.NonFiniteLossError
             When loss, gradient or a product is not finite here.
         """
@@ -163,6 +164,7 @@ class HessianSpectrum(Probe):
                     f"HessianSpectrum({name}={count}): the landscape has {size} weights, and its Hessian as many "
                     f"eigenvalues; give {name}={size} or less."
                 )
+        self._refuse_more_than_memory(point)
         operator = operator_at(point, self.kind, self.examples, "HessianSpectrum")
         prefix = prefix_of(self.kind)
         start = self._start(point, operator)
@@ -228,6 +230,28 @@ class HessianSpectrum(Probe):
         return Measurement(
             scalars=scalars, errors=errors, arrays=arrays, warnings=tuple(warnings), carry=carry
         )
+
+    def _refuse_more_than_memory(self, point: Point) -> None:
+        """Refuse a basis of more vectors than the device can hold; a matrix has its own limit."""
+        import torch
+
+        size, wanted = point.landscape.size, self.k + self.bottom
+        if size <= 2 * wanted:
+            return
+        vectors = min(self.basis or 2 * wanted + 30, size)
+        needed = vectors * size * point.theta.element_size()
+        if point.theta.device.type == "cuda":
+            there = torch.cuda.get_device_properties(point.theta.device).total_memory
+        elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+            there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        else:
+            return
+        if needed > there:
+            raise ConfigurationError(
+                f"HessianSpectrum(k={self.k}, bottom={self.bottom}): {vectors:,} vectors of {size:,} weights take "
+                f"{needed / 1e9:,.1f} GB, and {point.theta.device} has {there / 1e9:,.1f} GB. Ask for fewer pairs, "
+                f"give basis={2 * wanted + 4} or a little more, or restrict the landscape to some of its weights."
+            )
 
     def _kept_products(
         self,
