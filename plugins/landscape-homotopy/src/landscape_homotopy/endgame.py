@@ -45,6 +45,9 @@ _POSITIVE, _NEGATIVE = 1e-3, 0.5
 #: Exponents of the homogenising coordinate on its way to zero: estimates at so many radii in a row, by its slope and
 #: by its decrease from radius to radius, agree to this part of them.
 _STEADY, _STEADY_LEVELS = 0.03, 3
+#: Changes of exponents above this part of them may not grow by this factor from radius to radius: a constant term,
+#: which there is at finite ends, changes them by a factor of 4^e.
+_DEPARTING, _FASTER = 0.002, 1.1
 #: A constant term of the homogenising coordinate changes its exponent by the same part, so that it is smaller than the
 #: coordinate by this factor where the exponent is steady.
 _BEYOND = 10.0
@@ -197,6 +200,9 @@ def escaping(family: Homotopy, z: Complex, p0: Complex, p1: Complex) -> Escapes:
             # On the way to a finite end the exponents leave that of its neighbourhood ever faster, which the formula
             # would lead back to it.
             extrapolated &= np.abs(first - second) < np.abs(second - third)
+            same &= (np.abs(first - second) < _DEPARTING * first) | (
+                np.abs(first - second) < _FASTER * np.abs(second - third)
+            )
         agreed[active] = np.where(same, agreed[active] + 1, 0)
         exponents[active] = np.stack([first, second, third], axis=1)
         heights[active] = np.abs(here[:, -1])
