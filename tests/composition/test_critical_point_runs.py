@@ -342,6 +342,7 @@ def test_a_network_has_the_most_that_was_found_and_the_worst_that_is_known():
     summary.loc[2, "completeness"] = "unknown"
     row = network_row(family, summary, points)
     assert (row["N_C"], row["certified"], row["completeness"], row["checks_failed"]) == (3, 2, "unknown", 1)
+    assert row["uncertified"] == 2
     assert row["samples"] == 3
     assert row["N_R_max"] == summary["N_R"].max()
     assert "formula" not in row

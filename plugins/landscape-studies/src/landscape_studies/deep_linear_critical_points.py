@@ -101,6 +101,6 @@ _HOW = (
     "One row per network: d hidden units, inputs of length dx, outputs of length dy, m examples, N weights. N_C counts "
     "the complex critical points, N_C_torus those without a zero weight, N_R those that are real. CBB, BKK_stable and "
     "B_C are bounds on N_C; BKK and B_C_torus are bounds on N_C_torus; dedieu_malajovich bounds the mean number of "
-    "real critical points of a random polynomial of the same degree. formula says whether both numbers are those of a "
-    "formula that was observed, and is not proved."
+    "real critical points of a random polynomial of the same degree. formula says whether both numbers are those of "
+    "the formula for one example: that there are no more is proved, that there are as many only where all are certified."
 )
