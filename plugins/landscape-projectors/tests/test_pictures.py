@@ -312,3 +312,20 @@ def test_scores_of_the_snapshots_are_found_in_the_metrics(span):
     values, label = figures._scores(SimpleNamespace(metrics=metrics), between)
     np.testing.assert_allclose(values, [0.18, 0.22])
     assert label == "score, between measurements interpolated"
+
+
+def test_values_that_do_not_fit_the_points_are_refused(plane, span):
+    count = len(span)
+    for draw in (
+        lambda values: pictures.draw_scored_paths(plane, span.rows, values),
+        lambda values: pictures.draw_heat_map(plane.coordinates, values),
+    ):
+        with pytest.raises(ConfigurationError, match=rf"shape \(3,\), for {count} points"):
+            draw(np.zeros(3))
+        with pytest.raises(ConfigurationError, match="None of the values is finite"):
+            draw(np.full(count, np.nan))
+
+
+def test_a_worker_without_a_group_is_refused(plane, span):
+    with pytest.raises(ConfigurationError, match="groups says nothing of the workers"):
+        figures.draw_paths(plane.coordinates, span.rows, groups={})

@@ -246,3 +246,9 @@ def test_keeps_the_rules_of_projectors(walked, quadratic):
     check_projector(BinaryEncoder(threshold=0.1))
     small = SnapshotSpan.from_tensor(torch.randn(7, 6, generator=seeded(), dtype=torch.float64))
     check_projector(HessianPlane(dimensions=3), small, landscape=landscape)
+
+
+@pytest.mark.parametrize("points", [(0, 0, 500), (("0", "last"),) * 3, 3])
+def test_points_that_are_no_pairs_are_refused(points):
+    with pytest.raises(ConfigurationError, match="are no pairs of worker and step"):
+        ThreePoints(points=points)

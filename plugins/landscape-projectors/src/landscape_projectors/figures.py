@@ -153,12 +153,20 @@ def draw_paths(
         Whether to put a legend under the axes.
     groups
         The group of every worker, by its name: workers of a group have one colour, and the legend names groups.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        If a worker has no group.
     """
     figure, ax = canvas(ax, 0.8, bar=False)
     paths = paths_of(coordinates, rows)
     workers = [name for name in paths if name.isdecimal()]
     styles = worker_styles(list(paths))
     many = groups is not None or len({styles[name].color for name in workers}) < len(workers)
+    alone = [] if groups is None else [name for name in workers if name not in groups]
+    if alone:
+        raise ConfigurationError(f"groups says nothing of the workers {', '.join(alone)}; give each a group.")
     kinds = dict.fromkeys(workers, "") if groups is None else {name: groups[name] for name in workers}
     colours = dict(zip(dict.fromkeys(kinds.values()), [_MANY] if groups is None else PALETTE, strict=False))
     first = {workers[list(kinds.values()).index(kind)] for kind in set(kinds.values())}
@@ -749,12 +757,12 @@ def _common_figures(
             if isinstance(inner, FitOn | LandscapeProjector):
                 continue  # fitted to something else already
             generator = torch_generator(run.experiment.seed, "common map", kind)
-            projection = FitOn(inner, names).fit(view, generator)
+            fitted = FitOn(inner, names).fit(view, generator)
         except ConfigurationError as error:
             warnings.warn(f"No common map by {kind} in the report: {error}", PluginWarning, stacklevel=2)
             continue
-        if projection.coordinates.shape[1] == 2:
-            maps.append((kind, view, projection))
+        if fitted.coordinates.shape[1] == 2:
+            maps.append((kind, view, fitted))
     maps = maps[:_PANELS]
     if not maps:
         return
@@ -793,7 +801,7 @@ def _common_figures(
     )
     yield Figure(
         "map-common", f"From the best and the worst points over the {label} of all", caption, made, order=18
-    )  # type: ignore[arg-type]
+    )
 
 
 def _scores(run: Run, rows: pd.DataFrame) -> tuple[np.ndarray, str] | None:

@@ -95,7 +95,7 @@ def draw_scored_paths(
         length.
     """
     coordinates = checked(projection, rows)
-    values = np.asarray(values, dtype=np.float64)
+    values = measured(values, len(coordinates))
     figure, ax = canvas(ax, 0.75)
     finite = values[np.isfinite(values)]
     norm = Normalize(
@@ -242,6 +242,20 @@ def checked(projection: Projection, rows: pd.DataFrame) -> np.ndarray:
             f"rows of the span it was fitted on."
         )
     return coordinates
+
+
+def measured(values: np.ndarray, points: int) -> np.ndarray:
+    """Return values of so many points in float64, at least one of them finite."""
+    values = np.asarray(values, dtype=np.float64)
+    if values.shape != (points,):
+        raise ConfigurationError(
+            f"values has shape {values.shape}, for {points} points; give one value per point, NaN where there is none."
+        )
+    if not np.isfinite(values).any():
+        raise ConfigurationError(
+            "None of the values is finite, so there is nothing to colour by; draw the paths alone."
+        )
+    return values
 
 
 def draw_paths_in_time(
@@ -828,13 +842,14 @@ def draw_heat_map(
     """
     if statistic not in ("max", "mean", "min"):
         raise ConfigurationError(f"statistic={statistic!r} is not possible; give 'max', 'mean' or 'min'.")
+    values = measured(values, len(coordinates))
     figure, ax = canvas(ax, 0.85)
     edges = [_edges(column, resolution) for column in coordinates.T]
     cell = [
         np.clip(np.searchsorted(edges[axis], coordinates[:, axis], side="right") - 1, 0, len(edges[axis]) - 2)
         for axis in (0, 1)
     ]
-    frame = pd.DataFrame({"row": cell[1], "column": cell[0], "value": np.asarray(values, dtype=np.float64)})
+    frame = pd.DataFrame({"row": cell[1], "column": cell[0], "value": values})
     found = frame.dropna().groupby(["row", "column"])["value"].agg(statistic)
     grid = np.full((len(edges[1]) - 1, len(edges[0]) - 1), np.nan)
     grid[found.index.get_level_values(0), found.index.get_level_values(1)] = found.to_numpy()
@@ -900,6 +915,7 @@ def draw_hits(
         most = float(hits.max())
         norm: Normalize = Normalize(0.0, most)
     else:
+        values = measured(values, len(winners))
         sums = np.bincount(winners, weights=values, minlength=len(hits))
         shown = np.where(hits > 0, sums / np.maximum(hits, 1), np.nan)
         text = f"mean {label} of the snapshots nearest to the cell"

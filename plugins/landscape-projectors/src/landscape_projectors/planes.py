@@ -400,10 +400,15 @@ class SpannedPlaneProjection(InvertibleProjection):
 
 
 def _points(value: Sequence[Sequence[str | int | None]]) -> tuple[tuple[str | None, int | None], ...]:
-    return tuple(
-        (None if worker is None else str(worker), None if step is None else int(step))
-        for worker, step in value
-    )
+    try:
+        return tuple(
+            (None if worker is None else str(worker), None if step is None else int(step))
+            for worker, step in value
+        )
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            f"ThreePoints: points={value!r} are no pairs of worker and step, such as (('0', 0), ('0', 50), ('1', 50))."
+        ) from None
 
 
 @frozen
