@@ -427,7 +427,7 @@ class Task:
     key
         Identifies the shard; the same configuration has the same key.
     configuration
-        The experiment or critical-point study, as plain JSON values.
+        What is to be run, as plain JSON values: an experiment or critical-point study, or part of a surface of losses.
     store
         Directory under which the shard makes its run.
     trust

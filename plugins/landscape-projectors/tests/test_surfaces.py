@@ -1,14 +1,23 @@
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
+import json
+import queue
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import pairwise
 
+import attrs
 import numpy as np
 import pytest
 import torch
 
 import landscape as ls
-from landscape.errors import ConfigurationError, RunError
+from landscape.composition.losses import Losses
+from landscape.composition.shipping import task_of
+from landscape.errors import ConfigurationError, DataError, RunError
+from landscape.interfaces import Backend, Failure, Receipt
 from landscape.objective import Landscape
 from landscape.store import SnapshotSpan
+from landscape.testing import check_backend
 from landscape_projectors import surfaces
 from landscape_projectors.autoencoder import Autoencoder
 from landscape_projectors.binary import BinaryEncoder
@@ -117,35 +126,65 @@ def test_a_window_says_where_to_look(network, span):
         surfaces.loss_grid(landscape, span, projection, window=(1.0, 1.0, 0.0, 2.0))
 
 
-def test_a_grid_that_was_interrupted_goes_on(network, span, tmp_path, monkeypatch):
+def counted(monkeypatch, cls, name, *, fails_at=None, error=KeyboardInterrupt):
+    """Let a method note what it was called with, and fail in the call of a number."""
+    compute, calls = getattr(cls, name), []
+
+    def method(self, *given):
+        if len(calls) == fails_at:
+            raise error("as asked")
+        calls.append(given)
+        return compute(self, *given)
+
+    monkeypatch.setattr(cls, name, method)
+    return calls
+
+
+@pytest.mark.parametrize("projector", [PCA(), SOM(rows=4, columns=4, epochs=5)], ids=["flat", "curved"])
+def test_a_grid_that_was_interrupted_goes_on(network, span, tmp_path, monkeypatch, projector):
     landscape, _ = network
-    projection = PCA().fit(span, seeded())
+    projection = projector.fit(span, seeded())
     expected = surfaces.loss_grid(landscape, span, projection, resolution=11)
-    path = tmp_path / "grid.safetensors"
-    monkeypatch.setattr(surfaces, "_BETWEEN", 22)
-    compute, called = surfaces._OnMap.__call__, []
-
-    def failing(self, points):
-        if len(called) == 2:
-            raise KeyboardInterrupt
-        called.append(len(points))
-        return compute(self, points)
-
-    monkeypatch.setattr(surfaces._OnMap, "__call__", failing)
-    with pytest.raises(KeyboardInterrupt):
-        surfaces.loss_grid(landscape, span, projection, resolution=11, path=path)
-    assert called == [22, 22]
-    done = []
-    monkeypatch.setattr(
-        surfaces._OnMap, "__call__", lambda self, points: (done.append(len(points)), compute(self, points))[1]
-    )
-    grid = surfaces.loss_grid(landscape, span, projection, resolution=11, path=path)
+    options = {"resolution": 11, "path": tmp_path / "grid.safetensors", "chunk": 25}
+    with monkeypatch.context() as patch:
+        counted(patch, surfaces._Places, "__call__", fails_at=2)
+        with pytest.raises(KeyboardInterrupt):
+            surfaces.loss_grid(landscape, span, projection, **options)
+    calls = counted(monkeypatch, surfaces._Places, "__call__")
+    grid = surfaces.loss_grid(landscape, span, projection, **options)
     np.testing.assert_allclose(grid.loss, expected.loss, rtol=1e-10)
-    # One point again, to see that the file is of this loss, and what was not finished.
-    assert sum(done) == 1 + grid.loss.size - 44
+    # Two points again, to see that the file is of this loss, and what was not finished.
+    assert calls[:2] == [(0, 1), (49, 50)]
+    cuts = [*range(50, grid.loss.size, 25), grid.loss.size]
+    assert calls[2:] == list(pairwise(cuts))
     monkeypatch.setattr(surfaces, "_keep", lambda *arguments: pytest.fail("computed again"))
-    again = surfaces.loss_grid(landscape, span, projection, resolution=11, path=path)
+    again = surfaces.loss_grid(landscape, span, projection, **options)
     np.testing.assert_array_equal(again.loss, grid.loss)
+
+
+def test_a_line_that_was_interrupted_goes_on(network, tmp_path, monkeypatch):
+    landscape, _ = network
+    start, end = torch.randn(2, landscape.size, generator=seeded(4), dtype=torch.float64)
+    expected = surfaces.loss_line(landscape, start, end, points=23)
+    path = tmp_path / "line.safetensors"
+    with monkeypatch.context() as patch:
+        counted(patch, surfaces._Places, "__call__", fails_at=2)
+        with pytest.raises(KeyboardInterrupt):
+            surfaces.loss_line(landscape, start, end, points=23, path=path, chunk=5)
+    calls = counted(monkeypatch, surfaces._Places, "__call__")
+    # Other parts: a point that is there already may be computed again, none is left out.
+    line = surfaces.loss_line(landscape, start, end, points=23, path=path, chunk=4)
+    assert calls == [(0, 1), (9, 10), (8, 12), (12, 16), (16, 20), (20, 23)]
+    np.testing.assert_allclose(line.loss, expected.loss, rtol=1e-12)
+    np.testing.assert_array_equal(line.score, expected.score)
+    with pytest.raises(RunError, match="at other places"):
+        surfaces.loss_line(landscape, start, end, points=22, path=path)
+    with pytest.raises(RunError, match="holds another loss: at point 0"):
+        surfaces.loss_line(landscape, end, start, points=23, path=path)
+    span = SnapshotSpan.from_tensor(torch.stack([start, end, 0 * end]), landscape.layout)
+    projection = PCA().fit(span, seeded())
+    with pytest.raises(RunError, match="holds no losses of a grid"):
+        surfaces.loss_grid(landscape, span, projection, path=path)
 
 
 def test_a_file_of_something_else_is_refused(network, span, tmp_path):
@@ -159,28 +198,210 @@ def test_a_file_of_something_else_is_refused(network, span, tmp_path):
         surfaces.loss_grid(landscape, span, projection, resolution=7, path=path)
     x = torch.randn(50, 4, generator=seeded(9), dtype=torch.float64)
     other = landscape.on((x, torch.zeros(50, dtype=torch.int64)))
-    with pytest.raises(RunError, match="holds a grid of another loss"):
+    with pytest.raises(RunError, match="holds another loss: at point 0"):
         surfaces.loss_grid(other, span, projection, resolution=5, path=path)
     save_tensors(path, {"a": np.zeros(2)}, {})
-    with pytest.raises(RunError, match="holds no loss grid"):
+    with pytest.raises(RunError, match="holds no losses of a grid"):
         surfaces.loss_grid(landscape, span, projection, resolution=5, path=path)
 
 
-@pytest.mark.parametrize("projector", [PCA(), SOM(rows=4, columns=4, epochs=5)], ids=["flat", "curved"])
-def test_rows_are_shared_out_to_processes(tmp_path, monkeypatch, projector):
+# -- over a backend -------------------------------------------------------------------------------------------
+
+WORKER = """
+import json, sys
+import attrs
+import landscape as ls
+from landscape.interfaces import Task
+for line in sys.stdin:
+    (outcome,) = ls.backends.InProcess().map([Task(**json.loads(line))])
+    print(json.dumps([type(outcome).__name__, attrs.asdict(outcome)]), flush=True)
+"""
+
+
+@attrs.frozen
+class Processes(Backend):
+    """Sends tasks as JSON to other processes, as one would send them to other machines."""
+
+    count: int = 2
+
+    def map(self, tasks):
+        with ThreadPoolExecutor(self.count) as pool:
+            idle = queue.SimpleQueue()
+            workers = [
+                subprocess.Popen(
+                    [sys.executable, "-c", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                )
+                for _ in range(self.count)
+            ]
+            for worker in workers:
+                idle.put(worker)
+
+            def carried_out(task):
+                worker = idle.get()
+                try:
+                    print(json.dumps(attrs.asdict(task)), file=worker.stdin, flush=True)
+                    name, fields = json.loads(worker.stdout.readline())
+                finally:
+                    idle.put(worker)
+                return {"Receipt": Receipt, "Failure": Failure}[name](**fields)
+
+            try:
+                for future in as_completed([pool.submit(carried_out, task) for task in tasks]):
+                    yield future.result()
+            finally:
+                for worker in workers:
+                    worker.communicate()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of a small network."""
+    return ls.Experiment(
+        ls.models.MLP(hidden=(3,)), ls.datasets.Digits(examples=60, test_fraction=0.5),
+        ls.walkers.SGD(lr=0.5, batch_size=16), steps=12, snapshots=2, dtype="float64", seed=0,
+    ).run(store=tmp_path_factory.mktemp("runs"))  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
     monkeypatch.setenv("LANDSCAPE_PROGRESS", "0")
-    run = ls.Experiment(
-        ls.models.MLP(hidden=(3,)), ls.datasets.Digits(examples=60), ls.walkers.SGD(lr=0.5, batch_size=16),
-        steps=12, snapshots=2, dtype="float64", seed=0,
-    ).run(store=tmp_path)  # fmt: skip
-    landscape, span = run.landscape(), run.span()
+
+
+def test_parts_of_surfaces_are_shared_out_to_other_processes(trained, tmp_path):
+    landscape, test, span = trained.landscape(), trained.landscape("test"), trained.span()
+    flat, curved = PCA().fit(span, seeded()), SOM(rows=4, columns=4, epochs=5).fit(span, seeded())
+    start, end = span.weights([0, 6])
+    ends = curved.coordinates[[0, 6]]
+
+    def drawn(**options):
+        return [
+            surfaces.loss_grid(landscape, span, flat, resolution=8, chunk=30, **options),
+            surfaces.loss_grid(test, span, curved, resolution=8, chunk=30, **options),
+            surfaces.loss_line(landscape, start, end, points=9, chunk=5, **options),
+            surfaces.loss_along(test, span, curved, *ends, points=9, chunk=5, **options),
+        ]
+
+    for found, expected in zip(drawn(backend=Processes(), run=trained), drawn(), strict=True):
+        np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-12)
+        if isinstance(expected, surfaces.LossLine):
+            np.testing.assert_array_equal(found.score, expected.score)
+
+
+def test_the_tasks_of_a_surface_are_those_of_any_backend(trained, tmp_path):
+    check_backend(Processes(1), [task_of(part_of(trained, tmp_path), tmp_path / "part")])
+
+
+def part_of(run, folder, **options):
+    from landscape.store.tensors import save_tensors
+
+    span = run.span()
+    weights = span.weights([0, 1])
+    arrays = {"origin": weights[0], "directions": weights[1:], "factors": torch.zeros(4, 1)}
+    sha256 = save_tensors(folder / "points.safetensors", arrays)["sha256"]
+    return Losses(str(run.path), str(folder / "points.safetensors"), sha256, 1, 3, **options)
+
+
+@pytest.mark.parametrize("projector", [PCA(), SOM(rows=4, columns=4, epochs=5)], ids=["flat", "curved"])
+def test_a_shared_grid_that_was_interrupted_goes_on(trained, tmp_path, monkeypatch, projector):
+    landscape, span = trained.landscape(), trained.span()
     projection = projector.fit(span, seeded())
+    expected = surfaces.loss_grid(landscape, span, projection, resolution=9)
+    path = tmp_path / "grid.safetensors"
+    options = {"resolution": 9, "path": path, "chunk": 15, "backend": "InProcess", "run": trained}
+    with monkeypatch.context() as patch:
+        counted(patch, Losses, "_computed", fails_at=2)
+        with pytest.raises(KeyboardInterrupt):
+            surfaces.loss_grid(landscape, span, projection, **options)
+    assert (tmp_path / "grid.safetensors.parts").is_dir()
+    calls = counted(monkeypatch, Losses, "_computed")
+    grid = surfaces.loss_grid(landscape, span, projection, **options)
+    np.testing.assert_allclose(grid.loss, expected.loss, rtol=1e-12)
+    assert len(calls) == -(-grid.loss.size // 15) - 2
+    assert [entry.name for entry in tmp_path.iterdir()] == ["grid.safetensors"]
+
+
+@attrs.frozen
+class Lost(Backend):
+    """Carries all tasks out, and is interrupted before it says so."""
+
+    def map(self, tasks):
+        list(ls.backends.InProcess().map(tasks))
+        raise KeyboardInterrupt
+        yield
+
+
+def test_what_tasks_finished_is_there_although_nobody_heard(trained, tmp_path, monkeypatch):
+    landscape, span = trained.landscape(), trained.span()
+    projection = PCA().fit(span, seeded())
+    options = {"resolution": 6, "path": tmp_path / "grid.safetensors", "chunk": 9, "run": trained}
+    with pytest.raises(KeyboardInterrupt):
+        surfaces.loss_grid(landscape, span, projection, backend=Lost(), **options)
+    monkeypatch.setattr(Losses, "_computed", lambda *given: pytest.fail("computed again"))
+    grid = surfaces.loss_grid(landscape, span, projection, backend="InProcess", **options)
     expected = surfaces.loss_grid(landscape, span, projection, resolution=6)
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        found = surfaces.loss_grid(landscape, span, projection, resolution=6, mapper=pool.map, run=run)
-    np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-12)
-    with pytest.raises(ConfigurationError, match="give a mapper and the run together"):
-        surfaces.loss_grid(landscape, span, projection, mapper=map)
+    np.testing.assert_allclose(grid.loss, expected.loss, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_task_that_fails_is_told_after_the_others_are_kept(trained, tmp_path, monkeypatch, kept):
+    landscape, span = trained.landscape(), trained.span()
+    start, end = span.weights([0, 6])
+    path = tmp_path / "line.safetensors" if kept else None
+    options = {"points": 12, "path": path, "chunk": 4, "backend": "InProcess", "run": trained}
+    compute = Losses._computed
+
+    def failing(self, *given):
+        if self.first == 4:
+            raise DataError("the disk is gone")
+        return compute(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Losses, "_computed", failing)
+        message = "1 of 3 parts failed.*kept in" if kept else "1 of 3 parts failed.*give a path"
+        with pytest.raises(RunError, match=f"{message}.*part-0000004: DataError: the disk is gone"):
+            surfaces.loss_line(landscape, start, end, **options)
+    calls = counted(monkeypatch, Losses, "_computed")
+    line = surfaces.loss_line(landscape, start, end, **options)
+    assert len(calls) == (1 if kept else 3)
+    expected = surfaces.loss_line(landscape, start, end, points=12)
+    np.testing.assert_allclose(line.loss, expected.loss, rtol=1e-12)
+    np.testing.assert_array_equal(line.score, expected.score)
+
+
+@attrs.frozen
+class Silent(Backend):
+    def map(self, tasks):
+        return iter(())
+
+
+def test_what_cannot_be_shared_out_is_refused_before_any_work(trained, tmp_path, network):
+    landscape, span = trained.landscape(), trained.span()
+    projection = PCA().fit(span, seeded())
+    there = {"backend": "InProcess", "run": trained, "path": tmp_path / "grid.safetensors"}
+    for wrong, message in (
+        ({"run": None}, "give a backend and the run together"),
+        ({"backend": None}, "give a backend and the run together"),
+        ({"backend": "InProces"}, "Did you mean 'InProcess'"),
+        ({"chunk": 0}, "a part has at least one point"),
+    ):
+        with pytest.raises(ls.errors.LandscapeError, match=message):
+            surfaces.loss_grid(landscape, span, projection, **there | wrong)
+    with pytest.raises(ConfigurationError, match=r"the landscape is none of .* train, test"):
+        surfaces.loss_grid(network[0], span, projection, **there)
+    start, end = span.weights([0, 6])
+    with pytest.raises(ConfigurationError, match=r"loss_line: start and end have shapes \(5,\)"):
+        surfaces.loss_line(landscape, start[:5], end)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(RunError, match="Silent gave no outcome for part-0000000"):
+        surfaces.loss_grid(landscape, span, projection, **there | {"backend": Silent()})
+
+
+def test_a_task_that_finds_another_loss_is_refused(trained):
+    other = trained.landscape("test")
+    changed = ls.Run(trained.directory, landscapes={"train": other})
+    span = trained.span()
+    with pytest.raises(RunError, match="Tasks find another loss than this process"):
+        surfaces.loss_line(other, *span.weights([0, 6]), backend="InProcess", run=changed)
 
 
 def test_without_a_way_back_no_loss_is_drawn(network, span):

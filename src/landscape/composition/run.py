@@ -64,7 +64,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """``"experiment"``, ``"critical-points"``, ``"sweep"``, ``"study"`` or ``"recorder"``."""
+        """``"experiment"``, ``"critical-points"``, ``"sweep"``, ``"study"``, ``"losses"`` or ``"recorder"``."""
         return self.directory.kind
 
     @property

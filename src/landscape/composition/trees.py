@@ -228,10 +228,17 @@ def recipes() -> dict[str, type]:
     """Return what can be run, by the key under which it stands in a file."""
     from landscape.composition.critical_point_study import CriticalPointStudy
     from landscape.composition.experiment import Experiment
+    from landscape.composition.losses import Losses
     from landscape.composition.study import Study
     from landscape.composition.sweep import Sweep
 
-    return {"experiment": Experiment, "critical_points": CriticalPointStudy, "sweep": Sweep, "study": Study}
+    return {
+        "experiment": Experiment,
+        "critical_points": CriticalPointStudy,
+        "sweep": Sweep,
+        "study": Study,
+        "losses": Losses,
+    }
 
 
 def recipe_key(cls: type) -> str | None:

@@ -7,21 +7,23 @@ layouts) and planes along directions of their own are treated alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from attrs import frozen
+from attrs import evolve, frozen
 
+from landscape.composition.losses import NAME, Losses, on_examples, values_and_scores, weights_of
 from landscape.composition.progress import stage
 from landscape.errors import ConfigurationError, RunError
-from landscape.interfaces import InvertibleProjection, Projection
+from landscape.interfaces import Backend, Failure, InvertibleProjection, Projection
 from landscape_projectors.planes import PlaneProjection
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from landscape.composition import Run
@@ -55,10 +57,10 @@ EVALUATIONS = 2_000_000
 
 #: Weights held at a time, in bytes of float64.
 _HELD = 2**28
-#: Points between two times that finished rows are written, at least.
-_BETWEEN = 256
-
-Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+#: Points of a grid in a part: recording the forward pass costs about as much as ten of them.
+CHUNK = 256
+#: Points of a line in a part; nothing is recorded for them.
+LINE_CHUNK = 16
 
 
 def loss_label(examples: int, of: int) -> str:
@@ -160,19 +162,26 @@ def restored(span: SnapshotSpan, coefficients: np.ndarray) -> Iterator[Tensor]:
     them, so a grid over a plane costs one pass instead of one per block.
     """
     block = max(1, _HELD // (8 * span.size))
-    centre = coefficients.mean(axis=0)
-    left, singular, right = np.linalg.svd(coefficients - centre, full_matrices=False)
-    rank = int(np.sum(singular > 1e-12 * singular[0])) if singular.size else 0
-    if rank + 1 > min(block, len(coefficients) // 4):
+    frame, along = _framed(coefficients)
+    if len(frame) > min(block, len(coefficients) // 4):
         for part in _blocks(coefficients, block):
             yield span.restore(part)
         return
+    weights = span.restore(frame)
+    for part in _blocks(along, block):
+        yield weights_of(weights[0], weights[1:] - weights[0], weights.new_tensor(part))
+
+
+def _framed(coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return F, shape (k + 1, r), and factors, shape (G, k): the points are F_0 + factors (F_1 - F_0, ...)."""
+    centre = coefficients.mean(axis=0)
+    left, singular, right = np.linalg.svd(coefficients - centre, full_matrices=False)
+    rank = int(np.sum(singular > 1e-12 * singular[0])) if singular.size else 0
     # Steps as long as the points are apart: in float32, short ones would drown in the rounding of the centre.
     step = float(singular[0]) / np.sqrt(len(coefficients)) if rank else 1.0
-    frame = span.restore(np.concatenate([centre[None], centre + step * right[:rank]]))
-    along = (left[:, :rank] * singular[:rank]) / step
-    for part in _blocks(along, block):
-        yield frame[0] + frame.new_tensor(part) @ (frame[1:] - frame[0])
+    return np.concatenate([centre[None], centre + step * right[:rank]]), left[:, :rank] * singular[
+        :rank
+    ] / step
 
 
 def _blocks(values: np.ndarray, size: int) -> Iterator[np.ndarray]:
@@ -217,17 +226,8 @@ def loss_at(
 
 def _affordable(landscape: Landscape, points: int, evaluations: int) -> tuple[Landscape, int]:
     """Return the landscape on as many examples as the evaluations leave each point, and their number."""
-    import torch
-
-    from landscape.objective import as_data
-
-    data = landscape.data
-    examples = min(data.examples, max(256, evaluations // max(1, points)))
-    if examples < data.examples:
-        chosen = np.linspace(0, data.examples - 1, examples).round().astype(int)
-        parts = [data.take(torch.from_numpy(part)) for part in _blocks(chosen, 256)]
-        landscape = landscape.on(as_data(parts))
-    return landscape, examples
+    examples = min(landscape.data.examples, max(256, evaluations // max(1, points)))
+    return on_examples(landscape, examples), examples
 
 
 def _losses(replay: Replay, blocks: Iterable[Tensor]) -> np.ndarray:
@@ -287,48 +287,116 @@ class _Flat:
         return torch.from_numpy((points - self.centre) / self.scale)
 
 
-class _OnMap:
-    """Computes losses at points of a map, in this process.
+class _Places(ABC):
+    """Points in weight space whose losses are asked for, and scores if `scores`; called, it computes some of them.
 
-    Parameters
+    Attributes
     ----------
-    landscape, span, projection
-        As in :func:`loss_grid`.
-    points
-        All that will be asked for, shape (G, d): whether they lie on a flat, and where its origin is best,
-        depends on them.
+    landscape
+        Whose losses.
+    count
+        How many points.
+    scores
+        Whether scores are asked for, too.
+    replayed
+        Whether few directions lead to all points.
     """
 
+    def __init__(self, landscape: Landscape, count: int, scores: bool, replayed: bool) -> None:
+        self.landscape, self.count, self.scores, self.replayed = landscape, count, scores, replayed
+
+    @abstractmethod
+    def weights(self, first: int, last: int) -> Iterator[Tensor]:
+        """Yield the weights of the points from `first` to before `last`, some rows at a time."""
+
+    @abstractmethod
+    def losses(self, first: int, last: int) -> np.ndarray:
+        """Return their losses."""
+
+    @abstractmethod
+    def written(self) -> dict[str, Tensor]:
+        """Return all points as :class:`landscape.composition.losses.Losses` reads them."""
+
+    def __call__(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return losses and scores of the points from `first` to before `last`; NaN for scores that there are not."""
+        if not self.scores:
+            return self.losses(first, last), np.full(last - first, np.nan)
+        found = [values_and_scores(self.landscape, weights) for weights in self.weights(first, last)]
+        return np.concatenate([loss for loss, _ in found]), np.concatenate([score for _, score in found])
+
+
+class _OnFlat(_Places):
+    """Points at origin + factors @ directions."""
+
     def __init__(
-        self, landscape: Landscape, span: SnapshotSpan, projection: Projection, points: np.ndarray
+        self, landscape: Landscape, origin: Tensor, directions: Tensor, factors: Tensor, *, scores: bool
     ) -> None:
         from landscape.objective.replay import Replay
 
-        self._span, self._projection = span, projection
-        self._flat = _Flat.of(span, projection, points) if len(points) > points.shape[1] + 1 else None
-        self._replay = (
-            Replay(landscape)
-            if self._flat is None
-            else Replay(landscape, self._flat.origin, self._flat.directions)
-        )
+        super().__init__(landscape, len(factors), scores, True)
+        self._origin, self._directions, self._factors = origin, directions, factors
+        self._replay = Replay(landscape, origin, directions)
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """In which the losses are computed."""
-        return self._replay.landscape.dtype
+    def weights(self, first: int, last: int) -> Iterator[Tensor]:
+        for part in self._factors[first:last].split(max(1, _HELD // (8 * len(self._origin)))):
+            yield weights_of(self._origin, self._directions, part)
 
-    def told(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return what another process needs to know: weights, or coordinates on a flat, its origin and directions."""
-        if self._flat is None:
-            return (np.concatenate([w.numpy() for w in weights_at(self._span, self._projection, points)]),)
-        flat = self._flat
-        return flat.factors(points).numpy(), flat.origin.numpy(), flat.directions.numpy()
+    def losses(self, first: int, last: int) -> np.ndarray:
+        return np.asarray(self._replay.values(self._factors[first:last]).double().cpu().numpy())
 
-    def __call__(self, points: np.ndarray) -> np.ndarray:
-        """Return the losses at points, shape (G,)."""
-        if self._flat is None:
-            return _losses(self._replay, weights_at(self._span, self._projection, points))
-        return np.asarray(self._replay.values(self._flat.factors(points)).double().cpu().numpy())
+    def written(self) -> dict[str, Tensor]:
+        return {"origin": self._origin, "directions": self._directions, "factors": self._factors}
+
+
+class _OnCurve(_Places):
+    """Points of a curved map, shape (G, d)."""
+
+    def __init__(
+        self,
+        landscape: Landscape,
+        span: SnapshotSpan,
+        projection: InvertibleProjection,
+        points: np.ndarray,
+        *,
+        scores: bool,
+    ) -> None:
+        from landscape.objective.replay import Replay
+
+        super().__init__(landscape, len(points), scores, False)
+        self._span, self._projection, self._points = span, projection, points
+        self._replay = Replay(landscape)
+
+    def weights(self, first: int, last: int) -> Iterator[Tensor]:
+        return weights_at(self._span, self._projection, self._points[first:last])
+
+    def losses(self, first: int, last: int) -> np.ndarray:
+        return _losses(self._replay, self.weights(first, last))
+
+    def written(self) -> dict[str, Tensor]:
+        # The whole surface lies in the span: its points are combinations of at most as many as there are snapshots.
+        import torch
+
+        frame, factors = _framed(self._projection.inverse(self._points))
+        weights = self._span.restore(frame)
+        return {
+            "origin": weights[0],
+            "directions": weights[1:] - weights[0],
+            "factors": torch.from_numpy(factors),
+        }
+
+
+def _places(
+    landscape: Landscape, span: SnapshotSpan, projection: Projection, points: np.ndarray, *, scores: bool
+) -> _Places:
+    """Return the points of a map, shape (G, d): whether they lie on a flat depends on them."""
+    flat = None
+    if isinstance(projection, PlaneProjection) or len(points) > points.shape[1] + 1:
+        flat = _Flat.of(span, projection, points)
+    if flat is not None:
+        return _OnFlat(landscape, flat.origin, flat.directions, flat.factors(points), scores=scores)
+    if not isinstance(projection, InvertibleProjection):
+        raise _no_way_back(projection)
+    return _OnCurve(landscape, span, projection, points, scores=scores)
 
 
 def loss_grid(
@@ -341,7 +409,8 @@ def loss_grid(
     window: tuple[float, float, float, float] | None = None,
     evaluations: int = EVALUATIONS,
     path: str | Path | None = None,
-    mapper: Mapper | None = None,
+    chunk: int = CHUNK,
+    backend: Backend | str | None = None,
     run: Run | None = None,
 ) -> LossGrid:
     """Compute the true loss on a grid over a map of two dimensions.
@@ -360,82 +429,194 @@ def loss_grid(
     window
         Ends of the grid, (left, right, bottom, top), in place of what padding gives.
     path
-        A file to keep finished rows in. If it is there, an interrupted grid goes on where it was; a file of another
+        A file to keep finished points in. If it is there, an interrupted grid goes on where it was; a file of another
         grid, or of another loss, is refused.
-    mapper, run
-        What applies a function to parts of the grid, in their order, and the run whose training landscape this is:
-        ``mapper=ProcessPoolExecutor(4).map, run=run`` shares the rows out to processes, each of which opens the run
-        for itself. Any executor whose workers see the run's directory will do; threads would share one module.
+    chunk
+        Points in a part: so many are computed between two times that the file is written, or by one task. Below 24
+        every point is a forward pass of its own (:data:`landscape.objective.replay.WORTHWHILE`).
+    backend, run
+        Where to share the parts out to, a backend or its name, and the run whose landscape this is: every task opens
+        the run for itself. Tasks are given, and leave, files in the directory ``{path}.parts``, which is gone at the
+        end; without a path it is a temporary one. Workers must see both directories.
 
     Raises
     ------
     landscape.errors.ConfigurationError
-        If the projection has other than two dimensions or no way back, or a mapper is given without a run.
+        If the projection has other than two dimensions or no way back, or for a backend without the run, with a run
+        that other processes cannot open, or with a landscape that is not the run's.
     landscape.errors.RunError
-        If the file belongs to something else.
+        If the file belongs to something else, or a task failed: what the others computed is in the file.
     """
     if projection.coordinates.shape[1] != 2:
         raise ConfigurationError(
             f"A grid needs a projection of 2 dimensions; this one has {projection.coordinates.shape[1]}. Fit one of "
-            f"two, or follow a line with loss_line."
-        )
-    if (mapper is None) != (run is None):
-        raise ConfigurationError(
-            "loss_grid: give a mapper and the run together; workers open the run for themselves, since a module "
-            "cannot be evaluated at several points at the same time."
+            f"two, or follow a line with loss_along."
         )
     if not leads_back(projection):
         raise _no_way_back(projection)
+    sharing = _Sharing.of("loss_grid", landscape, backend, run, chunk)
     x, y = _axes(projection.coordinates, resolution, padding, window)
-    points = np.stack(np.meshgrid(x, y), axis=-1)
-    some, examples = _affordable(landscape, x.size * y.size, evaluations)
-    loss = np.full((len(y), len(x)), np.nan)
-    done = np.zeros(len(y), dtype=bool)
+    points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    some, examples = _affordable(landscape, len(points), evaluations)
+    places = _places(some, span, projection, points, scores=False)
+    loss, _ = _evaluated("True losses on a grid", places, {"x": x, "y": y}, examples, path, sharing)
+    return LossGrid(x, y, loss.reshape(len(y), len(x)), examples, landscape.data.examples)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Part by part
+# ---------------------------------------------------------------------------------------------------------
+
+
+@frozen(eq=False)
+class _Sharing:
+    """Into which parts a surface is cut, and who computes them.
+
+    Attributes
+    ----------
+    chunk
+        Points in a part.
+    backend
+        None for this process.
+    source, split
+        Directory of the run, and which of its landscapes; empty without a backend.
+    """
+
+    chunk: int
+    backend: Backend | None = None
+    source: str = ""
+    split: str = ""
+
+    @classmethod
+    def of(
+        cls, asked: str, landscape: Landscape, backend: Backend | str | None, run: Run | None, chunk: int
+    ) -> _Sharing:
+        """Return how to share out what the function called `asked` was given."""
+        from landscape.composition import open_run
+        from landscape.composition.shipping import as_backend
+
+        if chunk < 1:
+            raise ConfigurationError(f"{asked}: chunk={chunk}: a part has at least one point.")
+        if (backend is None) != (run is None):
+            raise ConfigurationError(
+                f"{asked}: give a backend and the run together; a task opens the run for itself."
+            )
+        if backend is None or run is None:
+            return cls(chunk)
+        split = next((name for name, one in run.splits().items() if one is landscape), None)
+        if split is None:
+            raise ConfigurationError(
+                f"{asked}: the landscape is none of {run.path}. Give run.landscape(), or run.landscape(split) with one "
+                f"of {', '.join(run.splits())}: a task computes what it finds in the run's directory."
+            )
+        source = str(run.path.resolve())
+        _ = open_run(source).experiment  # what another process cannot build is refused before any work
+        return cls(chunk, as_backend(backend), source, split)
+
+
+def _evaluated(
+    title: str,
+    places: _Places,
+    axes: Mapping[str, np.ndarray],
+    examples: int,
+    path: str | Path | None,
+    sharing: _Sharing,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return losses and scores of all points, shape (G,); with a path, go on with what is there and keep what comes."""
+    loss, score = np.full((2, places.count), np.nan)
+    done = np.zeros(places.count, dtype=bool)
     store = None if path is None else Path(path)
-    on_map = _OnMap(some, span, projection, points.reshape(-1, 2))
     if store is not None and store.exists():
-        loss, done = _continued(store, x, y, examples)
-        if done.any():
-            _require_same_loss(on_map, points, loss, done, store)
-    blocks = list(_blocks(np.flatnonzero(~done), max(1, _BETWEEN // len(x))))
-    places = [points[rows].reshape(-1, 2) for rows in blocks]
-    if mapper is None or run is None:
-        found: Iterable[np.ndarray] = map(on_map, places)
+        loss, score, done = _continued(store, axes, examples, places)
+    cuts = range(0, places.count, sharing.chunk)
+    parts = [(first, min(first + sharing.chunk, places.count)) for first in cuts]
+    missing = [(first, last) for first, last in parts if not done[first:last].all()]
+    if sharing.backend is None or not missing:
+        found = ((part, places(*part)) for part in missing)
     else:
-        found = mapper(_OfRun(str(run.path), x.size * y.size, evaluations), map(on_map.told, places))
-    with stage("True losses on a grid", len(y), done=int(done.sum())) as progress:
-        for rows, values in zip(blocks, found, strict=True):
-            loss[rows], done[rows] = values.reshape(len(rows), len(x)), True
+        found = _shared(sharing, sharing.backend, places, missing, examples, store)
+    with stage(title, places.count, done=int(done.sum())) as progress, closing(found):
+        for (first, last), values in found:
+            progress.advance(int((~done[first:last]).sum()))
+            loss[first:last], score[first:last] = values
+            done[first:last] = True
             if store is not None:
-                _keep(store, x, y, loss, done, examples)
-            progress.advance(len(rows))
-    return LossGrid(x, y, loss, examples, landscape.data.examples)
+                _keep(store, axes, examples, loss, score if places.scores else None, done)
+    return loss, score
 
 
-@frozen
-class _OfRun:
-    """Compute losses at some points, in a process that opens the run for itself."""
+def _shared(
+    sharing: _Sharing,
+    backend: Backend,
+    places: _Places,
+    parts: list[tuple[int, int]],
+    examples: int,
+    store: Path | None,
+) -> Iterator[tuple[tuple[int, int], tuple[np.ndarray, np.ndarray]]]:
+    """Yield parts, as from the first point to before the last, and what tasks found there, in any order.
 
-    path: str
-    points: int
-    evaluations: int
-
-    def __call__(self, told: tuple[np.ndarray, ...]) -> np.ndarray:
-        import torch
-
-        from landscape.objective.replay import Replay
-
-        landscape = _landscape_of(self.path, self.points, self.evaluations)
-        first, *others = map(torch.from_numpy, told)
-        replay = Replay(landscape, *others)
-        return np.asarray(replay.values(first).double().cpu().numpy())
-
-
-@lru_cache(maxsize=1)
-def _landscape_of(path: str, points: int, evaluations: int) -> Landscape:
+    Raises
+    ------
+    landscape.errors.RunError
+        After all the others were yielded, if a task failed; at once, if the first one finds other losses than this
+        process does.
+    """
     from landscape.composition import open_run
+    from landscape.composition.shipping import task_of
+    from landscape.store.files import explained, remove_tree
+    from landscape.store.tensors import save_tensors
 
-    return _affordable(open_run(path).landscape(), points, evaluations)[0]
+    with explained(Path(tempfile.gettempdir()) if store is None else store, "write"):
+        if store is None:
+            folder = Path(tempfile.mkdtemp(prefix="landscape-surface-"))
+        else:
+            folder = store.with_name(f"{store.name}.parts").resolve()
+            folder.mkdir(parents=True, exist_ok=True)
+    ended = False
+    try:
+        file = folder / "points.safetensors"
+        sha256 = save_tensors(file, places.written())["sha256"]
+        waiting = {f"part-{first:07d}": (first, last) for first, last in parts}
+        tasks = []
+        for key, part in waiting.items():
+            recipe = Losses(
+                sharing.source,
+                str(file),
+                sha256,
+                *part,
+                split=sharing.split,
+                examples=examples,
+                scores=places.scores,
+                replayed=places.replayed,
+            )
+            tasks.append(evolve(task_of(recipe, folder / key), key=key))
+        failures: list[Failure] = []
+        compared = False
+        with backend as engine:
+            for outcome in engine.map(tasks):
+                part = waiting.pop(outcome.key)
+                if isinstance(outcome, Failure):
+                    failures.append(outcome)
+                    continue
+                arrays = open_run(outcome.run).arrays(NAME)[0]
+                values = arrays["loss"], arrays["score"]
+                if not compared:
+                    _require_same_as_here(places, part, values[0], sharing)
+                    compared = True
+                yield part, values
+        if failures:
+            one = failures[0]
+            raise RunError(
+                f"{len(failures)} of {len(parts)} parts failed, and the others are "
+                f"{'lost: give a path' if store is None else f'kept in {store}'}. {one.key}: {one.error}\n"
+                f"{one.traceback}".rstrip()
+            )
+        if waiting:
+            raise RunError(f"{type(backend).__name__} gave no outcome for {', '.join(waiting)}.")
+        ended = True
+    finally:
+        if ended or store is None:
+            remove_tree(folder)
 
 
 def _axes(
@@ -462,52 +643,90 @@ def _axes(
 
 
 def _keep(
-    path: Path, x: np.ndarray, y: np.ndarray, loss: np.ndarray, done: np.ndarray, examples: int
+    path: Path,
+    axes: Mapping[str, np.ndarray],
+    examples: int,
+    loss: np.ndarray,
+    score: np.ndarray | None,
+    done: np.ndarray,
 ) -> None:
     from landscape.store.tensors import save_tensors
 
-    save_tensors(path, {"x": x, "y": y, "loss": loss, "done": done}, {"loss grid": 1, "examples": examples})
+    arrays = {**axes, "loss": loss, "done": done} | ({} if score is None else {"score": score})
+    save_tensors(path, arrays, {"loss surface": 1, "axes": list(axes), "examples": examples})
 
 
-def _continued(path: Path, x: np.ndarray, y: np.ndarray, examples: int) -> tuple[np.ndarray, np.ndarray]:
+def _continued(
+    path: Path, axes: Mapping[str, np.ndarray], examples: int, places: _Places
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return losses, scores, and which of them are done.
+
+    Raises
+    ------
+    landscape.errors.RunError
+        If the file holds anything else than what is asked for.
+    """
     from landscape.store.tensors import load_arrays, metadata_of
 
     header = metadata_of(path)
-    if not isinstance(header, dict) or header.get("loss grid") != 1:
-        raise RunError(f"{path} holds no loss grid; give another path.")
+    if not isinstance(header, dict) or header.get("loss surface") != 1 or header["axes"] != list(axes):
+        what = "grid" if len(axes) > 1 else "line"
+        raise RunError(f"{path} holds no losses of a {what}; give another path.")
     kept = load_arrays(path)
     same = all(
-        kept[name].shape == axis.shape and np.allclose(kept[name], axis, rtol=1e-9, atol=0)
-        for name, axis in (("x", x), ("y", y))
+        kept[name].shape == axis.shape and np.allclose(kept[name], axis, rtol=1e-9, atol=1e-12)
+        for name, axis in axes.items()
     )
     if not same or header["examples"] != examples:
+        there, asked = (" x ".join(str(len(one[name])) for name in axes) for one in (kept, axes))
         raise RunError(
-            f"{path} holds a grid of {len(kept['x'])} x {len(kept['y'])} points on {header['examples']} examples, at "
-            f"other places or on another number than asked for ({len(x)} x {len(y)}, {examples}). Give another path."
+            f"{path} holds {there} points on {header['examples']} examples, at other places or on another number than "
+            f"asked for ({asked}, {examples}). Give another path."
         )
-    return np.array(kept["loss"]), np.array(kept["done"])
+    loss, done = np.array(kept["loss"]), np.array(kept["done"])
+    # Two points, for a line and its reverse agree in the middle.
+    for place in _witnesses(loss, done):
+        again = float(places(place, place + 1)[0][0])
+        if not _close(again, float(loss[place]), places):
+            raise RunError(
+                f"{path} holds another loss: at point {place} it says {loss[place]:.6g}, and the landscape "
+                f"{again:.6g}. Give another path."
+            )
+    return loss, np.array(kept["score"]) if places.scores else np.full(len(loss), np.nan), done
 
 
-def _require_same_loss(
-    on_map: _OnMap,
-    points: np.ndarray,
-    loss: np.ndarray,
-    done: np.ndarray,
-    path: Path,
-) -> None:
-    """Compute one finished point again; a grid of another landscape would differ there."""
-    finite = np.argwhere(np.isfinite(loss) & done[:, None])
-    if not len(finite):
-        return
-    row, column = finite[len(finite) // 2]
-    (again,) = on_map(points[row, column][None])
+def _witnesses(loss: np.ndarray, done: np.ndarray) -> list[int]:
+    """Return where a loss is compared: the first and the last that is finite and done."""
+    finite = np.flatnonzero(np.isfinite(loss) & done)
+    return sorted({int(finite[0]), int(finite[-1])}) if len(finite) else []
+
+
+def _close(one: float, other: float, places: _Places) -> bool:
     # One point alone is computed in another way than many, and differs in its last bits.
-    tolerance = 1e-3 if "64" not in str(on_map.dtype) else 1e-6
-    if not np.isclose(again, loss[row, column], rtol=tolerance, atol=1e-12):
-        raise RunError(
-            f"{path} holds a grid of another loss: at ({points[row, column][0]:.4g}, {points[row, column][1]:.4g}) it "
-            f"says {loss[row, column]:.6g}, and the landscape {again:.6g}. Give another path."
-        )
+    tolerance = 1e-3 if "64" not in str(places.landscape.dtype) else 1e-6
+    return bool(np.isclose(one, other, rtol=tolerance, atol=1e-12))
+
+
+def _require_same_as_here(
+    places: _Places, part: tuple[int, int], loss: np.ndarray, sharing: _Sharing
+) -> None:
+    """Compute one point of a task here; another landscape would differ there.
+
+    Raises
+    ------
+    landscape.errors.RunError
+        If it does.
+    """
+    if len(loss) != part[1] - part[0]:
+        raise RunError(f"A task found {len(loss)} losses, of the points {part[0]} to {part[1] - 1}.")
+    for place in _witnesses(loss, np.ones(len(loss), dtype=bool))[:1]:
+        here = float(places(part[0] + place, part[0] + place + 1)[0][0])
+        if not _close(here, float(loss[place]), places):
+            raise RunError(
+                f"Tasks find another loss than this process: {loss[place]:.6g} and {here:.6g} at point "
+                f"{part[0] + place}. They open {sharing.source}: is its data what the run was made on, and on every "
+                f"machine the same?"
+            )
 
 
 def loss_line(
@@ -517,6 +736,10 @@ def loss_line(
     *,
     points: int = 51,
     beyond: float = 0.25,
+    path: str | Path | None = None,
+    chunk: int = LINE_CHUNK,
+    backend: Backend | str | None = None,
+    run: Run | None = None,
 ) -> LossLine:
     """Compute the true loss, and the score, on the straight line through two weight vectors.
 
@@ -530,21 +753,31 @@ def loss_line(
         How many, evenly spaced; each costs a forward pass over the data.
     beyond
         How far to go beyond both ends, as a share of their distance.
+    path, chunk, backend, run
+        As in :func:`loss_grid`: an interrupted line goes on where it was, and its parts are shared out.
 
     Raises
     ------
     landscape.errors.ConfigurationError
-        For fewer than two points.
+        For fewer than two points, ends of another shape, and where :func:`loss_grid` does for a backend.
+    landscape.errors.RunError
+        As in :func:`loss_grid`.
     """
     import torch
 
     if points < 2:
         raise ConfigurationError(f"loss_line: points={points} is no line; give at least 2.")
+    shapes = tuple(start.shape), tuple(end.shape)
+    if shapes != ((landscape.size,), (landscape.size,)):
+        raise ConfigurationError(
+            f"loss_line: start and end have shapes {shapes[0]} and {shapes[1]}; give two of ({landscape.size},)."
+        )
+    sharing = _Sharing.of("loss_line", landscape, backend, run, chunk)
     position = np.linspace(-beyond, 1 + beyond, points)
-    t = torch.from_numpy(position)[:, None]
-    first, last = start.double().cpu(), end.double().cpu()
-    block = max(1, _HELD // (8 * len(first)))
-    return _line(landscape, position, ((1 - part) * first + part * last for part in t.split(block)))
+    first, last = (one.detach().double().cpu() for one in (start, end))
+    factors = torch.from_numpy(position)[:, None]
+    places = _OnFlat(landscape, first, (last - first)[None], factors, scores=True)
+    return _line(places, position, path, sharing)
 
 
 def loss_along(
@@ -556,6 +789,10 @@ def loss_along(
     *,
     points: int = 51,
     beyond: float = 0.25,
+    path: str | Path | None = None,
+    chunk: int = LINE_CHUNK,
+    backend: Backend | str | None = None,
+    run: Run | None = None,
 ) -> LossLine:
     """Compute the true loss, and the score, on the line that is straight on a map.
 
@@ -569,11 +806,16 @@ def loss_along(
         Coordinates on the map, shape (d,).
     points, beyond
         As in :func:`loss_line`.
+    path, chunk, backend, run
+        As in :func:`loss_grid`.
 
     Raises
     ------
     landscape.errors.ConfigurationError
-        For fewer than two points, ends of another dimension, or a projection without a way back.
+        For fewer than two points, ends of another dimension, a projection without a way back, and where
+        :func:`loss_grid` does for a backend.
+    landscape.errors.RunError
+        As in :func:`loss_grid`.
     """
     if points < 2:
         raise ConfigurationError(f"loss_along: points={points} is no line; give at least 2.")
@@ -584,19 +826,18 @@ def loss_along(
             f"loss_along: start and end have shapes {ends[0].shape} and {ends[1].shape}; the map has {dimensions} "
             f"dimensions, give two points of shape ({dimensions},)."
         )
+    if not leads_back(projection):
+        raise _no_way_back(projection)
+    sharing = _Sharing.of("loss_along", landscape, backend, run, chunk)
     position = np.linspace(-beyond, 1 + beyond, points)
-    places = (1 - position[:, None]) * ends[0] + position[:, None] * ends[1]
-    return _line(landscape, position, weights_at(span, projection, places))
+    on_map = (1 - position[:, None]) * ends[0] + position[:, None] * ends[1]
+    return _line(_places(landscape, span, projection, on_map, scores=True), position, path, sharing)
 
 
-def _line(landscape: Landscape, position: np.ndarray, blocks: Iterable[Tensor]) -> LossLine:
-    loss, score = [], []
-    for weights in blocks:
-        values, found = landscape.value_and_score(weights)
-        loss.append(values.double().cpu().numpy())
-        score.append(np.full(len(weights), np.nan) if found is None else found.double().cpu().numpy())
-    scores = np.concatenate(score)
-    return LossLine(position, np.concatenate(loss), None if np.isnan(scores).all() else scores)
+def _line(places: _Places, position: np.ndarray, path: str | Path | None, sharing: _Sharing) -> LossLine:
+    examples = places.landscape.data.examples
+    loss, score = _evaluated("True losses on a line", places, {"position": position}, examples, path, sharing)
+    return LossLine(position, loss, None if np.isnan(score).all() else score)
 
 
 def loss_mismatch(
