@@ -8,6 +8,7 @@ import torch
 from attrs import evolve
 
 import landscape as ls
+from landscape.randomness import torch_generator
 from landscape.systems import PolynomialFamily
 from landscape_homotopy import monodromy
 from landscape_homotopy import trace_test as module
@@ -147,3 +148,31 @@ def test_without_it_paths_take_the_same_routes():
     for a, b in zip(with_it, without, strict=True):
         assert (a.points == b.points).all()
         assert (a.completeness, b.completeness) == ("trace test", "heuristic")
+
+
+def test_no_test_is_made_where_certificates_prove_completeness(monkeypatch):
+    family = ls.models.DeepLinear(widths=(1, 2, 2)).family()
+    parameters = family.sample(2, 0)
+
+    def never(*args):
+        raise AssertionError("a trace test was made")
+
+    monkeypatch.setattr(monodromy, "trace_test", never)
+    for solutions in Monodromy(certified=True).solve_family(
+        family, parameters, torch.Generator().manual_seed(0)
+    ):
+        assert (len(solutions), solutions.completeness) == (33, "proved")
+        assert "no trace test was made" in solutions.evidence
+    with pytest.raises(AssertionError, match="a trace test was made"):
+        list(Monodromy().solve_family(family, parameters, torch.Generator().manual_seed(0)))
+
+
+def test_points_that_loops_seldom_reach_are_found_in_further_rounds():
+    # After four rounds the first one lacked an orbit, and the second one still lay near a singular plane.
+    for model, seed in (
+        (ls.models.DeepLinear(widths=(4, 2, 2), convolution=(2, 2)), 0),
+        (ls.models.DeepLinear(widths=(2, 1, 2), examples=3), 1),
+    ):
+        family = model.family()
+        (solutions,) = Monodromy().solve_family(family, family.sample(1, seed), torch_generator(seed))
+        assert solutions.completeness == "trace test"

@@ -194,7 +194,8 @@ class Monodromy(Solver):
         Test whether the solutions of the generic member are all, where start pairs lead to all of them
         (:mod:`landscape_homotopy.trace_test`, where it stands why the test applies): ``completeness`` is
         ``"trace test"`` then. It takes longer than the monodromy: 0.2 s for widths (2, 2, 2), once for all members; a
-        test that would take more than 20,000 paths is given up.
+        test that would take more than 20,000 paths is given up. It is left out where solutions are certified and as
+        many as a proved bound allows.
     certified
         Prove of every solution that it exists, differs from all others, and is real or is not, in ball
         arithmetic: ``Solutions.certificates``. Takes about 10 ms for the 33 solutions with widths (2, 2, 2), and
@@ -298,7 +299,8 @@ class Monodromy(Solver):
     ) -> Iterator[Solutions]:
         if family.start_pairs_suffice:
             starts = self._generic_parts(parts, rng)
-            if self.trace_test:
+            # Certificates prove completeness where a proved bound is met; a trace test would add nothing.
+            if self.trace_test and not (self.certified and _number(starts, parts) == family.solution_bound()):
                 # A generator of its own: with and without the test, paths take the same routes.
                 own = np.random.default_rng(rng.bit_generator.seed_seq.spawn(1)[0])  # type: ignore[attr-defined]
                 starts = {key: self._tested(start, own) for key, start in starts.items()}
@@ -556,6 +558,8 @@ class Monodromy(Solver):
                     points[row].append(some.reshape(-1, n))
                     residuals[row].append(np.repeat(theirs, order))
         evidence = self._evidence(starts, parts)
+        if self.trace_test and self.certified and _number(starts, parts) == family.solution_bound():
+            evidence += " They are as many as a proved bound allows, so that no trace test was made."
         trusted = all(start.trusted for start in starts.values())
         traces = [start.trace for start in starts.values()]
         level: Completeness = (
@@ -806,6 +810,11 @@ def _check_memory(unknowns: int) -> None:
             f"{unknowns} unknowns need {needed / 2**30:.1f} GiB for the Jacobian of a single path; this machine has "
             f"{memory / 2**30:.1f} GiB. Take narrower layers, or fewer inputs and outputs."
         )
+
+
+def _number(starts: dict[ParametricFamily, _Start], parts: dict[ParametricFamily, list[Subfamily]]) -> int:
+    """Return how many solutions a generic member is known to have."""
+    return sum(len(start.points) * start.group.order * len(parts[key]) for key, start in starts.items())
 
 
 def _said_of_traces(tests: list[TraceTest | None]) -> str:

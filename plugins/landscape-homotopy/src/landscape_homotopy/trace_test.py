@@ -50,8 +50,10 @@ Complex = NDArray[np.complex128]
 _ZERO = 1e-13
 #: Every known point must contribute more than this many times as much.
 _SEEN = 10.0
+#: From one plane to the next, where the first one has s of modulus one.
+_STEP = 4.0
 #: Loops per round, and rounds: more loops follow where the test fails.
-_LOOPS, _ROUNDS = 3, 4
+_LOOPS, _ROUNDS = 3, 12
 #: A test that would follow more paths is given up: 20,000 take half a minute with a dozen unknowns.
 _MOST_PATHS = 20_000
 
@@ -286,7 +288,7 @@ def trace_test(
                 )
         second, moduli, all_there = np.zeros(0), np.zeros(0), True
         terms = []
-        step = generic(rng, 1)
+        step = _STEP * generic(rng, 1)
         for multiple in range(3):
             there = np.concatenate([plane[:-1], plane[-1:] + multiple * step])
             z, arrived = _tracked(homotopy, x, plane, there) if multiple else (x, True)
