@@ -102,5 +102,5 @@ _HOW = (
     "the complex critical points, N_C_torus those without a zero weight, N_R those that are real. CBB, BKK_stable and "
     "B_C are bounds on N_C; BKK and B_C_torus are bounds on N_C_torus; dedieu_malajovich bounds the mean number of "
     "real critical points of a random polynomial of the same degree. formula says whether both numbers are those of "
-    "the formula for one example: that there are no more is proved, that there are as many only where all are certified."
+    "the formula for one example: that there are no more is proved, that there are as many where all are certified."
 )
