@@ -54,7 +54,15 @@ def spectrum_at_start(dtype, **options):
 @pytest.mark.parametrize("tolerance", [1e-2, 1e-3, 1e-6])
 def test_both_ends_are_within_their_bounds_of_the_dense_hessian(truth, dtype, tolerance):
     found = spectrum_at_start(dtype, k=5, bottom=5, tolerance=tolerance)
-    assert not found.warnings
+    # What is said is said of edges where the bounds are larger than the tolerance.
+    radius = np.abs(truth).max()
+    wide = [
+        max(found.errors[f"hessian_eigenvalue{suffix}_{i}"].value for i in range(1, 6))
+        > 0.99 * tolerance * radius
+        for suffix in ("", "_bottom")
+    ]
+    assert len(found.warnings) <= sum(wide)
+    assert all("are known to" in line and "smaller tolerance" in line for line in found.warnings)
     for suffix, expected in (("", truth[::-1]), ("_bottom", truth)):
         for i, value in enumerate(found.arrays[f"hessian_eigenvalues{suffix}"]):
             name = f"hessian_eigenvalue{suffix}_{i + 1}"
@@ -458,3 +466,22 @@ def test_vectors_that_the_memory_cannot_hold_are_refused_before_any_work(monkeyp
         point.measure("HessianSpectrum", k=5)
     found = point.measure("HessianSpectrum", k=5, basis=14)
     assert found.scalars["hessian_eigenvalue_1"] == pytest.approx(2000, rel=1e-5)
+
+
+def test_a_flat_edge_is_said_to_be_known_less_well_and_a_smaller_tolerance_cures_it():
+    # Wigner's semicircle: the density rises from zero like a root.
+    t = np.linspace(-2, 2, 200_001)
+    cumulated = np.cumsum(np.sqrt(np.maximum(4 - t**2, 0))) * (t[1] - t[0]) / (2 * np.pi)
+    exact = np.interp((np.arange(600) + 0.5) / 600, cumulated, t)
+    known = quadratic(exact)
+    point = ls.Point(known.landscape, known.landscape.initial())
+    wide = point.measure("HessianSpectrum", k=0, bottom=3, tolerance=1e-2)
+    assert "Give a smaller tolerance" in wide.warnings[0]
+    narrow = point.measure("HessianSpectrum", k=0, bottom=3, tolerance=3e-3)
+    assert not narrow.warnings
+    for found in (wide, narrow):
+        for i in range(3):
+            name = f"hessian_eigenvalue_bottom_{i + 1}"
+            assert abs(found.scalars[name] - exact[i]) <= found.errors[name].value
+    worst = [max(error.value for error in found.errors.values()) for found in (wide, narrow)]
+    assert worst[1] < worst[0] / 3
