@@ -21,6 +21,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,14 +46,21 @@ PEERS = (
     *("backpack-for-pytorch", "vivit-for-pytorch"),
 )
 
-#: What shall be reached, in gradients, by network (the first word of its name) and by what is measured.
+_FLOOR = f"trace, {SAMPLES} samples ({SAMPLES} products of the fewest operations: 59.7)"
+#: What shall be reached, in gradients, by network (the first word of its name) and by what is measured. The trace of
+#: the SimpleCNN was to cost no more than the best peer's, whose 48 gradients were those of PyHessian, which had stopped
+#: after a part of the samples: 30 products of as many operations as are needed take 59.7. So there are two rows for it,
+#: and in the tables all peers take all samples.
 GOALS = {
     ("MLP", "a product"): 1.75,
     ("SimpleCNN", "a product"): 2.05,
     ("MLP", "five largest eigenvalues, without the search for missed ones"): 33.0,
     ("SimpleCNN", "five largest eigenvalues, without the search for missed ones"): 121.0,
+    ("MLP", "five largest eigenvalues, with the search for missed ones"): 33.0,
+    ("SimpleCNN", "five largest eigenvalues, with the search for missed ones"): 121.0,
     ("MLP", "trace, 30 samples"): 53.0,
-    ("SimpleCNN", "trace, 30 samples"): 48.0,
+    ("SimpleCNN", _FLOOR): 48.0,
+    ("SimpleCNN", "trace, 30 samples, beside the best peer's of as many"): 1.0,
     ("MLP", "density, 2 vectors, 80 steps"): 285.0,
     ("MLP", "Gram matrix, time beside stacked gradients in float32"): 1 / 15,
     ("SimpleCNN", "Gram matrix, time beside stacked gradients in float32"): 1.0,
@@ -320,6 +328,7 @@ def eigensolvers(problem: Problem, tolerance: float) -> dict[str, Callable[[], t
                 top=5,
                 tolerance=tolerance,
                 risk=risk,
+                gradient=operator.gradient,
                 generator=torch.Generator().manual_seed(0),
                 dtype=torch.float32,
             )
@@ -387,13 +396,11 @@ def eigensolvers(problem: Problem, tolerance: float) -> dict[str, Callable[[], t
     return found
 
 
-def compare_eigensolvers(problem: Problem, repeats: int, tolerance: float, *, alone: bool = False) -> None:
-    """Compare with peers and with a truth; or, for large networks, time those of landscape alone."""
+def compare_eigensolvers(problem: Problem, repeats: int, tolerance: float, *, exact: bool = True) -> None:
+    """Compare with peers, and with a truth, which large networks are left without."""
     truth: np.ndarray | None = None
     solvers = eigensolvers(problem, tolerance)
-    if alone:
-        solvers = {name: solve for name, solve in solvers.items() if name.startswith("landscape")}
-    else:
+    if exact:
         landscape = problem.landscape(torch.float64)
         operator = landscape.hessian(landscape.initial())
         truth = np.sort(eigsh(operator.to_scipy(), k=5, which="LA", tol=0, return_eigenvectors=False))[::-1]
@@ -417,6 +424,8 @@ def compare_eigensolvers(problem: Problem, repeats: int, tolerance: float, *, al
         print(f"| {name} | {cpu:.0f} | {wall:.0f} | {error} | {notes[name][1]} |")
         if name == "landscape, without the search for missed ones":
             note(problem, "five largest eigenvalues, without the search for missed ones", cpu)
+        elif name == "landscape, HessianSpectrum's solver":
+            note(problem, "five largest eigenvalues, with the search for missed ones", cpu)
     if truth is not None:
         print(f"\nTruth: ARPACK in float64 at tolerance 0: {', '.join(f'{value:.4f}' for value in truth)}.")
     unit.report()
@@ -528,6 +537,10 @@ def compare_estimators(problem: Problem, repeats: int, *, slow: bool) -> None:
                 cpu, wall = timed(lambda run=candidates[name], results=results: results.append(run()))
                 rows[name].append(unit.ratio(cpu, wall))
                 notes[name] = results[0]
+        peers = [medians(ratios)[0] for name, ratios in rows.items() if not name.startswith("landscape")]
+        if "trace" in title and peers:
+            ours = medians(rows["landscape, CurvatureTrace, signs"])[0]
+            note(problem, f"trace, {SAMPLES} samples, beside the best peer's of as many", ours / min(peers))
         print(f"\n### {title}: {problem.name}\n")
         print("| | CPU time / gradient | wall time / gradient | |")
         print("|---|---|---|---|")
@@ -536,6 +549,7 @@ def compare_estimators(problem: Problem, repeats: int, *, slow: bool) -> None:
             print(f"| {name} | {cpu:.0f} | {wall:.0f} | {notes[name]} |")
             if name == "landscape, CurvatureTrace, signs":
                 note(problem, f"trace, {SAMPLES} samples", cpu)
+                note(problem, _FLOOR, cpu)
             elif name.startswith("landscape, CurvatureDensity"):
                 note(problem, "density, 2 vectors, 80 steps", cpu)
     unit.report()
@@ -628,11 +642,25 @@ def print_peak(which: str, name: str) -> None:
     }
     landscape.gradient(theta)
     work[which](few, (x[:2], y[:2]))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peaks = Path("/proc/self/clear_refs")
+    if peaks.exists():
+        peaks.write_text("5")  # forget the peak so far: making the networks took more than what is measured
+    before = peak()
     work[which](landscape, (x, y))
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     # A page at the least: what fits into memory that was there before grows nothing.
-    print(max(grown * (1 if sys.platform == "darwin" else 1024), resource.getpagesize()))
+    print(max(peak() - before, resource.getpagesize()))
+
+
+def peak() -> int:
+    """Return the largest number of bytes that this process has had in memory."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(
+            1024 * int(line.split()[1])
+            for line in status.read_text().splitlines()
+            if line.startswith("VmHWM")
+        )
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 # -- peers ------------------------------------------------------------------------------------------------------
@@ -736,13 +764,13 @@ def medians(ratios: list[tuple[float, float]]) -> tuple[float, float]:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
-        "--repeats", type=int, default=9, help="turns of every product; a third for eigenvalues"
+        "--repeats", type=int, default=9, help="turns of every product; a third for all that takes longer"
     )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--slow",
         action="store_true",
-        help="eigenvalues and densities of the largest network too: half an hour",
+        help="as many turns of the largest network, its densities, and a truth: half an hour",
     )
     parser.add_argument("--tolerance", type=float, default=1e-3)
     parser.add_argument(
@@ -772,10 +800,10 @@ def main(arguments: list[str] | None = None) -> None:
         for problem in problems():
             if options.only and not problem.name.startswith(options.only):
                 continue
-            alone = problem.large and not options.slow
-            turns = 1 if alone else max(3, options.repeats // 3)
-            compare_products(problem, 3 if alone else options.repeats)
-            compare_eigensolvers(problem, turns, options.tolerance, alone=alone)
+            brief = problem.large and not options.slow
+            turns = 1 if brief else max(1, options.repeats // 3)
+            compare_products(problem, turns if brief else options.repeats)
+            compare_eigensolvers(problem, turns, options.tolerance, exact=not brief)
             if not problem.large:
                 compare_warm_starts(problem)
             compare_estimators(problem, turns, slow=options.slow)
