@@ -37,6 +37,15 @@ def test_a_log_hears_of_long_work_while_it_goes_on(capsys, monkeypatch):
 
 
 @pytest.mark.usefixtures("lines")
+def test_a_log_hears_how_long_it_still_takes(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "_LINE_INTERVAL", -1.0)
+    with stage("Walking", 10, done=4) as current:
+        current.started -= 60.0  # two steps took a minute, so the other four take two
+        current.advance(2)
+    assert "Walking: 6/10 in 60.0 s, about 120 s to go" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("lines")
 def test_a_terminal_gets_one_screen_for_stages_inside_stages(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")

@@ -68,6 +68,10 @@ class _Lines(Stage):
     started: float = field(factory=time.monotonic, init=False)
     told: float = field(factory=time.monotonic, init=False)
     text: str = field(default="", init=False)
+    before: int = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.before = self.done
 
     def advance(self, steps: int = 1) -> None:
         self.done += steps
@@ -81,6 +85,9 @@ class _Lines(Stage):
         """Write a line."""
         self.told = time.monotonic()
         elapsed = self.told - self.started
+        left, here = self.total - self.done, self.done - self.before
+        if here > 0 and left > 0 and elapsed > _WORTH_A_LINE:
+            tail += f", about {elapsed * left / here:.0f} s to go"
         self.console.print(
             f"{self.title}: {self.done}/{self.total} in {elapsed:.1f} s{tail}",
             highlight=False,
