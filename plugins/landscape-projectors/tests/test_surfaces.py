@@ -218,39 +218,39 @@ for line in sys.stdin:
 """
 
 
+WORKERS = []
+
+
 @attrs.frozen
 class Processes(Backend):
     """Sends tasks as JSON to other processes, as one would send them to other machines."""
 
-    count: int = 2
-
     def map(self, tasks):
-        with ThreadPoolExecutor(self.count) as pool:
-            idle = queue.SimpleQueue()
-            workers = [
-                subprocess.Popen(
-                    [sys.executable, "-c", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-                )
-                for _ in range(self.count)
-            ]
-            for worker in workers:
-                idle.put(worker)
+        idle = queue.SimpleQueue()
+        for worker in WORKERS:
+            idle.put(worker)
 
-            def carried_out(task):
-                worker = idle.get()
-                try:
-                    print(json.dumps(attrs.asdict(task)), file=worker.stdin, flush=True)
-                    name, fields = json.loads(worker.stdout.readline())
-                finally:
-                    idle.put(worker)
-                return {"Receipt": Receipt, "Failure": Failure}[name](**fields)
-
+        def carried_out(task):
+            worker = idle.get()
             try:
-                for future in as_completed([pool.submit(carried_out, task) for task in tasks]):
-                    yield future.result()
+                print(json.dumps(attrs.asdict(task)), file=worker.stdin, flush=True)
+                name, fields = json.loads(worker.stdout.readline())
             finally:
-                for worker in workers:
-                    worker.communicate()
+                idle.put(worker)
+            return {"Receipt": Receipt, "Failure": Failure}[name](**fields)
+
+        with ThreadPoolExecutor(len(WORKERS)) as pool:
+            for future in as_completed([pool.submit(carried_out, task) for task in tasks]):
+                yield future.result()
+
+
+@pytest.fixture(scope="module")
+def processes():
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    WORKERS.extend(subprocess.Popen([sys.executable, "-c", WORKER], **pipes) for _ in range(2))
+    yield Processes()
+    while WORKERS:
+        WORKERS.pop().communicate()
 
 
 @pytest.fixture(scope="module")
@@ -267,7 +267,7 @@ def quiet(monkeypatch):
     monkeypatch.setenv("LANDSCAPE_PROGRESS", "0")
 
 
-def test_parts_of_surfaces_are_shared_out_to_other_processes(trained, tmp_path):
+def test_parts_of_surfaces_are_shared_out_to_other_processes(trained, processes):
     landscape, test, span = trained.landscape(), trained.landscape("test"), trained.span()
     flat, curved = PCA().fit(span, seeded()), SOM(rows=4, columns=4, epochs=5).fit(span, seeded())
     start, end = span.weights([0, 6])
@@ -281,14 +281,14 @@ def test_parts_of_surfaces_are_shared_out_to_other_processes(trained, tmp_path):
             surfaces.loss_along(test, span, curved, *ends, points=9, chunk=5, **options),
         ]
 
-    for found, expected in zip(drawn(backend=Processes(), run=trained), drawn(), strict=True):
+    for found, expected in zip(drawn(backend=processes, run=trained), drawn(), strict=True):
         np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-12)
         if isinstance(expected, surfaces.LossLine):
             np.testing.assert_array_equal(found.score, expected.score)
 
 
-def test_the_tasks_of_a_surface_are_those_of_any_backend(trained, tmp_path):
-    check_backend(Processes(1), [task_of(part_of(trained, tmp_path), tmp_path / "part")])
+def test_the_tasks_of_a_surface_are_those_of_any_backend(trained, processes, tmp_path):
+    check_backend(processes, [task_of(part_of(trained, tmp_path), tmp_path / "part")])
 
 
 def part_of(run, folder, **options):
