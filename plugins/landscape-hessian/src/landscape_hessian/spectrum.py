@@ -217,9 +217,9 @@ class HessianSpectrum(Probe):
                         "basis or a larger tolerance; where the products are not those of a symmetric matrix, "
                         "the second derivative of some operation of the module is wrong."
                     )
-                wide = [
-                    bound for bound in pairs.bounds[pairs.converged] if bound > self.tolerance * found.radius
-                ]
+                # No tolerance cures what is rounding.
+                limit = max(self.tolerance * found.radius, found.rounding) + found.rounding
+                wide = [bound for bound in pairs.bounds[pairs.converged] if bound > limit]
                 if wide and found.complete and not found.resolved:
                     warnings.append(
                         f"{prefix}_eigenvalues{suffix} are known to {max(wide):.2g} only, by their bounds, and not to "
