@@ -57,6 +57,14 @@ def test_boxes_hold_exactly_one_root_known_to_fifty_digits(coefficients, error):
             assert box.radius <= 1e-5
 
 
+@pytest.mark.parametrize("error", [1e-7, -1e-7])
+def test_a_point_between_close_roots_is_led_to_the_nearer_one(error):
+    # Any box around the point itself that holds one root holds both, or is not proved to hold any.
+    box = certify(["(x - 1)*(x - 1 - 1/1048576)"], [1 + error])
+    assert box is not None
+    assert abs(box.point[0] - 1) <= box.radius < 1e-7
+
+
 def test_points_that_are_no_solutions_get_no_box():
     # x^2 = 2, with wrong digits in ever later places; a box may only be found where it reaches sqrt(2).
     for error in (1e-1, 1e-2, 1e-4, 1e-8, 1e-12):

@@ -37,6 +37,9 @@ Complex = NDArray[np.complex128]
 _PRECISION = 106
 #: Radii tried, as multiples of the length of the Newton step; the first suffices almost always.
 _FACTORS = (4.0, 64.0, 1024.0, 16384.0)
+#: Points tried for one solution: where none of the boxes around a badly conditioned point holds, its Newton step in
+#: ball arithmetic leads to one that is as near to the solution as double precision allows.
+_CENTERS = 3
 #: No box is smaller than this part of the largest coordinate: a few units in the last place.
 _SMALLEST = 1e-15
 #: Nor larger than this part of it, or of one: points of solvers are polished, and a box around one that is not
@@ -210,24 +213,30 @@ class Certifier:
         real = self.is_real and bool(np.abs(point.imag).max() <= _REAL * max(size, 1.0))
         center = point.real.astype(np.complex128) if real else point
         with flint.ctx.workprec(_PRECISION):
-            x = [flint.acb(c) for c in center.tolist()]
-            value, jacobian = self._value_and_jacobian(x)
-            try:
-                inverse = np.linalg.inv(np.array([[complex(entry) for entry in row] for row in jacobian]))
-            except np.linalg.LinAlgError:
-                return None
-            if not np.isfinite(inverse).all():
-                return None
-            approximate = flint.acb_mat(inverse.tolist())
-            step = approximate * flint.acb_mat(n, 1, value)
-            newton = max(float(step[k, 0].abs_upper()) for k in range(n))
-            for factor in _FACTORS:
-                radius = float(np.nextafter(max(factor * newton, _SMALLEST * size, 1e-300), np.inf))
-                if radius > _LARGEST * max(size, 1.0):
+            for _ in range(_CENTERS):
+                x = [flint.acb(c) for c in center.tolist()]
+                value, jacobian = self._value_and_jacobian(x)
+                try:
+                    inverse = np.linalg.inv(np.array([[complex(entry) for entry in row] for row in jacobian]))
+                except np.linalg.LinAlgError:
                     return None
-                if self._holds(x, step, approximate, radius):
-                    if real or not self.is_real or bool(np.abs(center.imag).max() > radius):
-                        return _Box(center, radius)
+                if not np.isfinite(inverse).all():
+                    return None
+                approximate = flint.acb_mat(inverse.tolist())
+                step = approximate * flint.acb_mat(n, 1, value)
+                newton = max(float(step[k, 0].abs_upper()) for k in range(n))
+                for factor in _FACTORS:
+                    radius = float(np.nextafter(max(factor * newton, _SMALLEST * size, 1e-300), np.inf))
+                    if radius > _LARGEST * max(size, 1.0):
+                        break
+                    if self._holds(x, step, approximate, radius):
+                        if real or not self.is_real or bool(np.abs(center.imag).max() > radius):
+                            return _Box(center, radius)
+                        return None
+                moved = center - np.array([complex(step[k, 0]) for k in range(n)])
+                center = moved.real.astype(np.complex128) if real else moved
+                # Written so that a step that is not a number ends it too.
+                if not bool(np.abs(center - point).max() <= _LARGEST * max(size, 1.0)):
                     return None
         return None
 
