@@ -79,6 +79,22 @@ def test_codebook_and_errors_equal_those_of_minisom(span_of, curved, som):
     assert found == winners
 
 
+@pytest.mark.parametrize("som", MAPS, ids=str)
+def test_the_map_of_the_coordinates_is_that_of_minisom_on_raw_weights(span_of, curved, som):
+    span = span_of(curved)
+    raw = np.asarray(curved, dtype=np.float64)
+    package, mirrored = oracle(som, raw, span.restore(som.start(span)).double().numpy(), som.radii())
+    weights = package.get_weights()[::-1] if mirrored else package.get_weights()
+    projection = som.fit(span, GENERATOR)
+    found = span.restore(projection.codebook).double().numpy()
+    np.testing.assert_allclose(found, from_minisom(weights), rtol=0, atol=1e-10 * np.abs(raw).max())
+    winners = [package.winner(snapshot) for snapshot in raw]
+    if mirrored:
+        winners = [(som.columns - 1 - column, row) for column, row in winners]
+    ours = (divmod(w, som.columns) for w in projection.winners(np.asarray(span.coordinates)))
+    assert [(column, row) for row, column in ours] == winners
+
+
 @pytest.mark.parametrize("som", [MAPS[0], MAPS[2]], ids=str)
 def test_u_matrix_equals_that_of_minisom(span_of, curved, som):
     # Only for an odd number of rows: minisom's distance_map assumes that the even rows are the shifted ones.
