@@ -169,7 +169,11 @@ def closed(
     status, reason
         How it ended.
     """
-    directory, facts = run.directory, run.provenance.get("from_plugins", {})
+    directory = run.directory
+    if not directory.in_place:
+        directory.close(status, reason)  # says what has become of it
+        return
+    facts = run.provenance.get("from_plugins", {})
     # A run that is closed for the second time, being resumed, has its plugins' tables made anew.
     taken = set(run.tables) - {name for said in facts.values() for name in said.get("tables", ())}
 

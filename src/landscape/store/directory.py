@@ -278,13 +278,14 @@ class RunDirectory:
     def _writing(self) -> None:
         if self._lock is None:
             raise RunError(f"{self.path} is open for reading; reopen() opens it for writing.")
-        if not self._there():
+        if not self.in_place:
             raise RunError(
                 f"{self.path} was moved or removed while it was being written; what follows cannot be recorded. "
                 "What was recorded before is where the folder is now, and can be resumed there."
             )
 
-    def _there(self) -> bool:
+    @property
+    def in_place(self) -> bool:
         """Whether the folder of this path is the one that was opened for writing."""
         try:
             return self.path.stat().st_ino == self._inode
@@ -600,7 +601,7 @@ class RunDirectory:
         if self._lock is None:
             return
         try:
-            if not self._there():
+            if not self.in_place:
                 with suppress(OSError):
                     self._close_logs()
                 if status in ("failed", "interrupted"):

@@ -118,7 +118,7 @@ def _sharpness_table(run: Run) -> tuple[pd.DataFrame, str] | None:
         values, stated = table["hessian_eigenvalue_1"] * rate / 2, "the walker's learning rate"
     else:
         return None
-    found = table.assign(worker=table["worker"].astype(str), sharpness=values)
+    found = table[["step"]].assign(worker=table["worker"].astype(str), sharpness=values)
     return found[found["sharpness"].notna()], stated
 
 
