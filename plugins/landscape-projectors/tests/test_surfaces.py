@@ -187,6 +187,13 @@ def test_a_line_that_was_interrupted_goes_on(network, tmp_path, monkeypatch):
         surfaces.loss_grid(landscape, span, projection, path=path)
 
 
+@pytest.mark.parametrize("resolution", [1, 0, 4.5, True])
+def test_a_grid_without_sides_is_refused(network, span, resolution):
+    projection = PCA().fit(span, seeded())
+    with pytest.raises(ConfigurationError, match=r"resolution=.*at least 2"):
+        surfaces.loss_grid(network[0], span, projection, resolution=resolution)
+
+
 def test_a_file_of_something_else_is_refused(network, span, tmp_path):
     from landscape.store.tensors import save_tensors
 

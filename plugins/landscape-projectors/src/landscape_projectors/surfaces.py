@@ -21,6 +21,7 @@ from landscape.composition.losses import NAME, Losses, on_examples, values_and_s
 from landscape.composition.progress import stage
 from landscape.errors import ConfigurationError, RunError
 from landscape.interfaces import Backend, Failure, InvertibleProjection, Projection
+from landscape.validators import is_whole
 from landscape_projectors.planes import PlaneProjection
 
 if TYPE_CHECKING:
@@ -442,7 +443,7 @@ def loss_grid(
     Raises
     ------
     landscape.errors.ConfigurationError
-        If the projection has other than two dimensions or no way back, or for a backend without the run, with a run
+        If the projection has other than two dimensions or no way back, for a resolution below 2, or for a backend without the run, with a run
         that other processes cannot open, or with a landscape that is not the run's.
     landscape.errors.RunError
         If the file belongs to something else, or a task failed: what the others computed is in the file.
@@ -454,6 +455,10 @@ def loss_grid(
         )
     if not leads_back(projection):
         raise _no_way_back(projection)
+    if not is_whole(resolution) or resolution < 2:
+        raise ConfigurationError(
+            f"loss_grid: resolution={resolution!r}: give a whole number of points on a side, at least 2."
+        )
     sharing = _Sharing.of("loss_grid", landscape, backend, run, chunk)
     x, y = _axes(projection.coordinates, resolution, padding, window)
     points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
