@@ -443,8 +443,8 @@ def loss_grid(
     Raises
     ------
     landscape.errors.ConfigurationError
-        If the projection has other than two dimensions or no way back, for a resolution below 2, or for a backend without the run, with a run
-        that other processes cannot open, or with a landscape that is not the run's.
+        If the projection has other than two dimensions or no way back, for a resolution below 2, or for a backend
+        without the run, with a run that other processes cannot open, or with a landscape that is not the run's.
     landscape.errors.RunError
         If the file belongs to something else, or a task failed: what the others computed is in the file.
     """
