@@ -13,10 +13,7 @@ from landscape_homotopy.circuit import circuit_of
 from landscape_homotopy.monodromy import Monodromy
 from landscape_homotopy.tracker import LOST, REGULAR, Settings, track
 
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
-]
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 FAMILIES = [
     ls.models.DeepLinear(widths=(2, 2, 2)).family(),
     ls.models.DeepLinear(widths=(1, 2, 2, 1), examples=2).family(),

@@ -24,6 +24,7 @@ from landscape.interfaces import (
     Walker,
 )
 from landscape.plugins import registry
+from landscape.plugins.entry import infer_kind
 from landscape.randomness import derive_seed, preserved_random_state, torch_generator
 from landscape.validators import at_least, is_whole, of_type, one_of, optional, whole
 
@@ -60,7 +61,7 @@ def _component(kind: type) -> Any:
     def check(instance: Any, attribute: Any, value: Any) -> None:
         for entry in value if isinstance(value, tuple) else (value,):
             if not isinstance(entry, kind):
-                namespace = {"StopRule": "stops"}.get(kind.__name__, f"{kind.__name__.lower()}s")
+                namespace = infer_kind(kind)
                 raise ConfigurationError(
                     f"{attribute.name}: {entry!r} is not a {kind.__name__}; give an instance of one, such as "
                     f"those of `landscape.{namespace}`.{nearest(entry, registry.names(namespace))}"

@@ -237,6 +237,10 @@ def traced(value: Callable[[list[Any], list[Any]], Sequence[Any]], n: int, m: in
     one = _Symbol(sums, {}) + 1
     try:
         values = [_Symbol(sums, {}) + each for each in value(z, p)]
+    except (_TooLargeError, TypeError, AttributeError, ValueError, NotImplementedError):
+        # The function is anybody's: what it asks of a symbol that only numbers can answer ends in one of these.
+        return None
+    try:
         registers = [sums.register(each.terms) if each.terms else -1 for each in values]
         own = {number: {k: one} for k, number in enumerate(inputs[:n])}
         entries = [
@@ -251,7 +255,7 @@ def traced(value: Callable[[list[Any], list[Any]], Sequence[Any]], n: int, m: in
         for register in registers:
             found = _derivatives(sums, register, along).get(0)
             directional.append(sums.register(found.terms) if found and found.terms else -1)
-    except (_TooLargeError, TypeError, AttributeError, ValueError, NotImplementedError):
+    except _TooLargeError:
         return None
     return _assembled(sums, inputs, n, m, registers, entries, directional, plain_end)
 
