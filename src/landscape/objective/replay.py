@@ -35,6 +35,7 @@ from landscape.errors import ConfigurationError
 from landscape.objective.batch import Batch, aligned
 from landscape.objective.landscape import Landscape
 from landscape.objective.memory import keep_freed_memory
+from landscape.objective.recording import first_line, first_with_hooks
 
 __all__ = ["Replay"]
 
@@ -57,8 +58,6 @@ WORTHWHILE: Final = 24
 #: How far the values of recording and loop may be apart, relative to the larger of the values at the two points.
 _TOLERANCES: Final = {torch.float64: 1e-10, torch.float32: 1e-3}
 _COARSE: Final = 1e-1
-
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 _aten = torch.ops.aten
 
@@ -945,7 +944,7 @@ class Replay:
         try:
             program = _recorded(loss, inputs)
         except (RuntimeError, NotImplementedError, TypeError) as error:  # the loop has just computed the same
-            raise _NotRecordable(_said(error)) from error
+            raise _NotRecordable(first_line(error)) from error
         if landscape.device.type == "cpu":
             program = _recorded(_turned(program).compiled(), inputs)
         found = self._assembled(program, room)
@@ -1047,11 +1046,12 @@ def _of_several(program: _Program, rows: int, fresh: int) -> _Program | None:
 
 
 def _require_plain(landscape: Landscape) -> None:
-    for module in landscape._evaluator._modules:
-        if any(getattr(module, hooks, None) for hooks in _HOOKS):
-            raise _NotRecordable(f"{type(module).__name__} has hooks, which would run only once")
-        if hasattr(module, "_orig_mod"):
-            raise _NotRecordable("the module is compiled")
+    modules = landscape._evaluator._modules
+    hooked = first_with_hooks(modules)
+    if hooked is not None:
+        raise _NotRecordable(f"{type(hooked).__name__} has hooks, which would run only once")
+    if any(hasattr(module, "_orig_mod") for module in modules):
+        raise _NotRecordable("the module is compiled")
 
 
 @contextmanager
@@ -1061,8 +1061,3 @@ def _without_autocast(device: torch.device) -> Iterator[None]:
             yield
     else:
         yield
-
-
-def _said(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}".removesuffix(": ").removesuffix(".")

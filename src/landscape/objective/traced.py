@@ -25,6 +25,7 @@ from torch import Tensor
 from landscape.objective.batch import Batch, PerRow, leaves, map_leaves
 from landscape.objective.evaluation import SIDE_BY_SIDE
 from landscape.objective.memory import keep_freed_memory
+from landscape.objective.recording import first_line, first_with_hooks
 from landscape.randomness import imported
 
 if TYPE_CHECKING:
@@ -48,7 +49,6 @@ _GRAPHS_KEPT = 16
 _TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-2}
 _COARSE = 1e-1
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _PLAIN = (int, float, bool, str, type(None), torch.dtype)
 _CONSTANT_LEAVES = (int, float, bool, str, type(None))
 
@@ -255,11 +255,11 @@ def _traced(landscape: Landscape, theta: Tensor, batch: RowBatch, tensors: list[
     NotTraceable
         With what torch said.
     """
-    for m in landscape._evaluator._modules:
-        if any(getattr(m, hooks, None) for hooks in _HOOKS):
-            raise NotTraceable(
-                f"{type(m).__name__} has hooks, which would run only while the graph is recorded"
-            )
+    hooked = first_with_hooks(landscape._evaluator._modules)
+    if hooked is not None:
+        raise NotTraceable(
+            f"{type(hooked).__name__} has hooks, which would run only while the graph is recorded"
+        )
     keep_freed_memory()
     parts = landscape.layout.leaves(theta)
     constants = _constants(landscape)
@@ -305,7 +305,7 @@ def _traced(landscape: Landscape, theta: Tensor, batch: RowBatch, tensors: list[
     except torch.OutOfMemoryError as error:
         raise NotTraceable("the memory of the device does not suffice") from error
     except Exception as error:  # whatever a module's code or torch may raise, the loop is there
-        raise NotTraceable(_said(error)) from error
+        raise NotTraceable(first_line(error)) from error
     writes = _writes(module)
     if not writes:
         _simplify(module)
@@ -322,11 +322,6 @@ def _next(entries: Iterator[Tensor], count: int) -> list[Tensor]:
 def _constants(landscape: Landscape) -> list[Tensor]:
     """Return everything besides weights and batch that a graph may be computed from."""
     return landscape._constants() + landscape._evaluator.constants(landscape._override)
-
-
-def _said(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}".removesuffix(": ").removesuffix(".")
 
 
 # -- running --------------------------------------------------------------------------------------------------
@@ -360,7 +355,7 @@ def _require_agreement(
     try:
         found = _run(graph, landscape, theta, batch.tensors(rows))
     except RuntimeError as error:  # the loop has just computed the same
-        raise NotTraceable(_said(error)) from error
+        raise NotTraceable(first_line(error)) from error
     value = found[0].to(values)
     count = len(landscape.layout)
     gradient = torch.cat([part.reshape(len(theta), -1) for part in found[1 : 1 + count]], dim=1)
