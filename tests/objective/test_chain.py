@@ -30,6 +30,21 @@ def exact_hessian(landscape, loss, x, y):
     return torch.autograd.functional.hessian(function, theta)
 
 
+def assert_forms(operator, exact):
+    """One, and nine at a time, which is more than are taken together."""
+    for count in (1, 9):
+        v = torch.randn(len(exact), count).double()
+        found = operator.quadratic_forms(v)
+        assert found.dtype == torch.float64
+        torch.testing.assert_close(
+            found,
+            ((exact @ v) * v).sum(dim=0),
+            rtol=1e-10,
+            atol=1e-11 * float(exact.abs().max() * (v * v).sum()),
+        )
+        assert torch.equal(found, operator.quadratic_forms(v))
+
+
 def compared(module, x, y, loss=F.cross_entropy, batch_size=None, chained=True):
     module = module.double().eval()
     landscape = Landscape(module, loss, as_data((x.double(), y), batch_size=batch_size))
@@ -47,11 +62,13 @@ def compared(module, x, y, loss=F.cross_entropy, batch_size=None, chained=True):
             operator.matvec(v[:, k]), exact @ v[:, k], rtol=1e-10, atol=1e-12 * float(size)
         )
     assert torch.equal(operator.matmat(v), operator.matmat(v))
+    assert_forms(operator, exact)
     for name, block in operator.blocks().items():
         at = landscape.layout.indices(f"{name}.*" if name else "*")
         torch.testing.assert_close(
             block.dense(), exact[at][:, at], rtol=1e-10, atol=1e-12 * float(size), msg=f"block {name}"
         )
+        assert_forms(block, exact[at][:, at])
     return operator
 
 
@@ -161,6 +178,15 @@ class Tied(nn.Module):
         return self.layer(torch.tanh(self.layer(x)))
 
 
+def test_many_rows_and_few_make_the_same_forms():
+    """Which of two matrix products a linear layer takes for its second derivative depends on the rows."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4))
+    for examples in (2, 40):
+        compared(net, torch.randn(examples, 3), torch.randint(4, (examples,)))
+        compared(Sequences(), torch.randn(examples, 1, 3), torch.randn(examples, 2).double(), F.mse_loss)
+
+
 def test_layers_used_twice_and_weights_that_do_not_vary():
     torch.manual_seed(0)
     compared(Tied(), torch.randn(5, 3), torch.randint(3, (5,)))
@@ -175,6 +201,7 @@ def test_layers_used_twice_and_weights_that_do_not_vary():
     assert written_out(operator)
     whole = landscape.hessian(landscape.initial()).dense()
     torch.testing.assert_close(operator.dense(), whole[at][:, at], rtol=1e-11, atol=1e-14)
+    assert_forms(operator, whole[at][:, at])
 
 
 def coupled(output, target):

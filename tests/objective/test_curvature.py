@@ -544,6 +544,16 @@ def dense_kinds(landscape, loss, x, y, penalty=None, reduction="mean"):
     }
 
 
+def assert_forms(operator, exact):
+    v = torch.randn(len(exact), 3, generator=torch.Generator().manual_seed(0), dtype=exact.dtype)
+    before = operator.products
+    torch.testing.assert_close(
+        operator.quadratic_forms(v), ((exact @ v) * v).sum(dim=0), rtol=1e-11, atol=1e-13
+    )
+    assert operator.products == before + 3
+    assert operator.quadratic_forms(v[:, :0]).shape == (0,)
+
+
 def penalty_of(theta):
     return (theta**3).sum() + theta @ theta / 2
 
@@ -563,6 +573,7 @@ def test_every_kind_is_the_dense_matrix_over_uneven_batches(net, classes, kind, 
     exact = dense_kinds(landscape, loss, x, y, penalty)[kind]
     operator = CurvatureOperator.of(landscape, landscape.initial(), kind, memory=memory)
     torch.testing.assert_close(operator.dense(), exact, rtol=1e-11, atol=1e-14)
+    assert_forms(operator, exact)
     assert repr(kind) in repr(operator)
     torch.testing.assert_close(
         operator.gradient, landscape.gradient(landscape.initial()), rtol=1e-12, atol=1e-15
@@ -578,6 +589,7 @@ def test_sums_over_examples_count_every_example_alike(net, values, kind):
     exact = dense_kinds(landscape, loss, x, y, reduction="sum")[kind]
     operator = CurvatureOperator.of(landscape, landscape.initial(), kind)
     torch.testing.assert_close(operator.dense(), exact, rtol=1e-11, atol=1e-13)
+    assert_forms(operator, exact)
 
 
 @pytest.mark.parametrize("kind", ["hessian", *KINDS])
@@ -592,6 +604,7 @@ def test_blocks_are_the_blocks_of_the_matrix(net, classes, kind, memory):
         at = landscape.layout.indices(f"{name}.*")
         torch.testing.assert_close(block.dense(), whole[at][:, at], rtol=1e-12, atol=1e-15)
         assert torch.equal(block.gradient, operator.gradient[at])
+        assert_forms(block, whole[at][:, at])
     weight = operator.block("*.weight").block("second.*")
     at = landscape.layout.indices("second.weight")
     torch.testing.assert_close(weight.dense(), whole[at][:, at], rtol=1e-12, atol=1e-15)
@@ -625,6 +638,7 @@ def test_a_module_whose_output_depends_on_few_weights_has_zero_rows(values):
         operator = CurvatureOperator.of(landscape, landscape.initial(), kind)
         assert not operator.dense()[at].any()
         assert not operator.block("unused.*").dense().any()
+        assert not operator.block("unused.*").quadratic_forms(torch.ones(12, 2)).any()
 
 
 def test_the_covariance_of_examples_agrees_with_their_gradients(net, classes):

@@ -47,6 +47,20 @@ def test_layers_have_the_traces_of_their_blocks_and_sum_to_the_whole():
     assert parts == pytest.approx(found.scalars["hessian_trace"], rel=1e-12)
 
 
+def test_the_trace_is_the_same_with_layers_and_without():
+    """With layers, products are formed; without, quadratic forms: of the same vectors."""
+    for kind in KINDS:
+        name = f"{prefix_of(kind)}_trace"
+        whole, parts = (
+            CurvatureTrace(samples=5, kind=kind, per_layer=layers).measure(
+                network(), torch.Generator().manual_seed(0)
+            )
+            for layers in (False, True)
+        )
+        assert whole.scalars[name] == pytest.approx(parts.scalars[name], rel=1e-10)
+        assert whole.errors[name].value == pytest.approx(parts.errors[name].value, rel=1e-10)
+
+
 def test_standard_errors_of_the_trace_are_those_of_many_repetitions():
     """The variance of one sample is twice the squares off the diagonal."""
     matrix = network().hessian().dense()
@@ -297,7 +311,7 @@ def test_a_deep_linear_network_has_the_hessian_of_its_closed_form():
 @pytest.mark.parametrize(
     ("probe", "products", "calls"),
     [
-        (CurvatureTrace(samples=30), 30, 4),
+        (CurvatureTrace(samples=30), 30, 4),  # of quadratic forms
         (CurvatureTrace(samples=30, per_layer=True), 30, 4),
         # Ten before the first look at the standard error, then eight at a time, and the rest.
         (CurvatureTrace(samples=30, relative_error=1e-9), 30, 5),
@@ -308,9 +322,11 @@ def test_a_deep_linear_network_has_the_hessian_of_its_closed_form():
 )
 def test_products_with_random_vectors_are_taken_together(monkeypatch, probe, products, calls):
     widths = []
-    multiply = ls.CurvatureOperator.matmat
+    trace = isinstance(probe, CurvatureTrace) and probe.method == "hutchinson" and not probe.per_layer
+    method = "quadratic_forms" if trace else "matmat"
+    multiply = getattr(ls.CurvatureOperator, method)
     monkeypatch.setattr(
-        ls.CurvatureOperator, "matmat", lambda self, v: (widths.append(v.shape[1]), multiply(self, v))[1]
+        ls.CurvatureOperator, method, lambda self, v: (widths.append(v.shape[1]), multiply(self, v))[1]
     )
     monkeypatch.setattr(ls.CurvatureOperator, "matvec", None)
     network().measure(probe)

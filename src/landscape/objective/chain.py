@@ -151,6 +151,13 @@ class _Operation(ABC):
     ) -> None:
         """Add the derivative of :meth:`pull` itself along the vectors, at the slopes."""
 
+    def curve(self, tangents: Sequence[Tensor | None], vectors: Vectors, rows: slice) -> Tensor | None:
+        """Return the slopes times the output's second derivative along each vector: summands, (..., k, ...).
+
+        The vectors are the second of the dimensions. None for what is linear in inputs and parameters together.
+        """
+        return None
+
     def keep(self, slopes: Tensor) -> None:  # noqa: B027 (what is linear needs none)
         """Take note of the derivatives of the loss with respect to the output, (rows, ...)."""
 
@@ -162,6 +169,11 @@ class _Operation(ABC):
 def _folded(tensor: Tensor) -> Tensor:
     """Return (rows, k, ...) as (rows * k, ...)."""
     return tensor.reshape(-1, *tensor.shape[2:])
+
+
+def _twice(first: Tensor, second: Tensor) -> Tensor:
+    """Return twice the products of the entries."""
+    return (first * second).mul_(2)
 
 
 def _add(into: list[Tensor | None], extra: Tensor) -> None:
@@ -237,6 +249,21 @@ class _Linear(_Operation):
             else:
                 extra = (slopes @ v).view(*slopes.shape[:-1], k, i)
                 _add(into, extra if slopes.ndim == 2 else extra.movedim(-2, 1).contiguous())
+
+    def curve(self, tangents: Sequence[Tensor | None], vectors: Vectors, rows: slice) -> Tensor | None:
+        leaf, moved = self.leaves[0], tangents[0]
+        if moved is None or leaf not in vectors:
+            return None
+        assert leaf is not None
+        k, (o, i) = vectors.count, self.weight.shape
+        slopes = self.slopes[rows]
+        if slopes[..., 0].numel() < o:
+            # Few rows: V meets the slopes, and nothing of its size is written.
+            found = (slopes @ vectors.beside(leaf)).view(*slopes.shape[:-1], k, i)
+            return _twice(found if slopes.ndim == 2 else found.movedim(-2, 1), moved)
+        flat = moved if moved.ndim == 3 else moved.movedim(1, -2)
+        found = slopes.reshape(-1, o).T @ flat.reshape(-1, k * i)
+        return _twice(found.view(o, k, i), vectors.beside(leaf).view(o, k, i))
 
 
 class _Convolution(_Operation):
@@ -342,6 +369,15 @@ class _Convolution(_Operation):
         if bends:
             _add(into, found.view(-1, k, *a.shape[1:]))
 
+    def curve(self, tangents: Sequence[Tensor | None], vectors: Vectors, rows: slice) -> Tensor | None:
+        leaf, moved = self.leaves[0], tangents[0]
+        if moved is None or leaf not in vectors:
+            return None
+        assert leaf is not None
+        many = moved.flatten(1, 2)
+        found, _ = self._backward(self.slopes[rows], many, vectors.beside(leaf), (True, False))
+        return _twice(found.view_as(moved), moved)
+
 
 class _Elementwise(_Operation):
     """A function of every number by itself, with its first and second derivative."""
@@ -377,6 +413,12 @@ class _Elementwise(_Operation):
         moved = tangents[0]
         if self.second is not None and moved is not None:
             _add(into, moved * self.second[rows].unsqueeze(1))
+
+    def curve(self, tangents: Sequence[Tensor | None], vectors: Vectors, rows: slice) -> Tensor | None:
+        moved = tangents[0]
+        if self.second is None or moved is None:
+            return None
+        return moved.square().mul_(self.second[rows].unsqueeze(1))
 
 
 class _Shape(_Operation):
@@ -523,6 +565,14 @@ class _Normalisation(_Operation):
         if moved is not None and leaf in vectors:
             assert leaf is not None
             _add(into, slopes * self._spread(self.rate * vectors[leaf]))
+
+    def curve(self, tangents: Sequence[Tensor | None], vectors: Vectors, rows: slice) -> Tensor | None:
+        leaf, moved = self.leaves[0], tangents[0]
+        if moved is None or leaf not in vectors:
+            return None
+        assert leaf is not None
+        slopes = self.slopes[rows].unsqueeze(1)
+        return _twice(slopes * self._spread(self.rate * vectors[leaf]), moved)
 
 
 def _positions_summed(tensor: Tensor, channels: int) -> Tensor:
@@ -704,12 +754,62 @@ class Chain:
         vectors
             For each of the leaves, tensors of shape (k, ...).
         """
+        for here, few in self._groups(vectors):
+            yield here, self._products(few)
+
+    def forms(self, vectors: Mapping[int, Tensor], dtype: torch.dtype) -> Tensor:
+        r"""Return :math:`v^\top H v` for k vectors, shape (k,), summed over the examples in `dtype`.
+
+        Along a line in the direction of v, the loss has the second derivative
+
+        .. math:: \dot z^\top \nabla^2_z \ell\, \dot z
+                  + \sum_l \delta_l \cdot D^2 f_l[(\dot a, V)]^2,
+
+        with the output z and what every operation :math:`f_l` does to second order: :math:`2 V \dot a` where it is
+        linear in its inputs, :math:`\sigma''(a)\, \dot a^2` for activations. The tangents, which go forwards, are all
+        that is needed, so that a layer takes three matrix products in place of six; the gradient takes three, too.
+
+        Parameters
+        ----------
+        vectors
+            As for :meth:`products`.
+        dtype
+            Of the sums.
+        """
+        found = []
+        for _, few in self._groups(vectors):
+            sums = torch.zeros(few.count, device=self._leaves[0].device, dtype=dtype)
+            for rows in self._parts(few.count):
+                self._add_forms(few, sums, rows)
+            found.append(sums)
+        return torch.cat(found)
+
+    def _add_forms(self, vectors: Vectors, sums: Tensor, rows: slice) -> None:
+        tangents: list[Tensor | None] = [None] * self._values
+        for operation in self._operations:
+            inputs = _at(tangents, operation.inputs)
+            curved = operation.curve(inputs, vectors, rows)  # before inputs may be overwritten
+            if curved is not None:
+                sums += _each_summed(curved)
+            tangents[operation.output] = operation.push(inputs, vectors, rows)
+        moved = tangents[self._output]
+        bent = None if moved is None else self._bent(moved, rows)
+        if moved is not None and bent is not None:
+            sums += _each_summed(bent * moved)
+
+    def _groups(self, vectors: Mapping[int, Tensor]) -> Iterator[tuple[slice, Vectors]]:
+        """Yield a few of the vectors at a time."""
         count = len(next(iter(vectors.values())))
         together = self._together(count)
         for low in range(0, count, together):
             here = slice(low, min(low + together, count))
-            few = Vectors({leaf: part[here] for leaf, part in vectors.items()}, here.stop - low)
-            yield here, self._products(few)
+            yield here, Vectors({leaf: part[here] for leaf, part in vectors.items()}, here.stop - low)
+
+    def _parts(self, vectors: int) -> Iterator[slice]:
+        """Yield which examples to take together for so many vectors."""
+        count = -(-self._rows // self._step(vectors))
+        for low, high in pairwise(self._rows * part // count for part in range(count + 1)):
+            yield slice(low, high)
 
     def _together(self, count: int) -> int:
         """Return how many of `count` vectors to take together."""
@@ -736,10 +836,8 @@ class Chain:
     def _products(self, vectors: Vectors) -> dict[int, Tensor]:
         chosen = {n: leaf.shape for n, leaf in enumerate(self._leaves) if n in vectors}
         sums = _Sums(vectors.count, chosen, self._leaves[0].detach())
-        parts = -(-self._rows // self._step(vectors.count))
-        edges = [self._rows * part // parts for part in range(parts + 1)]
-        for low, high in pairwise(edges):
-            self._add(vectors, sums, slice(low, high))
+        for rows in self._parts(vectors.count):
+            self._add(vectors, sums, rows)
         return {leaf: sums.total(leaf) for leaf in chosen}
 
     def _add(self, vectors: Vectors, sums: _Sums, rows: slice) -> None:
@@ -774,6 +872,11 @@ class Chain:
         found = [self._middle.product(moved[:, k]) for k in range(moved.shape[1])]
         there = [part for part in found if part is not None]
         return torch.stack(there, dim=1) if there else None
+
+
+def _each_summed(terms: Tensor) -> Tensor:
+    """Return the sums over all but the second dimension, in which the vectors are."""
+    return terms.sum(dim=[d for d in range(terms.ndim) if d != 1])
 
 
 def _at(values: Sequence[Tensor | None], slots: Sequence[int | None]) -> list[Tensor | None]:

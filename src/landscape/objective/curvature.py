@@ -152,6 +152,11 @@ class _Linearised:
             )
         )
 
+    def form(self, vector: Sequence[Tensor], chosen: Sequence[int]) -> Tensor | None:
+        """Return the vector times its product, shape (); None is zero."""
+        product = self.product(vector, chosen)
+        return None if product is None else _inner(vector, product)
+
 
 class _Factored:
     """Multiplies by J^T M J, with J the Jacobian of `outputs` with respect to `inputs`.
@@ -200,6 +205,26 @@ class _Factored:
 
     def product(self, vector: Sequence[Tensor], chosen: Sequence[int]) -> list[Tensor] | None:
         """Return the product of the block of the `chosen` inputs with one tensor for each; None is zero."""
+        moved = self._moved(vector, chosen)
+        if moved is None:
+            return None
+        return list(
+            torch.autograd.grad(
+                self._outputs,
+                [self._inputs[at] for at in chosen],
+                self._middle(moved),
+                retain_graph=True,
+                materialize_grads=True,
+            )
+        )
+
+    def form(self, vector: Sequence[Tensor], chosen: Sequence[int]) -> Tensor | None:
+        """Return the vector times its product, shape (), by J v alone; None is zero."""
+        moved = self._moved(vector, chosen)
+        return None if moved is None else _inner([moved], [self._middle(moved)])
+
+    def _moved(self, vector: Sequence[Tensor], chosen: Sequence[int]) -> Tensor | None:
+        """Return J v, the outputs' derivative along v; None is zero."""
         places = [
             (place, at)
             for place, at in enumerate(chosen)
@@ -214,15 +239,7 @@ class _Factored:
             retain_graph=True,
             materialize_grads=True,
         )
-        return list(
-            torch.autograd.grad(
-                self._outputs,
-                [self._inputs[at] for at in chosen],
-                self._middle(moved),
-                retain_graph=True,
-                materialize_grads=True,
-            )
-        )
+        return moved
 
 
 class _Chained:
@@ -283,7 +300,7 @@ class CurvatureOperator:
     value
         The loss there, shape (), float64.
     products
-        How many products have been computed so far.
+        How many products and quadratic forms have been computed so far.
 
     Raises
     ------
@@ -436,10 +453,42 @@ class CurvatureOperator:
         ConfigurationError
             For anything but P rows.
         """
+        self._require_columns(vectors)
+        return self._products(vectors)
+
+    def _require_columns(self, vectors: Any) -> None:
         _require_numbers(vectors)
         if vectors.ndim != 2 or vectors.shape[0] != self.shape[0]:
             raise ConfigurationError(f"Columns of shape {tuple(vectors.shape)}: give ({self.shape[0]}, k).")
-        return self._products(vectors)
+
+    def quadratic_forms(self, vectors: Tensor) -> Tensor:
+        r"""Return :math:`v^\top H v` for every column v of `vectors`, shape (P, k).
+
+        Where products are written out, and for all kinds but the Hessian, H v itself is not formed: what the module
+        gives is differentiated along v, forwards, and no backward pass is needed. It costs a gradient at most where a
+        product costs two. A Hessian whose graph is kept is multiplied; then it costs what the product costs.
+
+        Returns
+        -------
+        Tensor
+            Shape (k,), in float64, on the operator's device; in float32 where the device has no float64.
+
+        Raises
+        ------
+        ConfigurationError
+            For anything but P rows.
+
+        Examples
+        --------
+        >>> import torch
+        >>> import landscape as ls
+        >>> x = torch.diag(torch.tensor([2.0, 1.0]))  # L = (4 w1^2 + w2^2) / 2
+        >>> landscape = ls.Landscape(torch.nn.Linear(2, 1, bias=False), "mse", (x, torch.zeros(2, 1)))
+        >>> landscape.hessian(landscape.initial()).quadratic_forms(torch.tensor([[1.0, 1.0], [0.0, 2.0]]))
+        tensor([4., 8.], dtype=torch.float64)
+        """
+        self._require_columns(vectors)
+        return self._forms(vectors)
 
     __call__ = matvec
 
@@ -886,16 +935,7 @@ class CurvatureOperator:
                 elif piece.weight:
                     row.add_(self._layout.join(product), alpha=piece.weight)
 
-        # What is written out does not ask the module again.
-        asks = self._cost.batches_recomputed or not all(isinstance(piece, _Chained) for piece in self._kept)
-        with self._session() if asks else nullcontext() as session:
-            if session is not None:
-                session.place(landscape._all_parts(self._leaves))
-            for piece in self._kept:
-                add(piece)
-            if session is not None and self._cost.batches_recomputed:
-                for batch in self._chunks(first=len(self._kept)):
-                    add(self._linearise(session, batch, graph=True)[0])
+        self._for_each_piece(add)
         landscape._reduce(sums)
         if not alone:
             # In place, as fresh memory costs more; but what is returned may not be what is used again.
@@ -904,6 +944,63 @@ class CurvatureOperator:
             self._add_rest(result, row)
         self.products += len(rows)
         return sums.T
+
+    def _forms(self, columns: Tensor) -> Tensor:
+        count = columns.shape[1]
+        sums = self._landscape._accumulator(count)
+        if not count:
+            return sums
+        rows = columns.detach().to(self.device, self.dtype).T.contiguous()
+        together = dict(zip(self._chosen, self._layout.parts(rows), strict=True))
+
+        def add(piece: _Piece) -> None:
+            if not piece.weight:
+                return
+            if isinstance(piece, _Chained):
+                sums.add_(piece.chain.forms(together, sums.dtype), alpha=piece.weight)
+                return
+            for number in range(count):
+                form = piece.form([part[number] for part in together.values()], self._chosen)
+                if form is not None:
+                    sums[number] += piece.weight * form
+
+        self._for_each_piece(add)
+        self._landscape._reduce(sums)
+        sums /= self._total
+        self._add_rest_of_forms(sums, rows)
+        self.products += count
+        return sums
+
+    def _add_rest_of_forms(self, sums: Tensor, rows: Tensor) -> None:
+        """Add to quadratic forms what :meth:`_add_rest` adds to products."""
+
+        def along(vector: Tensor) -> Tensor:
+            return rows.to(sums.dtype) @ vector.to(sums.dtype)
+
+        if self._penalty is not None:
+            for number, row in enumerate(rows):
+                full = self._in_full(row)
+                form = self._penalty.form([full], [0])
+                if form is not None:
+                    sums[number] += form
+        if self.kind == "covariance":
+            sums -= along(self._mean).square_()
+        elif self.kind == "second_moment" and self._extra is not None:
+            extra = along(self._extra)
+            sums += extra * (2 * along(self._mean) + extra)
+
+    def _for_each_piece(self, add: Callable[[_Piece], None]) -> None:
+        """Call with every batch, those that are not kept computed anew."""
+        # What is written out does not ask the module again.
+        asks = self._cost.batches_recomputed or not all(isinstance(piece, _Chained) for piece in self._kept)
+        with self._session() if asks else nullcontext() as session:
+            if session is not None:
+                session.place(self._landscape._all_parts(self._leaves))
+            for piece in self._kept:
+                add(piece)
+            if session is not None and self._cost.batches_recomputed:
+                for batch in self._chunks(first=len(self._kept)):
+                    add(self._linearise(session, batch, graph=True)[0])
 
     def _blank(self, rows: Tensor) -> Tensor:
         """Return zeros to sum products in; small ones are used again, as fresh memory costs more than the sums."""
@@ -966,6 +1063,13 @@ def _measured_graph(exempt: Sequence[Any]) -> Iterator[_Held]:
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         yield held
+
+
+def _inner(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+    """Return the inner product of two sequences of tensors, shape (), in float64 where there is such a thing."""
+    dtype = torch.float32 if first[0].device.type == "mps" else torch.float64
+    terms = [(a.to(dtype) * b.to(dtype)).sum() for a, b in zip(first, second, strict=True)]
+    return torch.stack(terms).sum()
 
 
 def _require_numbers(vector: Any) -> None:
