@@ -13,7 +13,7 @@ from torch import nn
 
 from landscape.errors import ConfigurationError
 from landscape.objective import BatchLoss, Landscape, as_data, gram
-from landscape.objective.gram import combined_gradients, example_gram
+from landscape.objective.gram import combined_gradients, example_gram, example_products
 
 
 def stacked(landscape, theta, batch):
@@ -173,3 +173,30 @@ def test_combined_gradients_are_sums_of_stacked_ones(size):
     for wrong in (10, 12):
         with pytest.raises(ConfigurationError, match=r"do not fit"):
             combined_gradients(landscape, theta, landscape.batches(size), torch.ones(5, wrong).double())
+
+
+@pytest.mark.parametrize("size", [None, 4])
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_products_with_vectors_are_those_of_stacked_gradients(size, count):
+    net = nn.Sequential(nn.Conv1d(2, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(12, 4)).double()
+    batch = torch.randn(11, 2, 6).double(), torch.randint(4, (11,))
+    landscape = Landscape(net, "cross_entropy", batch, penalty=lambda t: t @ t)
+    theta, vectors = landscape.initial(), torch.randn(count, landscape.size).double()
+    rows = landscape.example_gradients(theta, batch) - 2 * theta
+    found = example_products(landscape, theta, landscape.batches(size), vectors)
+    torch.testing.assert_close(found, rows @ vectors.T, rtol=1e-11, atol=1e-13)
+    part = landscape.restrict("3.bias")
+    found = example_products(part, part.initial(), part.batches(size), vectors[:, -4:])
+    torch.testing.assert_close(found, rows[:, -4:] @ vectors[:, -4:].T, rtol=1e-11, atol=1e-13)
+    with pytest.raises(ConfigurationError, match=r"give \(k, 73\)"):
+        example_products(landscape, theta, landscape.batches(size), torch.ones(64).double())
+
+
+def test_inputs_and_outputs_beyond_the_memory_leave_nothing():
+    net = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)).double()
+    landscape = Landscape(net, "mse", (torch.randn(7, 3).double(), torch.randn(7, 2).double()))
+    theta = landscape.initial()
+    needed = 7 * 8 * (3 + 5 + 5 + 2)
+    for size in (None, 3):
+        assert example_gram(landscape, theta, landscape.batches(size), memory=needed) is not None
+        assert example_gram(landscape, theta, landscape.batches(size), memory=needed - 1) is None

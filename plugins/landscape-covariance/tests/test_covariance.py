@@ -1,6 +1,7 @@
 """Covariances of gradients against dense matrices and closed forms."""
 
 import copy
+import weakref
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ import landscape as ls
 from landscape.errors import ConfigurationError
 from landscape.objective import fixed
 from landscape.testing import check_component, check_probe, quadratic
-from landscape_covariance.covariance import GradientCovariance, _gram
+from landscape_covariance import gradients as held
+from landscape_covariance.covariance import GradientCovariance
+from landscape_covariance.gradients import Gradients
 
 
 def network(dtype=torch.float64, n=40):
@@ -108,21 +111,105 @@ def test_batches_of_one_example_have_the_covariance_of_examples_on_average():
     assert abs(np.mean(estimates) - 19 / 20 * exact) < 5 * spread
 
 
+def regression(rows):
+    """Return a landscape whose examples have these gradients at 0: of (w.x - y)^2 with y = -1/2."""
+    rows = torch.as_tensor(rows)
+    net = nn.Linear(rows.shape[1], 1, bias=False).double()
+    return ls.Landscape(net, "mse", (rows, torch.full((len(rows), 1), -0.5, dtype=torch.float64)))
+
+
+def products_of(rows, *, memory=1 << 30, size=1, centred=True, vectors=None):
+    """Return the products of these gradients, of which `size` are computed at once, and the gradients."""
+    landscape = regression(rows)
+    draws = [(part, None) for part in torch.split(torch.arange(len(rows)), size)]
+    gradients = Gradients(landscape, torch.zeros(landscape.size).double(), draws, True, memory)
+    return *gradients.products(vectors, centred=centred), gradients
+
+
 @settings(deadline=None, max_examples=50)
-@given(st.integers(2, 8), st.integers(1, 12), st.booleans(), st.floats(1e-6, 1e6), st.integers(0, 99))
-def test_the_gram_matrix_has_the_eigenvalues_of_the_covariance(count, size, centred, scale, seed):
-    rows = scale * np.random.default_rng(seed).standard_normal((count, size))
-    gram = np.linalg.eigvalsh(_gram(torch.from_numpy(rows), centred=centred))[::-1]
+@given(
+    st.integers(2, 8),
+    st.integers(1, 12),
+    st.booleans(),
+    st.floats(1e-6, 1e6),
+    st.integers(0, 99),
+    st.integers(1, 9),
+    st.integers(1, 4),
+)
+def test_the_gram_matrix_has_the_eigenvalues_of_the_covariance_however_little_is_held(
+    count, size, centred, scale, seed, fitting, together
+):
+    generator = np.random.default_rng(seed)
+    rows = scale * generator.standard_normal((count, size))
+    vectors = torch.from_numpy(generator.standard_normal((3, size)))
+    together = min(together, max(fitting, 2) // 2)
+    gram, along, gradients = products_of(
+        rows, memory=fitting * size * 8, size=together, centred=centred, vectors=vectors
+    )
+    values = np.linalg.eigvalsh(gram.numpy() / count)[::-1]
     dense = dense_eigenvalues(rows, centred)
     shared = min(count, size)
-    np.testing.assert_allclose(gram[:shared], dense[:shared], atol=1e-10 * dense[0])
+    np.testing.assert_allclose(values[:shared], dense[:shared], atol=1e-10 * dense[0])
+    deviations = rows - rows.mean(axis=0) if centred else rows
+    np.testing.assert_allclose(along, deviations @ vectors.T.numpy(), atol=1e-12 * scale * size)
+    assert gradients.fits == (count <= max(fitting, 2))
+    weights = generator.standard_normal((2, count))
+    weights -= weights.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(
+        gradients.combined(torch.from_numpy(weights)), weights @ rows, atol=1e-12 * scale * count
+    )
+
+
+def test_no_more_gradients_are_held_than_fit_and_the_cost_is_as_stated(monkeypatch):
+    rows = torch.randn(40, 30, dtype=torch.float64)
+    alive = []
+    compute = Gradients._rows
+
+    def watched(self, draws):
+        found = compute(self, draws)
+        alive.append(weakref.ref(found))
+        there = [one() for one in alive]
+        assert sum(len(one) for one in there if one is not None) <= 10
+        return found
+
+    monkeypatch.setattr(Gradients, "_rows", watched)
+    gram, _, gradients = products_of(rows, memory=10 * 30 * 8, size=2, centred=False)
+    torch.testing.assert_close(gram, rows @ rows.T)
+    # Five blocks of eight, and those after each: 40 + 32 + 24 + 16 + 8 = (5 + 1) / 2 * 40.
+    assert gradients.computed == 120
+    assert products_of(rows[:10], memory=10 * 30 * 8, size=2)[2].computed == 10
 
 
 def test_many_columns_are_summed_in_pieces(monkeypatch):
     rows = torch.randn(5, 1000, dtype=torch.float64)
-    whole = _gram(rows, centred=True)
-    monkeypatch.setattr("landscape_covariance.covariance._CHUNK", 64)
-    np.testing.assert_allclose(_gram(rows, centred=True), whole, rtol=1e-12)
+    whole, _, _ = products_of(rows)
+    monkeypatch.setattr(held, "_NUMBERS", 64)
+    torch.testing.assert_close(products_of(rows)[0], whole, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("per_example", [True, False])
+@pytest.mark.parametrize("centred", [True, False])
+def test_little_memory_gives_the_same_eigenpairs_and_says_what_it_cost(centred, per_example, monkeypatch):
+    # Layer normalisation: the layers' inputs and outputs do not do.
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 6), nn.LayerNorm(6), nn.Tanh(), nn.Linear(6, 3)).double()
+    data = torch.randn(40, 5).double(), torch.randint(3, (40,))
+    landscape = ls.Landscape(net, "cross_entropy", data, penalty=lambda t: t @ t)
+    point = ls.Point(landscape, landscape.initial())
+    options = {"batches": 12, "batch_size": 5, "centred": centred, "per_example": per_example}
+    options |= {"vectors": True, "k": 3}
+    whole, little = (
+        GradientCovariance(memory=memory, **options).measure(point, torch.Generator().manual_seed(1))
+        for memory in (2**31, 6 * 8 * landscape.size)
+    )
+    np.testing.assert_allclose(
+        whole.arrays["covariance_eigenvalues"], little.arrays["covariance_eigenvalues"], rtol=1e-9, atol=1e-15
+    )
+    overlaps = whole.carry["eigenvectors"] @ little.carry["eigenvectors"].T
+    torch.testing.assert_close(overlaps.abs(), torch.eye(3).double(), rtol=0, atol=1e-9)
+    assert not whole.warnings
+    # Four blocks of three beside three, or 5, 5 and 2 beside one: 12 + 7 + 2 = 21.
+    assert f"was computed {2.5 if per_example else 1.8} times" in little.warnings[-1]
 
 
 def test_the_penalty_moves_every_gradient_alike_and_so_changes_no_centred_eigenvalue():
@@ -139,8 +226,23 @@ def test_the_penalty_moves_every_gradient_alike_and_so_changes_no_centred_eigenv
 
 def test_a_batch_of_all_the_data_has_no_noise():
     _, _, _, landscape = network()
-    found = ls.Point(landscape, landscape.initial()).measure("GradientCovariance", batches=4, batch_size=40)
-    assert found.scalars["covariance_eigenvalue_1"] < 1e-25
+    point = ls.Point(landscape, landscape.initial())
+    found = point.measure("GradientCovariance", batches=4, batch_size=40)
+    assert found.scalars["covariance_eigenvalue_1"] == found.scalars["covariance_trace"] == 0
+    # Not the ratio of two numbers that are nothing but rounding.
+    assert np.isnan(found.scalars["covariance_stable_rank"])
+    assert any("Batches of all 40 examples are the same" in text for text in found.warnings)
+    aligned = point.measure("CovarianceHessianAlignment", k=2, batches=4, batch_size=40)
+    assert np.isnan(list(aligned.scalars.values())).all()
+    assert any("Batches of all 40 examples are the same" in text for text in aligned.warnings)
+    # About zero they have their gradient.
+    found = point.measure("GradientCovariance", batches=4, batch_size=40, centred=False)
+    gradient = point.gradient()
+    assert found.scalars["covariance_trace"] == pytest.approx(float(gradient @ gradient))
+    assert not any("the same" in text for text in found.warnings)
+    nowhere = ls.Point(landscape, torch.full((landscape.size,), torch.nan, dtype=torch.float64))
+    found = nowhere.measure("GradientCovariance", batches=4, batch_size=40)
+    assert np.isnan(found.scalars["covariance_trace"])
 
 
 def test_the_default_batch_is_small_where_the_data_is_small():
@@ -289,7 +391,7 @@ def test_layer_by_layer_and_stacked_gradients_give_the_same_eigenvalues(centred)
     np.testing.assert_allclose(
         one.arrays["covariance_eigenvalues"], other.arrays["covariance_eigenvalues"], rtol=1e-9, atol=1e-15
     )
-    assert probe._layer_wise(landscape, point.theta, probe._draws(landscape.data, generator)) is not None
+    assert probe._layer_wise(landscape, point.theta, probe._draws(landscape, generator)) is not None
 
 
 @pytest.mark.parametrize("centred", [True, False])
@@ -310,7 +412,7 @@ def test_eigenvectors_combined_by_backward_passes_are_those_of_stacked_gradients
         raise AssertionError("gradients were stacked")
 
     with monkeypatch.context() as patched:
-        patched.setattr(GradientCovariance, "_gradients", refuse)
+        patched.setattr(Gradients, "products", refuse)
         combined = probe.measure(point, torch.Generator().manual_seed(2)).carry["eigenvectors"]
     assert combined.dtype == stacked.dtype == dtype
     # Up to their signs.

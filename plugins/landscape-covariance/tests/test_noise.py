@@ -9,8 +9,8 @@ from torch import nn
 
 import landscape as ls
 from landscape.errors import ConfigurationError
+from landscape.plugins import get
 from landscape.testing import check_component, check_probe
-from landscape_covariance.covariance import GradientCovariance
 from landscape_covariance.noise import CovarianceHessianAlignment, GradientNoiseScale
 
 
@@ -48,7 +48,7 @@ def test_the_noise_scale_of_all_examples_is_that_of_the_dense_covariance():
     point = ls.Point(landscape, landscape.initial())
     rows = landscape.example_gradients(point.theta, batch)
     trace = float(torch.cov(rows.T).trace())
-    found = point.measure(GradientNoiseScale(examples=1000, batch_size=7))
+    found = point.measure(GradientNoiseScale(batch_size=7))
     assert found.scalars["gradient_noise_trace"] == pytest.approx(trace)
     assert found.scalars["gradient_noise_scale"] == pytest.approx(
         trace / float(point.gradient() @ point.gradient())
@@ -118,31 +118,127 @@ def test_noise_across_the_leading_eigenvectors_is_seen_as_such():
     assert found.scalars["covariance_hessian_overlap"] == pytest.approx(0, abs=1e-12)
 
 
+def drawn_gradients(landscape, theta, batches, batch_size, per_example, seed):
+    """Return the gradients that the probe draws from this seed, by plain derivatives, shape (L, P)."""
+    generator = torch.Generator().manual_seed(seed)
+    n = landscape.data.examples
+    if per_example:
+        draws = list(torch.randperm(n, generator=generator)[:batches][:, None])
+    else:
+        draws = [torch.randperm(n, generator=generator)[:batch_size] for _ in range(batches)]
+    return torch.stack([landscape.gradient(theta, landscape.data.take(draw)) for draw in draws]).double()
+
+
+@pytest.mark.parametrize("norm", [False, True])  # without, the layers' inputs and outputs are enough
 @pytest.mark.parametrize("centred", [True, False])
 @pytest.mark.parametrize("per_example", [True, False])
-def test_alignment_agrees_with_dense_matrices(centred, per_example):
-    landscape, _ = network()
+@pytest.mark.parametrize("memory", [2**31, 3500])
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-6), (torch.float32, 5e-3)])
+def test_alignment_agrees_with_dense_matrices(norm, centred, per_example, memory, dtype, close):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 6), *[nn.LayerNorm(6)] * norm, nn.Tanh(), nn.Linear(6, 3)).to(dtype)
+    x, y = torch.randn(60, 4, dtype=dtype), torch.randint(3, (60,))
+    landscape = ls.Landscape(net, "cross_entropy", (x, y), penalty=lambda t: 0.01 * t @ t)
     point = ls.Point(landscape, landscape.initial())
+    # Pairs as good as their type allows; the probe asks for them by name and configuration.
+    exact = point.measure("HessianSpectrum", k=3, tolerance=1e-9 if dtype == torch.float64 else 1e-5)
+    point.record(get("probes", "HessianSpectrum")(k=3), exact)
     options = {"batches": 20, "batch_size": 5, "centred": centred, "per_example": per_example}
-    found = point.measure(CovarianceHessianAlignment(k=3, **options)).scalars
-    probe = GradientCovariance(k=20 - centred, vectors=True, **options)
-    covariance = point.measure(probe)
-    values, vectors = covariance.arrays["covariance_eigenvalues"], covariance.carry["eigenvectors"]
-    K = vectors.T @ torch.diag(torch.tensor(values)) @ vectors
-    eigenvalues, eigenvectors = torch.linalg.eigh(point.hessian().dense())
+    probe = CovarianceHessianAlignment(k=3, memory=memory, **options)
+    measurement = probe.measure(point, torch.Generator().manual_seed(7))
+    found = measurement.scalars
+    rows = drawn_gradients(landscape, point.theta, 20, 5, per_example, seed=7)
+    rows = rows - rows.mean(dim=0) if centred else rows
+    K = rows.T @ rows / 20
+    values, vectors = (each.flip(-1) for each in torch.linalg.eigh(K))
+    eigenvalues, eigenvectors = torch.linalg.eigh(point.hessian().dense().double())
     share = 0.0
     for i in range(1, 4):
         v, h = eigenvectors[:, -i], float(eigenvalues[-i])
         along = float(v @ K @ v)
         share += along / float(K.trace())
-        assert found[f"covariance_along_hessian_{i}"] == pytest.approx(along, rel=1e-2)
-        assert found[f"covariance_hessian_ratio_{i}"] == pytest.approx(along / h, rel=1e-2)
+        assert found[f"covariance_along_hessian_{i}"] == pytest.approx(along, rel=close)
+        assert found[f"covariance_hessian_ratio_{i}"] == pytest.approx(along / h, rel=close)
         assert found[f"covariance_hessian_cosine_{i}"] == pytest.approx(
-            along / float((K @ v).norm()), rel=1e-2
+            along / float((K @ v).norm()), rel=close
         )
-        assert found[f"covariance_in_hessian_{i}"] == pytest.approx(share, rel=1e-2)
-    overlap = float(((vectors[:3] @ eigenvectors[:, -3:]) ** 2).sum()) / 3
-    assert found["covariance_hessian_overlap"] == pytest.approx(overlap, rel=1e-2)
+        assert found[f"covariance_in_hessian_{i}"] == pytest.approx(share, rel=close)
+    cosines = (vectors[:, :3].T @ eigenvectors[:, -3:].flip(1)) ** 2
+    np.testing.assert_allclose(measurement.arrays["covariance_hessian_cosines"], cosines, atol=close)
+    assert found["covariance_hessian_overlap"] == pytest.approx(float(cosines.sum()) / 3, rel=close)
+    rank = min(20 - centred, landscape.size)
+    np.testing.assert_allclose(
+        measurement.arrays["covariance_eigenvalues"], values[:rank], atol=close * float(values[0])
+    )
+    recomputed = memory == 3500 and (norm or not per_example or not centred)
+    assert any("do not fit into memory=3500" in text for text in measurement.warnings) == recomputed
+
+
+def test_fewer_weights_than_pairs_leave_the_rest_unknown():
+    landscape, _ = noisy_quadratic([4.0, 2.0, 1.0], [1.0, 1.0, 1.0], 50)
+    point = ls.Point(landscape, landscape.initial())
+    found = point.measure(CovarianceHessianAlignment(k=5, batches=50, per_example=True))
+    exact = point.measure(CovarianceHessianAlignment(k=3, batches=50, per_example=True))
+    for i in range(1, 6):
+        value = found.scalars[f"covariance_hessian_ratio_{i}"]
+        assert value == pytest.approx(
+            exact.scalars.get(f"covariance_hessian_ratio_{i}", math.nan), nan_ok=True
+        )
+    cosines = found.arrays["covariance_hessian_cosines"]
+    assert cosines.shape == (3, 5)
+    np.testing.assert_allclose(cosines[:, :3], exact.arrays["covariance_hessian_cosines"], atol=1e-9)
+    assert np.isnan(cosines[:, 3:]).all()
+    assert "2 of the 5 eigenpairs of the Hessian are unknown" in found.warnings[0]
+    assert "50 gradients have 3 eigenvectors" in found.warnings[1]
+
+
+def test_fewer_gradients_than_pairs_leave_no_overlap_and_say_what_to_give():
+    landscape, _ = network()
+    found = ls.Point(landscape, landscape.initial()).measure(CovarianceHessianAlignment(k=5, batches=4))
+    assert [name for name, value in found.scalars.items() if math.isnan(value)] == [
+        "covariance_hessian_overlap"
+    ]
+    assert found.warnings == (
+        "covariance_hessian_overlap is NaN: 4 gradients have 3 eigenvectors of their covariance, and k=5 are asked "
+        "for; give more batches, or a smaller k.",
+    )
+    assert found.arrays["covariance_hessian_cosines"].shape == (3, 5)
+
+
+def test_more_examples_than_there_are_are_refused_with_both_numbers():
+    landscape, _ = network(n=40)
+    point = ls.Point(landscape, landscape.initial())
+    with pytest.raises(ConfigurationError, match=r"examples=41.*has 40; give examples=40 or less, or None"):
+        point.measure(GradientNoiseScale(examples=41))
+    few, all_of_them = (point.measure(GradientNoiseScale(examples=examples)) for examples in (None, 40))
+    assert few.scalars["gradient_noise_trace"] == pytest.approx(all_of_them.scalars["gradient_noise_trace"])
+    with pytest.raises(ConfigurationError, match=r"batches=41.*has 40; give batches=40 or less"):
+        point.measure(CovarianceHessianAlignment(batches=41, per_example=True))
+    # Before the Hessian's spectrum is computed.
+    assert not any("HessianSpectrum" in name for name in point.measurements)
+
+
+def test_a_flat_point_has_no_noise_and_says_so():
+    # Where a ReLU network is dead, every gradient is exactly zero.
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2, bias=False)).double()
+    x, y = torch.rand(20, 3).double(), torch.zeros(20, 2).double()
+    landscape = ls.Landscape(net, "mse", (x, y))
+    theta = -torch.ones(landscape.size).double()
+    point = ls.Point(landscape, theta)
+    noise = point.measure(GradientNoiseScale(curvature=True))
+    assert noise.scalars["gradient_noise_trace"] == noise.scalars["gradient_noise_trace_hessian"] == 0
+    assert math.isnan(noise.scalars["gradient_noise_scale"])
+    assert math.isnan(noise.scalars["gradient_noise_scale_hessian"])
+    assert all("the gradient is zero here" in text for text in noise.warnings)
+    assert len(noise.warnings) == 2
+    for per_example in (True, False):
+        covariance = point.measure("GradientCovariance", batches=20, batch_size=3, per_example=per_example)
+        assert covariance.scalars["covariance_trace"] == 0
+        assert math.isnan(covariance.scalars["covariance_stable_rank"])
+        assert "the covariance is zero here" in covariance.warnings[-1]
+        aligned = point.measure("CovarianceHessianAlignment", k=3, batches=20, per_example=per_example)
+        assert np.isnan(list(aligned.scalars.values())).all()
+        assert "zero or unknown" in aligned.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -244,4 +340,4 @@ def test_equal_curvatures_have_no_slope_and_say_so():
         CovarianceHessianAlignment(k=3, batches=20, per_example=True)
     )
     assert math.isnan(found.scalars["covariance_hessian_slope"])
-    assert "the slope, where" in found.warnings[0]
+    assert "covariance_hessian_slope is NaN" in found.warnings[0]

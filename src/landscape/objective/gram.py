@@ -37,7 +37,7 @@ from landscape.objective.curvature import losses_of, output_of
 if TYPE_CHECKING:
     from landscape.objective.landscape import Landscape
 
-__all__ = ["combined_gradients", "example_gram"]
+__all__ = ["combined_gradients", "example_gram", "example_products"]
 
 #: Numbers in the gradients of a few outputs that are formed at a time: 16 MiB in float32.
 _NUMBERS = 1 << 22
@@ -70,7 +70,9 @@ class _Layer:
     slopes: list[Tensor] = field(factory=list)
 
 
-def example_gram(landscape: Landscape, theta: Tensor, batches: Iterable[Batch]) -> Tensor | None:
+def example_gram(
+    landscape: Landscape, theta: Tensor, batches: Iterable[Batch], *, memory: int | None = None
+) -> Tensor | None:
     """Return the inner products of the gradients of all examples, shape (B, B), float64.
 
     The penalty, which adds the same vector to every gradient, is left out.
@@ -83,13 +85,16 @@ def example_gram(landscape: Landscape, theta: Tensor, batches: Iterable[Batch]) 
         Weights, shape (P,).
     batches
         The examples, as many at a time as fit into memory; their inputs and outputs of all layers are held.
+    memory
+        Bytes that these may take; no limit by default.
 
     Returns
     -------
     Tensor or None
         None where the layers do not allow it: weights outside of ``nn.Linear``, ``nn.Conv1d`` and ``nn.Conv2d``
         (without groups, padded by zeros), layers used more than once, tied weights, examples that see each other,
-        gradients that are not finite, a loss that does not show the module's output.
+        gradients that are not finite, a loss that does not show the module's output; and where inputs and outputs
+        take more than `memory`.
 
     Raises
     ------
@@ -103,6 +108,7 @@ def example_gram(landscape: Landscape, theta: Tensor, batches: Iterable[Batch]) 
     parts = landscape._leaves(theta)
     sums = [torch.zeros_like(part) for part in parts]
     first: Batch | None = None
+    held = 0
     with landscape._session(differentiate=True) as session:
         for given in batches:
             batch = landscape._moved(given)
@@ -127,6 +133,9 @@ def example_gram(landscape: Landscape, theta: Tensor, batches: Iterable[Batch]) 
                 slopes = torch.zeros_like(result) if slope is None else slope  # type: ignore[redundant-expr]
                 if not _record(layer, given_inputs.detach(), slopes, count):
                     return None
+                held += layer.inputs[-1].nbytes + layer.slopes[-1].nbytes
+            if memory is not None and held > memory:
+                return None
     if first is None:
         return None
     # Products and sums of a few layers in the type of the weights are as good as the gradients themselves.
@@ -188,6 +197,63 @@ def combined_gradients(
     if above != weights.shape[1]:
         raise ConfigurationError(f"weights of shape {tuple(weights.shape)} do not fit {above} examples.")
     return found
+
+
+def example_products(
+    landscape: Landscape, theta: Tensor, batches: Iterable[Batch], vectors: Tensor
+) -> Tensor:
+    r"""Return the products of the gradients of examples with given vectors, :math:`g_b \cdot v_k`, shape (B, k).
+
+    The transpose of :func:`combined_gradients`, and its derivative with respect to the examples' weights: one backward
+    pass that keeps its graph, and for each vector one through that graph. No gradient of a single example is held. The
+    penalty is left out.
+
+    Parameters
+    ----------
+    landscape
+        A landscape of which :func:`example_gram` has given the products: its examples do not see each other.
+    theta
+        Weights of the network, shape (P,).
+    batches
+        The examples, as many at a time as fit into memory.
+    vectors
+        Shape (k, P).
+
+    Raises
+    ------
+    ConfigurationError
+        When the loss is not one of an output and a target, and for weights or vectors of another shape.
+    """
+    theta = landscape._one_row(theta)
+    if vectors.ndim != 2 or vectors.shape[1] != len(theta):
+        raise ConfigurationError(f"vectors of shape {tuple(vectors.shape)}: give (k, {len(theta)}).")
+    parts = landscape._leaves(theta)
+    split = [landscape.layout.parts(row) for row in vectors.to(theta)]
+    found: list[Tensor] = []
+    with landscape._session(differentiate=True) as session:
+        for given in batches:
+            batch = landscape._moved(given)
+            output, target = output_of(landscape, session, parts, batch, "A product with gradients")
+            assert landscape._criterion.of_output is not None
+            losses = losses_of(landscape._criterion.of_output, output, target)
+            weights = torch.ones_like(losses, requires_grad=True)
+            gradients = torch.autograd.grad(losses, parts, weights, create_graph=True, allow_unused=True)
+            # autograd says None for zero, whatever the stubs say; a sum of no gradients has no graph either
+            used = [i for i, one in enumerate(gradients) if one is not None and one.requires_grad]  # type: ignore[redundant-expr]
+            along = [
+                torch.autograd.grad(
+                    [gradients[i] for i in used],
+                    weights,
+                    [own[i] for i in used],
+                    retain_graph=True,
+                    materialize_grads=True,
+                )[0]
+                if used
+                else torch.zeros_like(losses)
+                for own in split
+            ]
+            found.append(torch.stack(along, dim=1) if along else losses.detach().new_zeros(len(losses), 0))
+    return torch.cat(found).to(landscape._summing)
 
 
 def _layers(landscape: Landscape) -> list[_Layer] | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 from attrs import field, frozen
 
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Measurement, Probe
-from landscape.randomness import preserved_random_state
 from landscape.validators import at_least, of_type, optional
 
 if TYPE_CHECKING:
@@ -18,15 +18,46 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from landscape.objective import Data, Landscape, Point
+    from landscape_covariance.gradients import Draw, Gradients
 
-__all__ = ["GradientCovariance", "taken"]
+__all__ = ["GradientCovariance", "Sample", "eigenpairs"]
 
-#: Entries of a gradient handled at a time in float64: 25 gradients of so many take 52 MB.
-_CHUNK = 1 << 18
 #: Eigenvectors are combined by a backward pass each where there are so many times as many examples.
 _PASSES = 4
 #: An eigenvalue that is so many units of rounding of the largest has a vector to one part in so many.
 _CLEAR = 1e4
+
+
+@frozen(eq=False)
+class Sample:
+    """What is known of the gradients of drawn batches.
+
+    Attributes
+    ----------
+    draws
+        Examples of the batches.
+    gradients
+        The gradients themselves; None where inputs and outputs of the layers stood for them.
+    gram
+        Their products over L, about their mean where that is asked for, shape (L, L), float64.
+    along
+        Their products with given vectors, about their mean likewise, shape (L, j), float64.
+    warnings
+        What is to be said about how they were had.
+    """
+
+    draws: Sequence[Draw]
+    gradients: Gradients | None
+    gram: np.ndarray
+    along: np.ndarray
+    warnings: tuple[str, ...]
+
+    @property
+    def finite(self) -> bool:
+        """Whether all products are numbers."""
+        import numpy as np
+
+        return bool(np.isfinite(self.gram).all() and np.isfinite(self.along).all())
 
 
 @frozen
@@ -52,11 +83,13 @@ class GradientCovariance(Probe):
     ``covariance_eigenvalues``: all that can be non-zero, shape (L - 1,) or (L,), or (P,) where that is smaller. With
     `vectors`, carried: ``eigenvectors``, shape (k, P), orthonormal, zeros where the eigenvalue is zero.
 
-    Costs L batch gradients, and L vectors of P numbers. With `per_example`, networks of linear layers and convolutions
+    Costs L batch gradients, and L vectors of P numbers. Where only R of these fit into `memory`, gradients are computed
+    again, (n + 1)/2 times each for n = L/R, and once more for `vectors`; a warning says so. With `per_example`,
+    networks of linear layers and convolutions
     cost about two gradients of L examples, and no vectors: the Gram matrix comes from the inputs and outputs of the
-    layers (:mod:`landscape.objective.gram`). With `vectors` and at most L/4 of them, each is one further backward pass
-    of L examples, unless its eigenvalue is below 1e4 units of rounding of the largest. For 512 examples of a perceptron
-    with 17,610 weights, the eigenvalues took 9 ms in place of 295 ms.
+    layers (:mod:`landscape.objective.gram`), as long as these fit. With `vectors` and at most L/4 of them, each is one
+    further backward pass of L examples, unless its eigenvalue is below 1e4 units of rounding of the largest. For 512
+    examples of a perceptron with 17,610 weights, the eigenvalues took 9 ms in place of 295 ms.
 
     Parameters
     ----------
@@ -77,6 +110,9 @@ class GradientCovariance(Probe):
         `batch_size` is only how many are computed at once.
     vectors
         Whether eigenvectors are computed and carried.
+    memory
+        Bytes that gradients, or inputs and outputs of layers, may hold at once; at least two gradients are held. 2 GiB
+        as for curvature operators. Eigenvectors, one gradient in float64 and pieces of 64 MiB come on top.
 
     Raises
     ------
@@ -102,6 +138,7 @@ class GradientCovariance(Probe):
     k: int = field(default=5, validator=at_least(0))
     per_example: bool = field(default=False, validator=of_type(bool, "True or False"))
     vectors: bool = field(default=False, validator=of_type(bool, "True or False"))
+    memory: int = field(default=2 * 1024**3, validator=at_least(1))
 
     references: ClassVar[tuple[str, ...]] = (
         "F. Dangel, L. Tatzel, P. Hennig. ViViT: curvature access through the generalized Gauss-Newton's low-rank "
@@ -120,26 +157,18 @@ class GradientCovariance(Probe):
         import numpy as np
 
         landscape = point.landscape
-        self._check(landscape.data)
-        draws = self._draws(landscape.data, generator)
-        rows: Tensor | None = None
-        gram = self._layer_wise(landscape, point.theta, draws)
-        if gram is not None and self.vectors and not self._told_apart(gram, landscape):
-            gram = None
-        if gram is None:
-            rows = self._gradients(landscape, point.theta, draws)
-            gram = _gram(rows, centred=self.centred)
+        # A pass for every vector is dearer than stacking where they are many.
+        layers = not self.vectors or self.k * _PASSES <= self.batches
+        sample = self.sampled(point, generator, layers=layers)
         names = [f"covariance_eigenvalue_{i + 1}" for i in range(self.k)]
-        rank = self._rank(landscape.size)
-        if not np.isfinite(gram).all():
+        rank = self.rank(landscape.size)
+        if not sample.finite:
             return Measurement(
                 scalars=dict.fromkeys([*names, "covariance_trace", "covariance_stable_rank"], math.nan),
                 arrays={"covariance_eigenvalues": np.full(rank, np.nan)},
                 warnings=("The covariance of gradients is unknown: a gradient is NaN or infinite here.",),
             )
-        ascending, coefficients = np.linalg.eigh(gram)
-        # Non-negative by definition; rounding may say -1e-20.
-        values = np.maximum(ascending[::-1][:rank], 0.0)
+        values, coefficients = eigenpairs(sample.gram, rank)
         warnings: tuple[str, ...] = ()
         if self.k > len(values):
             warnings = (
@@ -147,28 +176,34 @@ class GradientCovariance(Probe):
                 f"{self.batches} gradients of {landscape.size} weights have no more.",
             )
         scalars = {name: float(values[i]) if i < len(values) else 0.0 for i, name in enumerate(names)}
-        trace = scalars["covariance_trace"] = float(np.trace(gram))
+        trace = scalars["covariance_trace"] = float(np.trace(sample.gram))
         if trace > 0:
             scalars["covariance_stable_rank"] = trace / float(values[0])
         else:
             scalars["covariance_stable_rank"] = math.nan
             warnings += ("covariance_stable_rank is unknown: the covariance is zero here.",)
-        carry = {}
-        if self.vectors:
-            ordered = coefficients[:, ::-1][:, :rank]
-            if rows is None:
-                carry["eigenvectors"] = self._combined(landscape, point.theta, draws, values, ordered)
-            else:
-                carry["eigenvectors"] = _eigenvectors(rows, values, ordered, self.k, centred=self.centred)
+        carry = (
+            {"eigenvectors": self._eigenvectors(point, sample, values, coefficients)} if self.vectors else {}
+        )
         return Measurement(
-            scalars=scalars, arrays={"covariance_eigenvalues": values.copy()}, warnings=warnings, carry=carry
+            scalars=scalars,
+            arrays={"covariance_eigenvalues": values.copy()},
+            warnings=warnings + sample.warnings,
+            carry=carry,
         )
 
-    def _rank(self, size: int) -> int:
-        """Return how many eigenvalues can be non-zero."""
+    def rank(self, size: int) -> int:
+        """Return how many eigenvalues can be non-zero for so many weights."""
         return min(self.batches - self.centred, size)
 
-    def _check(self, data: Data) -> None:
+    def require_enough(self, data: Data) -> None:
+        """Refuse data with fewer examples than one draw needs.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            Naming both numbers.
+        """
         needed = self.batches if self.per_example else self._batch_size(data)
         if needed > data.examples:
             name = "batches" if self.per_example else "batch_size"
@@ -177,12 +212,80 @@ class GradientCovariance(Probe):
                 f"has {data.examples}; give {name}={data.examples} or less."
             )
 
+    def sampled(
+        self, point: Point, generator: torch.Generator, along: Tensor | None = None, *, layers: bool = True
+    ) -> Sample:
+        """Return the products of drawn gradients.
+
+        Parameters
+        ----------
+        point
+            Where.
+        generator
+            Draws the batches.
+        along
+            Vectors, shape (j, P), whose products with the gradients are wanted too.
+        layers
+            Whether inputs and outputs of the layers may stand for gradients that are not formed.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            When the data has fewer examples than one draw needs.
+        """
+        from landscape.objective.gram import example_products
+        from landscape_covariance.gradients import Gradients, about_mean, batches_of
+
+        landscape, theta = point.landscape, point.theta
+        self.require_enough(landscape.data)
+        draws = self._draws(landscape, generator)
+        gram = self._layer_wise(landscape, theta, draws) if layers else None
+        if gram is not None and (self.vectors or along is not None) and not self._told_apart(gram, landscape):
+            gram = None
+        gradients: Gradients | None = None
+        if gram is None:
+            gradients = Gradients(landscape, theta, draws, self.per_example, self.memory)
+            gram, products = gradients.products(along, centred=self.centred)
+        elif along is None:
+            products = gram.new_zeros(len(gram), 0)
+        else:
+            products = example_products(landscape, theta, batches_of(landscape, draws), along)
+            products = about_mean(products) if self.centred else products
+        warnings = []
+        if gradients is not None and not gradients.fits:
+            times = gradients.computed / gradients.count
+            warnings.append(
+                f"{gradients.count} gradients do not fit into memory={self.memory} bytes: for their products, each was "
+                f"computed {times:.1f} times. Give more memory, or fewer batches."
+            )
+        if self._all_alike(landscape.data):
+            # Not the rounding of equal gradients; NaN stays.
+            gram, products = 0.0 * gram, 0.0 * products
+            warnings.append(
+                f"Batches of all {landscape.data.examples} examples are the same, and so are their gradients: the "
+                "covariance is zero. Give a smaller batch_size."
+            )
+        return Sample(draws, gradients, _array(gram) / self.batches, _array(products), tuple(warnings))
+
+    def _all_alike(self, data: Data) -> bool:
+        """Whether there is but one batch to be drawn, and its gradient is subtracted."""
+        return (
+            self.centred
+            and not self.per_example
+            and not data.draws
+            and self._batch_size(data) == data.examples
+        )
+
     def _batch_size(self, data: Data) -> int:
         return self.batch_size or max(1, min(64, data.examples // 4))
 
-    def _draws(self, data: Data, generator: torch.Generator) -> list[tuple[Tensor, int | None]]:
+    def _draws(self, landscape: Landscape, generator: torch.Generator) -> list[Draw]:
         """Return the examples of every batch, and the seed of its augmentation where there is any."""
         import torch
+
+        from landscape_covariance.gradients import rows_that_fit
+
+        data = landscape.data
 
         def draw(count: int) -> Tensor:
             return torch.randperm(data.examples, generator=generator, device=generator.device)[:count].cpu()
@@ -195,131 +298,81 @@ class GradientCovariance(Probe):
 
         size = self._batch_size(data)
         if self.per_example:
+            # Others are held beside those that are computed together.
+            size = min(size, rows_that_fit(landscape, self.memory) // 2)
             return [(part, seed()) for part in torch.split(draw(self.batches), size)]
         return [(draw(size), seed()) for _ in range(self.batches)]
 
-    def _layer_wise(
-        self, landscape: Landscape, theta: Tensor, draws: list[tuple[Tensor, int | None]]
-    ) -> np.ndarray | None:
-        """Return G for single examples from the layers' inputs and outputs, where that gives it."""
+    def _layer_wise(self, landscape: Landscape, theta: Tensor, draws: Sequence[Draw]) -> Tensor | None:
+        """Return the products of single examples from the layers' inputs and outputs, where that gives them."""
         # A penalty adds a vector to every gradient: without centring, its products are needed as well.
         if not self.per_example or (landscape.penalty is not None and not self.centred):
             return None
-        if self.vectors and self.k * _PASSES > self.batches:
-            return None
         from landscape.objective.gram import example_gram
+        from landscape_covariance.gradients import about_mean, batches_of
 
-        found = example_gram(landscape, theta, (taken(landscape.data, *draw) for draw in draws))
-        if found is None:
-            return None
-        if self.centred:
-            found = found - found.mean(dim=0) - found.mean(dim=1, keepdim=True) + found.mean()
-        result: np.ndarray = (found / len(found)).cpu().double().numpy()
-        return result
+        found = example_gram(landscape, theta, batches_of(landscape, draws), memory=self.memory)
+        return about_mean(about_mean(found).T) if found is not None and self.centred else found
 
-    def _told_apart(self, gram: np.ndarray, landscape: Landscape) -> bool:
+    def _told_apart(self, gram: Tensor, landscape: Landscape) -> bool:
         """Whether k eigenvectors can be combined from sums of gradients in the dtype of the weights."""
         import numpy as np
         import torch
 
+        products = _array(gram)
         if not self.k:
             return True
-        if not np.isfinite(gram).all():
+        if not np.isfinite(products).all():
             return False
-        values = np.linalg.eigvalsh(gram)[::-1]
+        values = np.linalg.eigvalsh(products)[::-1]
         # A unit vector of a small eigenvalue is a small difference of large gradients, divided by its length.
         return bool(values[self.k - 1] > _CLEAR * torch.finfo(landscape.dtype).eps * values[0])
 
-    def _combined(
-        self,
-        landscape: Landscape,
-        theta: Tensor,
-        draws: list[tuple[Tensor, int | None]],
-        values: np.ndarray,
-        coefficients: np.ndarray,
+    def _eigenvectors(
+        self, point: Point, sample: Sample, values: np.ndarray, coefficients: np.ndarray
     ) -> Tensor:
-        """Return unit eigenvectors of K, shape (k, P), by backward passes of weighted sums of the losses."""
+        """Return unit eigenvectors of K, shape (k, P), zeros where the eigenvalue is: gradients combined."""
         import numpy as np
         import torch
 
         from landscape.objective.gram import combined_gradients
+        from landscape_covariance.gradients import batches_of
 
-        weights = (coefficients[:, : self.k] / np.sqrt(len(coefficients) * values[: self.k])).T
+        vectors = point.theta.new_zeros(self.k, len(point.theta))
+        count = min(self.k, above_rounding(values, len(sample.gram)))
+        if not count:
+            return vectors
+        weights = (coefficients[:, :count] / np.sqrt(len(sample.gram) * values[:count])).T
         if self.centred:
             weights = weights - weights.mean(axis=1, keepdims=True)
-        batches = (taken(landscape.data, *draw) for draw in draws)
-        found = combined_gradients(landscape, theta, batches, torch.from_numpy(weights.copy()))
-        # The inner products are known to be those of unit vectors but for rounding.
-        return (found / torch.linalg.vector_norm(found, dim=1, keepdim=True)).to(theta.dtype)
-
-    def _gradients(
-        self, landscape: Landscape, theta: Tensor, draws: list[tuple[Tensor, int | None]]
-    ) -> Tensor:
-        """Return the gradients as rows, shape (L, P), in the landscape's dtype."""
-        import torch
-
-        rows = torch.empty(self.batches, landscape.size, dtype=theta.dtype, device=theta.device)
-        done = 0
-        for draw in draws:
-            batch = taken(landscape.data, *draw)
-            if self.per_example:
-                count = len(draw[0])
-                rows[done : done + count] = landscape.example_gradients(theta, batch)
-                done += count
-            else:
-                rows[done] = landscape.gradient(theta, batch)
-                done += 1
-        return rows
-
-
-def taken(data: Data, indices: Tensor, seed: int | None) -> Any:
-    """Return some examples as one batch; augmentation draws as `seed` says."""
-    if seed is None:
-        return data.take(indices)
-    with preserved_random_state(seed):
-        return data.take(indices)
-
-
-def _eigenvectors(
-    rows: Tensor, values: np.ndarray, coefficients: np.ndarray, k: int, *, centred: bool
-) -> Tensor:
-    """Return unit eigenvectors of K, shape (k, P): the gradients combined by the eigenvectors of G."""
-    import numpy as np
-    import torch
-
-    vectors = rows.new_zeros(k, rows.shape[1])
-    # Below the rounding of G, a combination of gradients is a difference of equal vectors.
-    floor = len(rows) * float(np.finfo(np.float64).eps) * float(values[0]) if len(values) else 0.0
-    kept = [i for i in range(min(k, len(values))) if values[i] > floor]
-    if not kept:
+        factors = torch.from_numpy(weights.copy())
+        if sample.gradients is not None:
+            vectors[:count] = sample.gradients.combined(factors)
+        else:
+            batches = batches_of(point.landscape, sample.draws)
+            found = combined_gradients(point.landscape, point.theta, batches, factors)
+            # The products are known to be those of unit vectors but for rounding.
+            vectors[:count] = found / torch.linalg.vector_norm(found, dim=1, keepdim=True)
         return vectors
-    weights = coefficients[:, kept] / np.sqrt(len(rows) * values[kept])
-    factor = torch.from_numpy(weights.T.copy()).to(rows.device, _float64(rows))
-    for low in range(0, rows.shape[1], _CHUNK):
-        block = rows[:, low : low + _CHUNK].to(factor.dtype)
-        if centred:
-            block = block - block.mean(dim=0)
-        vectors[: len(kept), low : low + _CHUNK] = (factor @ block).to(vectors.dtype)
-    return vectors
 
 
-def _gram(gradients: Tensor, *, centred: bool) -> np.ndarray:
-    """Return G, shape (L, L), float64, from gradients of shape (L, P), a few columns at a time."""
-    import torch
+def eigenpairs(gram: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first `rank` eigenvalues, largest first, and unit eigenvectors as columns."""
+    import numpy as np
 
-    count = len(gradients)
-    gram = gradients.new_zeros(count, count, dtype=_float64(gradients))
-    for part in torch.split(gradients, _CHUNK, dim=1):
-        block = part.to(gram.dtype)
-        if centred:
-            block = block - block.mean(dim=0)
-        gram += block @ block.T
-    result: np.ndarray = (gram / count).cpu().double().numpy()
+    values, vectors = np.linalg.eigh(gram)
+    # Non-negative by definition; rounding may say -1e-20.
+    return np.maximum(values[::-1][:rank], 0.0), vectors[:, ::-1][:, :rank]
+
+
+def above_rounding(values: np.ndarray, count: int) -> int:
+    """Return how many of the eigenvalues, largest first, of a matrix of `count` rows have a vector."""
+    import numpy as np
+
+    # Below the rounding of the products, a combination of gradients is a difference of equal vectors.
+    return int((values > count * float(np.finfo(np.float64).eps) * values[:1]).sum())
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    result: np.ndarray = tensor.cpu().double().numpy()
     return result
-
-
-def _float64(tensor: Tensor) -> torch.dtype:
-    """Return float64, or float32 on the one kind of device that has no float64."""
-    import torch
-
-    return torch.float32 if tensor.device.type == "mps" else torch.float64

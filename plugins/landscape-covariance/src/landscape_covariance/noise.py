@@ -10,7 +10,7 @@ from attrs import field, frozen
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Measurement, Probe, Uncertainty
 from landscape.validators import at_least, of_type, optional
-from landscape_covariance.covariance import GradientCovariance, taken
+from landscape_covariance.covariance import GradientCovariance, above_rounding, eigenpairs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CovarianceHessianAlignment", "GradientNoiseScale"]
 
+#: Examples of which the noise scale is estimated where nothing is said.
+_EXAMPLES = 256
 #: Points that a line with a standard error needs.
 _FITTED = 3
 
@@ -50,8 +52,8 @@ class GradientNoiseScale(Probe):
     Parameters
     ----------
     examples
-        S; all where there are fewer. With 256, the traces of a perceptron and of a convolutional network on digits,
-        after 200 steps of SGD, were known to 9 % and 3 %.
+        S. None takes 256, or all where there are fewer. With 256, the traces of a perceptron and of a convolutional
+        network on digits, after 200 steps of SGD, were known to 9 % and 3 %.
     batch_size
         How many gradients of P numbers are held at a time.
     curvature
@@ -68,7 +70,7 @@ class GradientNoiseScale(Probe):
     1.333
     """
 
-    examples: int = field(default=256, validator=at_least(2))
+    examples: int | None = field(default=None, validator=optional(at_least(2)))
     batch_size: int = field(default=64, validator=at_least(1))
     curvature: bool = field(default=False, validator=of_type(bool, "True or False"))
 
@@ -83,16 +85,23 @@ class GradientNoiseScale(Probe):
         Raises
         ------
         landscape.errors.ConfigurationError
-            When there is only one example.
+            When there are fewer examples than asked for, or only one.
         landscape.errors.NonFiniteLossError
             With `curvature`, when loss, gradient or a product with the Hessian is not finite here.
         """
         import torch
 
+        from landscape_covariance.gradients import taken
+
         landscape, data = point.landscape, point.landscape.data
-        count = min(self.examples, data.examples)
-        if count < 2:
+        if data.examples < 2:
             raise ConfigurationError("GradientNoiseScale needs at least two examples; the data has one.")
+        count = min(_EXAMPLES, data.examples) if self.examples is None else self.examples
+        if count > data.examples:
+            raise ConfigurationError(
+                f"GradientNoiseScale(examples={count}) draws {count} examples without replacement, but the data "
+                f"has {data.examples}; give examples={data.examples} or less, or None for all of so few."
+            )
         gradient = point.gradient().double()
         # A reference near the mean: what is left to subtract is small, and nothing cancels.
         centre = gradient / (data.examples if landscape.reduction == "sum" else 1)
@@ -114,11 +123,12 @@ class GradientNoiseScale(Probe):
         scalars: dict[str, float] = {}
         errors: dict[str, Uncertainty] = {}
         warnings: tuple[str, ...] = ()
+        flat = not gradient.any()
         for name, several in squares.items():
             ends = torch.stack([shift, centre])
             bent = _products(point, ends) if name else ends
             rest, norm = (ends * bent).sum(dim=1).tolist()
-            found, deviation, problem = self._scale(name, several, rest, norm, data.examples)
+            found, deviation, problem = self._scale(name, several, rest, norm, data.examples, flat=flat)
             scalars |= found
             warnings += problem
             for column, value in found.items():
@@ -129,7 +139,7 @@ class GradientNoiseScale(Probe):
 
     @staticmethod
     def _scale(
-        name: str, several: list[float], rest: float, norm: float, examples: int
+        name: str, several: list[float], rest: float, norm: float, examples: int, *, flat: bool
     ) -> tuple[dict[str, float], float, tuple[str, ...]]:
         """Return scale and trace, the standard error of the trace, and what is wrong.
 
@@ -143,6 +153,8 @@ class GradientNoiseScale(Probe):
             Squared lengths of their mean, and of the gradient.
         examples
             Of how many examples they were drawn.
+        flat
+            Whether the gradient is zero.
         """
         import numpy as np
 
@@ -157,7 +169,7 @@ class GradientNoiseScale(Probe):
         if norm <= 0:
             reason = (
                 "the gradient is zero here."
-                if norm == 0 and not name
+                if flat or not name
                 else "the curvature along the gradient is not positive here."
             )
             return {scale: math.nan, trace: value}, error, (f"{scale} is unknown: {reason}",)
@@ -192,17 +204,28 @@ class CovarianceHessianAlignment(Probe):
 
     Arrays: ``covariance_along_hessian`` and ``hessian_eigenvalues``, shape (k,); ``covariance_eigenvalues``;
     ``covariance_hessian_cosines``, shape (j, k), the squared cosines :math:`(u_l \cdot v_i)^2` of the leading
-    eigenvectors u of K with those of H, j = k or the rank of K where that is less.
+    eigenvectors u of K with those of H, j = k or the rank of K where that is less; NaN for what the Hessian's pairs
+    leave unknown.
 
     Where eigenvalues of the Hessian coincide, single :math:`v_i` are not determined, only sums over their space.
+
+    All of it comes from the products of the gradients with each other and with the :math:`v_i`: for the deviations
+    :math:`d_l` from the mean, :math:`M_{li} = d_l \cdot v_i` and :math:`G = d\, d^\top / L` with eigenpairs
+    :math:`(\kappa_j, a_j)`,
+
+    .. math:: c_i = \frac1L |M_i|^2, \qquad |K v_i|^2 = \frac1L M_i^\top G M_i, \qquad
+              u_j \cdot v_i = \frac{a_j^\top M_i}{\sqrt{L \kappa_j}} .
+
+    Costs `batches` batch gradients, of which no more are held than fit into `memory`, and no vectors of P numbers
+    besides the Hessian's k; for single examples of networks of linear layers and convolutions about two gradients of
+    all of them, and less than one more for each eigenpair, no gradient of an example being formed.
 
     Parameters
     ----------
     k
         How many eigenpairs of the Hessian.
-    batches, batch_size, centred, per_example
-        See :class:`~landscape_covariance.covariance.GradientCovariance`. The eigenvectors of K take `batches` vectors
-        of P numbers.
+    batches, batch_size, centred, per_example, memory
+        See :class:`~landscape_covariance.covariance.GradientCovariance`.
     """
 
     k: int = field(default=5, validator=at_least(1))
@@ -210,6 +233,7 @@ class CovarianceHessianAlignment(Probe):
     batch_size: int | None = field(default=None, validator=optional(at_least(1)))
     centred: bool = field(default=True, validator=of_type(bool, "True or False"))
     per_example: bool = field(default=False, validator=of_type(bool, "True or False"))
+    memory: int = field(default=2 * 1024**3, validator=at_least(1))
 
     references: ClassVar[tuple[str, ...]] = (
         "G. Zhang, L. Li, Z. Nado and others. Which algorithmic choices matter at which batch sizes? Insights from a "
@@ -228,17 +252,18 @@ class CovarianceHessianAlignment(Probe):
         """
         import numpy as np
 
-        covariance = point.measure(
-            GradientCovariance(
-                batches=self.batches,
-                batch_size=self.batch_size,
-                centred=self.centred,
-                k=self.batches - self.centred,
-                per_example=self.per_example,
-                vectors=True,
-            )
+        rank = min(self.batches - self.centred, point.landscape.size)
+        covariance = GradientCovariance(
+            batches=self.batches,
+            batch_size=self.batch_size,
+            centred=self.centred,
+            k=min(self.k, rank),
+            per_example=self.per_example,
+            memory=self.memory,
         )
+        covariance.require_enough(point.landscape.data)
         hessian = point.measure("HessianSpectrum", k=self.k)
+        sample = covariance.sampled(point, generator, hessian.carry["eigenvectors"])
         names = [
             f"covariance_{name}_{i + 1}"
             for name in ("along_hessian", "hessian_ratio", "hessian_cosine", "in_hessian")
@@ -246,23 +271,29 @@ class CovarianceHessianAlignment(Probe):
         ]
         names += ["covariance_hessian_overlap", *["covariance_hessian_slope"] * (self.k >= _FITTED)]
         scalars = dict.fromkeys(names, math.nan)
-        trace = covariance.scalars["covariance_trace"]
-        if not trace > 0:
+        trace = float(np.trace(sample.gram))
+        if not (sample.finite and trace > 0):
             return Measurement(
-                scalars=scalars, warnings=("The covariance of gradients is zero or unknown here.",)
+                scalars=scalars,
+                warnings=("The covariance of gradients is zero or unknown here.", *sample.warnings),
             )
-        ours, theirs = covariance.carry["eigenvectors"].double(), hessian.carry["eigenvectors"].double()
-        cosines = (ours @ theirs.to(ours.device).T).cpu().numpy()  # (rank of K, k)
-        spread = covariance.arrays["covariance_eigenvalues"]
-        spread = np.pad(spread, (0, len(cosines) - len(spread)))
+        spread, coefficients = eigenpairs(sample.gram, rank)
         curvatures = hessian.arrays["hessian_eigenvalues"]
+        known = ~np.isnan(curvatures[: sample.along.shape[1]])
+        # Of the leading eigenvectors of K with those of the Hessian.
+        cosines = np.full((min(self.k, rank), self.k), np.nan)
+        told = min(len(cosines), above_rounding(spread, self.batches))
+        weights = np.zeros((self.batches, len(cosines)))
+        weights[:, :told] = coefficients[:, :told] / np.sqrt(self.batches * spread[:told])
+        cosines[:, : len(known)][:, known] = weights.T @ sample.along[:, known]
         noise = np.full(self.k, np.nan)
         share = 0.0
         for i in range(self.k):
             if math.isnan(curvatures[i]):
                 break
-            along = float(spread @ cosines[:, i] ** 2)
-            moved = math.sqrt(float(spread**2 @ cosines[:, i] ** 2))
+            own = sample.along[:, i]
+            along = float(own @ own) / self.batches
+            moved = math.sqrt(max(float(own @ sample.gram @ own), 0.0) / self.batches)
             share += along / trace
             noise[i] = scalars[f"covariance_along_hessian_{i + 1}"] = along
             scalars[f"covariance_in_hessian_{i + 1}"] = share
@@ -271,27 +302,50 @@ class CovarianceHessianAlignment(Probe):
             if moved > 0:
                 scalars[f"covariance_hessian_cosine_{i + 1}"] = along / moved
         if not np.isnan(curvatures).any() and len(cosines) >= self.k:
-            scalars["covariance_hessian_overlap"] = float((cosines[: self.k] ** 2).sum()) / self.k
+            scalars["covariance_hessian_overlap"] = float((cosines**2).sum()) / self.k
         errors = {}
         if self.k >= _FITTED:
             slope, error = _slope(curvatures, noise)
             scalars["covariance_hessian_slope"] = slope
             if math.isfinite(error):
                 errors["covariance_hessian_slope"] = Uncertainty(error, "standard error")
-        warnings: tuple[str, ...] = ()
-        if any(math.isnan(value) for value in scalars.values()):
-            warnings = (
-                "The alignment is NaN where an eigenvalue of the Hessian is unknown or zero, or the covariance has "
-                f"nothing in its direction; the slope, where fewer than {_FITTED} pairs are positive, or where the "
-                "eigenvalues are equal.",
-            )
+        warnings = self._warnings(scalars, curvatures, rank) + sample.warnings
         arrays = {
             "covariance_along_hessian": noise,
             "hessian_eigenvalues": curvatures.copy(),
-            "covariance_eigenvalues": covariance.arrays["covariance_eigenvalues"].copy(),
-            "covariance_hessian_cosines": cosines[: self.k] ** 2,
+            "covariance_eigenvalues": spread.copy(),
+            "covariance_hessian_cosines": cosines**2,
         }
         return Measurement(scalars=scalars, errors=errors, arrays=arrays, warnings=warnings)
+
+    def _warnings(self, scalars: dict[str, float], curvatures: np.ndarray, rank: int) -> tuple[str, ...]:
+        """Return why some of it is NaN."""
+        import numpy as np
+
+        found = []
+        unknown = int(np.isnan(curvatures).sum())
+        if unknown:
+            found.append(
+                f"{unknown} of the {self.k} eigenpairs of the Hessian are unknown, for which see the warnings of "
+                "HessianSpectrum; the alignment is NaN from the first of them on."
+            )
+        if rank < self.k:
+            found.append(
+                f"covariance_hessian_overlap is NaN: {self.batches} gradients have {rank} eigenvectors of their "
+                f"covariance, and k={self.k} are asked for; give more batches, or a smaller k."
+            )
+        if (curvatures == 0).any():
+            found.append("covariance_hessian_ratio_i is NaN where the Hessian's eigenvalue is zero.")
+        if any(scalars[f"covariance_along_hessian_{i + 1}"] == 0 for i in range(self.k)):
+            found.append(
+                "covariance_hessian_cosine_i is NaN where no noise lies along the Hessian's eigenvector."
+            )
+        if math.isnan(scalars.get("covariance_hessian_slope", 0.0)):
+            found.append(
+                f"covariance_hessian_slope is NaN: fewer than {_FITTED} pairs are positive, or the eigenvalues are "
+                "equal."
+            )
+        return tuple(found)
 
 
 def _slope(curvatures: np.ndarray, noise: np.ndarray) -> tuple[float, float]:
