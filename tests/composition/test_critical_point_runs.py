@@ -252,6 +252,8 @@ NAN = float("nan")
     ("found", "certified", "completeness", "said"),
     [
         (33, 33, "proved", "33"),
+        (33, NAN, "proved", "≤ 33 (33 found)"),
+        (33, 31, "proved", "≥ 31 (33 found)"),
         (33, 33, "heuristic", "≥ 33"),
         (33, 33, "trace test", "≥ 33"),
         (33, 31, "unknown", "≥ 31 (33 found)"),
@@ -275,6 +277,8 @@ def test_every_count_of_a_printed_table_says_how_it_is_known():
         (33, 16, 5, NAN, NAN, NAN, "unknown"),
         # Complete, but of none it is proved that it is real.
         (9, 8, 3, 9, 8, NAN, "proved"),
+        # A proved bound is met by what was not certified.
+        (9, 8, 3, NAN, NAN, NAN, "proved"),
     )
     shown = printed(frame)
     assert shown[["N_C", "N_C_torus", "N_R"]].to_numpy().tolist() == [
@@ -282,9 +286,10 @@ def test_every_count_of_a_printed_table_says_how_it_is_known():
         ["≥ 33", "≥ 16", "≥ 5"],
         ["33 found", "16 found", "5 found"],
         ["9", "8", "3 found"],
+        ["≤ 9 (9 found)", "8 found", "3 found"],
     ]
     note = footnote(frame)
-    assert all(word in note for word in ("A number alone", "≥:", "found:", "heuristic:", "unknown:"))
+    assert all(word in note for word in ("A number alone", "≥:", "≤:", "found:", "heuristic:", "unknown:"))
     assert "trace test" not in note
     assert "of what was found" not in note
     assert "of what was found" in footnote(frame.assign(N_R_max=5))

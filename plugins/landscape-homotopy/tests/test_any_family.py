@@ -168,7 +168,8 @@ def test_systems_without_parameters_have_the_solutions_of_resultants(equations, 
     (solutions,) = solve(family, np.zeros((1, 0)))
     expected = roots_by_resultants(equations)
     assert sorted(match(expected, solutions.points, 1e-9)) == list(range(len(solutions)))
-    assert solutions.completeness == "heuristic"
+    # As many as the degrees allow, or fewer.
+    assert solutions.completeness == ("proved" if len(solutions) == family.bezout_number() else "heuristic")
 
 
 def test_parameters_that_enter_only_squared_are_no_obstacle(way):

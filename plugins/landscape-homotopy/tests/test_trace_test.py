@@ -12,6 +12,7 @@ from landscape.randomness import torch_generator
 from landscape.systems import PolynomialFamily
 from landscape_homotopy import monodromy
 from landscape_homotopy import trace_test as module
+from landscape_homotopy.certification import certified
 from landscape_homotopy.circuit import circuit_of
 from landscape_homotopy.monodromy import Monodromy
 from landscape_homotopy.trace_test import own_parameters, trace_test
@@ -86,7 +87,7 @@ def test_loops_that_stop_too_early_are_made_good():
 
 
 def test_a_test_that_fails_leaves_the_level_heuristic_and_says_so(monkeypatch):
-    family = ls.models.DeepLinear(widths=(1, 1, 2)).family()
+    family = ls.models.DeepLinear(widths=(1, 1, 1, 1)).family()
     real = monodromy.trace_test
 
     def failing(*arguments):
@@ -139,32 +140,94 @@ def test_parameters_of_their_own_are_found():
     ) == (0, 1)
 
 
-def test_without_it_paths_take_the_same_routes():
-    family = ls.models.DeepLinear(widths=(1, 2, 2)).family()
+@pytest.mark.parametrize(("widths", "level"), [((1, 1, 1, 1), "trace test"), ((1, 2, 2), "proved")])
+def test_without_it_paths_take_the_same_routes(widths, level):
+    family = ls.models.DeepLinear(widths=widths).family()
     parameters = family.sample(3, 0)
     generators = [torch.Generator().manual_seed(5) for _ in range(2)]
     with_it = list(Monodromy().solve_family(family, parameters, generators[0]))
     without = list(Monodromy(trace_test=False).solve_family(family, parameters, generators[1]))
     for a, b in zip(with_it, without, strict=True):
         assert (a.points == b.points).all()
-        assert (a.completeness, b.completeness) == ("trace test", "heuristic")
+        assert (a.completeness, b.completeness) == (level, "heuristic")
+
+
+def never(*args):
+    raise AssertionError("a trace test was made")
 
 
 def test_no_test_is_made_where_certificates_prove_completeness(monkeypatch):
     family = ls.models.DeepLinear(widths=(1, 2, 2)).family()
     parameters = family.sample(2, 0)
-
-    def never(*args):
-        raise AssertionError("a trace test was made")
-
     monkeypatch.setattr(monodromy, "trace_test", never)
     for solutions in Monodromy(certified=True).solve_family(
         family, parameters, torch.Generator().manual_seed(0)
     ):
         assert (len(solutions), solutions.completeness) == (33, "proved")
         assert "no trace test was made" in solutions.evidence
-    with pytest.raises(AssertionError, match="a trace test was made"):
-        list(Monodromy().solve_family(family, parameters, torch.Generator().manual_seed(0)))
+
+
+# The published counts with one hidden layer and one example, which the bound allows; x^3 + a x + b has three roots.
+@pytest.mark.parametrize(
+    ("family", "count"),
+    [
+        (ls.models.DeepLinear(widths=(2, 2, 2)).family(), 33),
+        (ls.models.DeepLinear(widths=(1, 2, 1), examples=2).family(), 9),
+        (PolynomialFamily(["x^3 + a*x + b"], ["x"], ["a", "b"]), 3),
+    ],
+)
+def test_a_proved_bound_that_is_met_replaces_the_test(monkeypatch, family, count):
+    monkeypatch.setattr(monodromy, "trace_test", never)
+    parameters = family.sample(2, 0)
+    for solutions in Monodromy().solve_family(family, parameters, torch_generator(0)):
+        assert (len(solutions), solutions.completeness) == (count, "proved")
+        assert solutions.certificates is None
+        assert f"It is proved that generic members have {count} isolated solutions" in solutions.evidence
+        assert f"{count} different solutions were found numerically, and not certified" in solutions.evidence
+    # What the proof says of generic members, ball arithmetic says of these.
+    for row, solutions in zip(
+        parameters, Monodromy().solve_family(family, parameters, torch_generator(0)), strict=True
+    ):
+        assert np.isfinite(certified(family, row, solutions).certificates).all()
+
+
+def test_what_cannot_be_certified_proves_nothing(monkeypatch):
+    family = ls.models.DeepLinear(widths=(1, 2, 2)).family()
+    start = {
+        part: Monodromy()._generic_member(part, np.random.default_rng(0)) for part in monodromy._parts(family)
+    }
+    starts = {part: found for part, found in start.items() if found is not None}
+    rng = np.random.default_rng(1)
+    assert "have 33 isolated" in monodromy._proof_of_number(family, starts, monodromy._parts(family), rng)
+    # A point that is none of the solutions, and one that stands twice.
+    part, found = next((part, found) for part, found in starts.items() if len(found.points) > 1)
+    for wrong in (found.points[0] + 1e-3, found.points[1]):
+        points = np.concatenate([wrong[None], found.points[1:]])
+        bad = {**starts, part: evolve(found, points=points)}
+        assert monodromy._proof_of_number(family, bad, monodromy._parts(family), rng) == ""
+    # Then the trace test is made.
+    monkeypatch.setattr(monodromy, "_proof_of_number", lambda *args: "")
+    (solutions,) = Monodromy().solve_family(family, family.sample(1, 0), torch_generator(0))
+    assert solutions.completeness == "trace test"
+
+
+def test_one_solution_that_is_not_certified_leaves_the_others_complete(monkeypatch):
+    family = ls.models.DeepLinear(widths=(1, 2, 2)).family()
+    parameters = family.sample(3, 0)
+    real = monodromy.certified
+
+    def sceptical(family, p, solutions):
+        found = real(family, p, solutions)
+        if np.iscomplexobj(p):
+            return found
+        radii = found.certificates.copy()
+        radii[-1] = np.nan
+        return evolve(found, certificates=radii, completeness=solutions.completeness)
+
+    monkeypatch.setattr(monodromy, "certified", sceptical)
+    for solutions in Monodromy(certified=True).solve_family(family, parameters, torch_generator(0)):
+        assert solutions.completeness == "proved"
+        assert "33 different solutions were found, 32 of them certified" in solutions.evidence
 
 
 def test_points_that_loops_seldom_reach_are_found_in_further_rounds():

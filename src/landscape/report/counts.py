@@ -1,7 +1,8 @@
 """How numbers of solutions are printed: equality only where nothing can be missing.
 
 A number alone is proved to be the number. ``≥ 33`` says that 33 solutions were proved to exist and to differ,
-``33 found`` that a solver found so many and nothing was proved.
+``≤ 33 (33 found)`` that there are proved to be no more than the 33 that a solver found, ``33 found`` that it found so
+many and nothing was proved.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _ESCAPES = {character: "\\" + character for character in "&%$#_{}"} | {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "≥": r"$\geq$",
+    "≤": r"$\leq$",
 }
 #: Rows above which a LaTeX table may break across pages.
 _LONG = 40
@@ -53,19 +55,19 @@ def claim(found: int, certified: float, completeness: str) -> str:
     certified
         How many of them were proved to exist and to differ; NaN where nobody tried.
     completeness
-        How it is known that none is missing; equality is said for ``"proved"`` only.
+        How it is known that none is missing; equality is said for ``"proved"`` only, where all are certified.
 
     Examples
     --------
     >>> claim(33, 33, "proved"), claim(33, 33, "heuristic")
     ('33', '≥ 33')
-    >>> claim(33, 31, "heuristic"), claim(33, float("nan"), "unknown")
-    ('≥ 31 (33 found)', '33 found')
+    >>> claim(33, 31, "heuristic"), claim(33, float("nan"), "unknown"), claim(33, float("nan"), "proved")
+    ('≥ 31 (33 found)', '33 found', '≤ 33 (33 found)')
     """
-    if completeness == "proved":
+    if completeness == "proved" and (certified >= found or not found):
         return str(found)
     if math.isnan(certified) or not found:
-        return f"{found} found"
+        return f"≤ {found} ({found} found)" if completeness == "proved" else f"{found} found"
     return f"≥ {found}" if certified >= found else f"≥ {int(certified)} ({found} found)"
 
 
@@ -79,8 +81,8 @@ def printed(frame: pd.DataFrame) -> pd.DataFrame:
             continue
         proved = frame[proof] if proof in frame else pd.Series(float("nan"), frame.index)
         known = frame["completeness"]
-        if column == "N_R":
-            # That none is missing says nothing of which are real.
+        if column != "N_C":
+            # That none is missing says nothing of which are real, or have a zero coordinate.
             known = known.where((known != "proved") | (proved == frame[column]), "unknown")
         rows = zip(frame[column], proved, known, strict=True)
         shown[column] = pd.Series(
@@ -95,13 +97,19 @@ def footnote(frame: pd.DataFrame) -> str:
         return ""
     rows = list(zip(frame["N_C"], frame["certified"], frame["completeness"], strict=True))
     said = []
-    if any(how == "proved" for _, _, how in rows):
+    numbers = [claim(int(found), float(sure), how) for found, sure, how in rows]
+    if any(text.isdigit() for text in numbers):
         said.append("A number alone: proved that there are so many and no more.")
-    rest = [(found, sure, how) for found, sure, how in rows if how != "proved"]
-    if any(not math.isnan(sure) for _, sure, _ in rest):
+    if any(text.startswith("≥") for text in numbers):
         said.append(
-            "≥: so many were proved, in ball arithmetic, to exist and to differ; that there are no more is not proved."
+            "≥: so many were proved, in ball arithmetic, to exist and to differ; that there are no more is proved only "
+            "where completeness says so."
         )
+    if any(text.startswith("≤") for text in numbers):
+        said.append(
+            "≤: proved that there are no more; that those found are different solutions is known numerically only."
+        )
+    rest = [(found, sure, how) for found, sure, how in rows if how != "proved"]
     shown = printed(frame)
     if any(
         str(cell).endswith(("found", "found)")) for name in _COUNTS if name in shown for cell in shown[name]
@@ -119,7 +127,7 @@ def footnote(frame: pd.DataFrame) -> str:
         )
     if "unknown" in known:
         said.append("unknown: solutions are missing, or may be.")
-    if rest and "N_R_max" in frame:
+    if "N_R_max" in frame and not all(text.isdigit() for text in numbers):
         said.append("Means and largest numbers of real ones are of what was found.")
     if "uncertified" in frame and (samples := int(frame["uncertified"].sum())):
         said.append(f"In {samples} sample{'s' * (samples > 1)} not every solution could be certified.")

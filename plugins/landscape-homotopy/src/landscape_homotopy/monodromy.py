@@ -297,15 +297,17 @@ class Monodromy(Solver):
         parts: dict[ParametricFamily, list[Subfamily]],
         rng: np.random.Generator,
     ) -> Iterator[Solutions]:
-        if family.start_pairs_suffice:
-            starts = self._generic_parts(parts, rng)
-            # Certificates prove completeness where a proved bound is met; a trace test would add nothing.
-            if self.trace_test and not (self.certified and _number(starts, parts) == family.solution_bound()):
-                # A generator of its own: with and without the test, paths take the same routes.
-                own = np.random.default_rng(rng.bit_generator.seed_seq.spawn(1)[0])  # type: ignore[attr-defined]
-                starts = {key: self._tested(start, own) for key, start in starts.items()}
-        else:
-            starts = {family: self._generic_whole(family, rng)}
+        suffice = family.start_pairs_suffice
+        starts = self._generic_parts(parts, rng) if suffice else {family: self._generic_whole(family, rng)}
+        # A generator of its own: with and without tests, paths take the same routes.
+        own = np.random.default_rng(rng.bit_generator.seed_seq.spawn(1)[0])  # type: ignore[attr-defined]
+        bound = family.solution_bound()
+        met = self.trace_test and _number(starts, parts) == bound
+        # Where every solution of every member is certified, that proves what is proved here, and costs as much.
+        later = met and self.certified
+        proof = None if later else _proof_of_number(family, starts, parts, own) if met else ""
+        if suffice and self.trace_test and not proof and not later:
+            starts = {key: self._tested(start, own) for key, start in starts.items()}
         paths = sum(len(start.points) * len(parts[key]) for key, start in starts.items())
         entries = max(1, paths) * max(1, len(family.unknown_names)) ** 2
         chunk = max(1, (_JACOBIAN_ENTRIES if self.device is None else _ENTRIES_OF_DEVICE) // entries)
@@ -315,9 +317,18 @@ class Monodromy(Solver):
             rows = targets[first : first + chunk]
             known = {key: len(start.points) for key, start in starts.items()}
             for row, solutions in zip(
-                rows, self._solve_chunk(family, rows, parts, starts, routes), strict=True
+                rows, self._solve_chunk(family, rows, parts, starts, routes, proof), strict=True
             ):
-                yield certified(family, row, solutions) if self.certified else solutions
+                if not self.certified:
+                    yield solutions
+                    continue
+                solved = certified(family, row, solutions)
+                if met and len(solved) == bound and solved.completeness == "heuristic":
+                    # Some solutions of this member could not be certified.
+                    if proof is None:
+                        proof = _proof_of_number(family, starts, parts, own)
+                    solved = _complete(solved, proof) if proof else solved
+                yield solved
             _log.info("solved %d of %d members", min(first + chunk, len(targets)), len(targets))
             if first and any(len(start.points) > known[key] for key, start in starts.items()):
                 _log.warning(
@@ -527,6 +538,7 @@ class Monodromy(Solver):
         parts: dict[ParametricFamily, list[Subfamily]],
         starts: dict[ParametricFamily, _Start],
         routes: int,
+        proof: str | None,
     ) -> list[Solutions]:
         samples, n = len(targets), len(family.unknown_names)
         counts = [_Counts() for _ in range(samples)]
@@ -558,7 +570,8 @@ class Monodromy(Solver):
                     points[row].append(some.reshape(-1, n))
                     residuals[row].append(np.repeat(theirs, order))
         evidence = self._evidence(starts, parts)
-        if self.trace_test and self.certified and _number(starts, parts) == family.solution_bound():
+        bound = family.solution_bound()
+        if self.trace_test and self.certified and _number(starts, parts) == bound:
             evidence += " They are as many as a proved bound allows, so that no trace test was made."
         trusted = all(start.trusted for start in starts.values())
         traces = [start.trace for start in starts.values()]
@@ -585,28 +598,28 @@ class Monodromy(Solver):
                     f" {count.singular} points were left out because the Jacobian is singular there: they are "
                     f"multiple, or lie on curves of solutions."
                 )
-            solved.append(
-                Solutions(
-                    together[keep],
-                    accuracy_row[keep],
-                    # Nothing is known of a set that nothing was found of, or that something is missing from: a
-                    # point where the Jacobian is singular may be an isolated multiple solution.
-                    completeness=level
-                    if len(together) and not count.lost and not count.singular and trusted
-                    else "unknown",
-                    evidence=evidence + missing,
-                    parameters=targets[row],
-                    statistics={
-                        "tracked": count.tracked,
-                        "retried": count.retried,
-                        "jumped": count.jumped,
-                        "conjugated": count.conjugated,
-                        "lost": count.lost,
-                        "singular": count.singular,
-                        "extended": count.extended,
-                    },
-                )
+            found = Solutions(
+                together[keep],
+                accuracy_row[keep],
+                # Nothing is known of a set that nothing was found of, or that something is missing from: a
+                # point where the Jacobian is singular may be an isolated multiple solution.
+                completeness=level
+                if len(together) and not count.lost and not count.singular and trusted
+                else "unknown",
+                evidence=evidence + missing,
+                parameters=targets[row],
+                statistics={
+                    "tracked": count.tracked,
+                    "retried": count.retried,
+                    "jumped": count.jumped,
+                    "conjugated": count.conjugated,
+                    "lost": count.lost,
+                    "singular": count.singular,
+                    "extended": count.extended,
+                },
             )
+            whole = proof and len(found) == bound and not count.lost and not count.singular
+            solved.append(_complete(found, proof) if whole else found)
         return solved
 
     def _evidence(
@@ -815,6 +828,52 @@ def _check_memory(unknowns: int) -> None:
 def _number(starts: dict[ParametricFamily, _Start], parts: dict[ParametricFamily, list[Subfamily]]) -> int:
     """Return how many solutions a generic member is known to have."""
     return sum(len(start.points) * start.group.order * len(parts[key]) for key, start in starts.items())
+
+
+def _proof_of_number(
+    family: ParametricFamily,
+    starts: dict[ParametricFamily, _Start],
+    parts: dict[ParametricFamily, list[Subfamily]],
+    rng: np.random.Generator,
+) -> str:
+    """Return how it is proved that generic members have as many solutions as is known of them; empty if it is not.
+
+    The solutions of every part are certified as solutions of a member of the whole family, in which they are regular,
+    so that every member near that one has them too, and therefore every generic one; those of different parts have
+    different coordinates that are not zero. The family's bound says that there are no more.
+    """
+    n = len(family.unknown_names)
+    alone = sum(map(len, parts.values())) == 1
+    for key, start in starts.items():
+        for placed in parts[key]:
+            kept = list(placed.unknowns)
+            p = _corner(family, rng).astype(np.complex128)
+            p[list(placed.parameters)] = start.parameters
+            images = start.group.orbits(start.points)
+            points = np.zeros((len(images) * start.group.order, n), dtype=np.complex128)
+            points[:, kept] = images.reshape(len(points), len(kept))
+            proved = certified(family, p, Solutions(points))
+            assert proved.certificates is not None
+            sizes = np.maximum(np.abs(proved.points[:, kept].real), np.abs(proved.points[:, kept].imag))
+            radii = proved.certificates
+            apart = alone or bool((sizes.min(axis=1, initial=np.inf) > radii).all())
+            if not (np.isfinite(radii).all() and apart):
+                return ""
+    number = _number(starts, parts)
+    return (
+        f"It is proved that generic members have {number} isolated solutions: so many regular ones were certified, "
+        f"all different, and no member has more: {family.solution_bound_reason()}"
+    )
+
+
+def _complete(solutions: Solutions, proof: str) -> Solutions:
+    """Return solutions as many as generic members have by a `proof`, with what that says of these."""
+    n, sure = len(solutions), solutions.certificates
+    if sure is None:
+        own = f" Of this member {n} different solutions were found numerically, and not certified."
+    else:
+        own = f" Of this member {n} different solutions were found, {int(np.isfinite(sure).sum())} of them certified."
+    return evolve(solutions, completeness="proved", evidence=f"{solutions.evidence} {proof}{own}")
 
 
 def _said_of_traces(tests: list[TraceTest | None]) -> str:
