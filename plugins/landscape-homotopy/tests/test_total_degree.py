@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import landscape as ls
 from landscape.errors import PolynomialError, SolverError
+from landscape.randomness import torch_generator
 from landscape.systems import PolynomialFamily, PolynomialSystem, match
 from landscape_homotopy import paths
 from landscape_homotopy.endgame import RADIUS, endings, escaping
@@ -60,7 +61,7 @@ def eco(n):
     return [*equations, " + ".join(f"x{k}" for k in range(1, n)) + " + 1"], [f"x{k}" for k in range(1, n + 1)]
 
 
-# Counts of the literature: Katsura 2^n, cyclic 5-roots 70, Noonburg 3^n - 2 n, economics 2^(n-2).
+# Counts of the literature: Katsura 2^n, cyclic 5-roots 70 and 6-roots 156, Noonburg 3^n - 2 n, economics 2^(n-2).
 @pytest.mark.parametrize(
     ("system", "bezout", "count"),
     [
@@ -69,6 +70,7 @@ def eco(n):
         (noon(3), 27, 21),
         (noon(4), 81, 73),
         (cyclic(5), 120, 70),
+        (cyclic(6), 720, 156),
         (eco(4), 18, 4),
         # Most paths go to infinity, where they meet in points of high multiplicity; some fall there as s^40.
         (eco(6), 162, 16),
@@ -144,21 +146,21 @@ def test_solutions_far_out_are_not_taken_for_infinite_ones(equations, count, inf
 
 
 class Branch:
-    """w^c = s^m in w = z_0 / z_1 and z_1 + z_0 = 1: a path that tends to infinity as s^(m/c); p = (s,).
+    """w^c = s^m in w = z_0 / z_1 and a z_1 + z_0 = 1: a path that tends to infinity as s^(m/c); p = (s,).
 
-    With a shift, w^c = 1 + s^m, the end is finite.
+    With a shift, w^c = 1 + s^m, the end is finite. A patch with small a is nearly parallel to the end at infinity.
     """
 
-    def __init__(self, m, c, shift=0.0):
-        self.m, self.c, self.shift = m, c, shift
+    def __init__(self, m, c, shift=0.0, patch=1.0):
+        self.m, self.c, self.shift, self.patch = m, c, shift, patch
 
     def value_and_jacobian(self, z, p):
         (one, zero), s = z.T, p[:, 0]
         right = self.shift + s**self.m
-        value = np.stack([zero**self.c - right * one**self.c, one + zero - 1], axis=1)
+        value = np.stack([zero**self.c - right * one**self.c, self.patch * one + zero - 1], axis=1)
         rows = [
             [-right * self.c * one ** (self.c - 1), self.c * zero ** (self.c - 1)],
-            [1 + 0 * s, 1 + 0 * s],
+            [self.patch + 0 * s, 1 + 0 * s],
         ]
         return value, np.moveaxis(np.array(rows), 2, 0)
 
@@ -171,7 +173,7 @@ class Branch:
 
     def at(self, s):
         w = (self.shift + s**self.m) ** (1 / self.c)
-        return np.array([[1 / (1 + w), w / (1 + w)]], dtype=complex)
+        return np.array([[1, w]], dtype=complex) / (self.patch + w)
 
 
 @pytest.mark.parametrize(("m", "c"), [(1, 1), (1, 2), (3, 2), (1, 4), (2, 5), (1, 8), (8, 1)])
@@ -179,6 +181,21 @@ def test_exponents_of_paths_to_infinity_are_seen(m, c):
     family = Branch(m, c)
     seen = escaping(family, family.at(RADIUS), np.ones((1, 1)), np.zeros((1, 1), dtype=complex))
     assert seen.infinite.all()
+
+
+@pytest.mark.parametrize(("m", "c"), [(1, 2), (1, 5), (1, 6)])
+@pytest.mark.parametrize("patch", [0.1, 0.01, 1e-4])
+def test_exponents_of_paths_to_infinity_do_not_depend_on_the_patch(m, c, patch):
+    # Cyclic roots have ends like this one, with the exponent 1/5 or 1/6.
+    family = Branch(m, c, patch=patch)
+    seen = escaping(family, family.at(RADIUS), np.ones((1, 1)), np.zeros((1, 1), dtype=complex))
+    assert seen.infinite.all()
+
+
+def test_no_path_of_cyclic_roots_stays_in_doubt():
+    # Here the first patch is nearly parallel to the ends of ten paths.
+    solutions = TotalDegree().solve(PolynomialSystem(*cyclic(5)), torch_generator(2, "benchmark"))
+    assert solutions.statistics["lost"] == 0
 
 
 @pytest.mark.parametrize(("m", "c"), [(1, 1), (1, 2), (3, 2), (2, 5)])

@@ -104,14 +104,20 @@ def height(z: Complex) -> NDArray[np.float64]:
 
 
 def _exponent(family: Homotopy, z: Complex, p0: Complex, p1: Complex, s: float) -> NDArray[np.float64]:
-    """Return the real part of s z_0' / z_0 for the last coordinate z_0 of points (n, N) at `s`."""
+    """Return the real part of s w' / w, w = z_0 / z_k, at `s`: z_0 the last coordinate, z_k the largest one.
+
+    Shapes (n, N) and (n, M). The ratio is a power of s as soon as the path is near its end, wherever that lies; z_0 by
+    itself only where the patch is not nearly parallel to it, since then all coordinates still grow.
+    """
     difference = p0 - p1
     p = p1 + s * difference
     with np.errstate(all="ignore"):
         slope = solve_batched(
             family.jacobian(z, p), family.parameter_derivative(z, p, difference)[:, :, None]
         )
-        return np.asarray(-(s * slope[:, -1, 0] / z[:, -1]).real)
+        largest = np.abs(z).argmax(axis=1)[:, None]
+        one, its = (np.take_along_axis(each, largest, axis=1)[:, 0] for each in (z, slope[:, :, 0]))
+        return np.asarray(-(s * (slope[:, -1, 0] / z[:, -1] - its / one)).real)
 
 
 def falling(family: Homotopy, z: Complex, p0: Complex, p1: Complex, s: float) -> NDArray[np.bool_]:
@@ -192,7 +198,7 @@ def escaping(family: Homotopy, z: Complex, p0: Complex, p1: Complex) -> Escapes:
             break
         exponent = _exponent(family, here, p0[active], p1[active], radius)
         with np.errstate(all="ignore"):
-            decrease = np.log(np.abs(here[:, -1]) / heights[active]) / np.log(_SHRINK)
+            decrease = np.log(height(here) / heights[active]) / np.log(_SHRINK)
             first, second, third = exponent, exponents[active, 0], exponents[active, 1]
             limit = first - (first - second) ** 2 / (first - 2 * second + third)
             same = np.maximum(np.abs(first - second), np.abs(first - decrease)) < _STEADY * first
@@ -205,7 +211,7 @@ def escaping(family: Homotopy, z: Complex, p0: Complex, p1: Complex) -> Escapes:
             )
         agreed[active] = np.where(same, agreed[active] + 1, 0)
         exponents[active] = np.stack([first, second, third], axis=1)
-        heights[active] = np.abs(here[:, -1])
+        heights[active] = height(here)
         limits[active] = np.stack([limit, limits[active, 0]], axis=1)
         steady[active] = (agreed[active] >= _STEADY_LEVELS - 1) | (extrapolated & (limit > _SLOWEST))
         steady[active] &= (exponent > _SLOWEST) & (height(here) < _NEAR_INFINITY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 from attrs import frozen
@@ -71,6 +72,16 @@ class Ends:
     reach: NDArray[np.float64]
 
 
+class Projective(Protocol):
+    """Homogeneous coordinates on a patch, a linear equation whose coefficients are parameters."""
+
+    def centred(self, z: Complex, p: Complex) -> Complex:
+        """Return parameters (n, M) as p, on patches that suit the points z (n, N)."""
+
+    def onto(self, z: Complex, p: Complex) -> Complex:
+        """Return the representatives (n, N) of the points z on the patches of p."""
+
+
 def _met(target: NDArray[np.int64], points: Complex) -> NDArray[np.bool_]:
     """Return which points coincide with another one of the same target."""
     first = distinct(target, points, _MET)
@@ -84,7 +95,7 @@ def follow(
     p1: Complex,
     target: NDArray[np.int64],
     *,
-    homogeneous: bool = False,
+    projective: Projective | None = None,
 ) -> Ends:
     """Follow solutions of F(.; p0) to their ends at p1.
 
@@ -101,9 +112,11 @@ def follow(
         Parameters, shape (n, M). Points on the segment between them, its end apart, must be generic.
     target
         Numbers of the targets, shape (n,): paths with equal numbers have equal parameters.
-    homogeneous
-        Whether the last coordinate is a homogenising one, zero at infinity. Paths that go there are found out early:
-        some come so near to it long before their end that nothing is left to be told apart, or tracked.
+    projective
+        Where the last coordinate is a homogenising one, zero at infinity: how to change the patch. Paths that go to
+        infinity are found out early: some come so near to it long before their end that nothing is left to be told
+        apart, or tracked. Where a patch is nearly parallel to the end of a path, power series have no room to
+        converge: for s < RADIUS every path has a patch of its own.
     """
     n, unknowns = start.shape
     points = np.zeros((n, unknowns), dtype=np.complex128)
@@ -117,12 +130,12 @@ def follow(
     there, gone = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
     which = np.arange(n)
     for settings in (Settings(), CAREFUL, CAREFUL):
-        if homogeneous and settings == CAREFUL:
+        if projective is not None and settings == CAREFUL:
             z[which], there[which], gone[which] = _in_legs(family, start[which], p0[which], p1[which])
         else:
             ends = track(family, start[which], p0[which], near[which], settings)
             z[which], there[which] = ends.points, ends.outcome == REGULAR
-            if homogeneous:
+            if projective is not None:
                 gone[which] = there[which] & (height(z[which]) < VANISHED)
         there &= ~gone
         arrived = np.flatnonzero(there)
@@ -148,26 +161,30 @@ def follow(
     points[done], residuals[done], outcome[done] = ends.points[regular], ends.residuals[regular], REGULAR
     which = which[~regular]
     radii = np.full(n, RADIUS)
-    if homogeneous and which.size:
-        seen = escaping(family, z[which], p0[which], p1[which])
+    origin, goal = p0.copy(), p1.copy()
+    if projective is not None and which.size:
+        _centre(projective, z, origin, goal, which)
+        seen = escaping(family, z[which], origin[which], goal[which])
         z[which], radii[which] = seen.points, seen.radii
         # A regular end that is far out, or has a branch point nearby, can be reached from as near as that.
-        far = p1[which] + seen.remaining[:, None] * (p0[which] - p1[which])
-        ends = track(family, seen.nearest, far, p1[which], _NEAR)
+        far = goal[which] + seen.remaining[:, None] * (origin[which] - goal[which])
+        ends = track(family, seen.nearest, far, goal[which], _NEAR)
         regular = ends.outcome == REGULAR
-        regular[regular] = is_regular(family, ends.points[regular], p1[which[regular]])
-        regular[regular] = ~_met(target[which[regular]], ends.points[regular])
+        regular[regular] = is_regular(family, ends.points[regular], goal[which[regular]])
+        common = projective.onto(ends.points[regular], p1[which[regular]])
+        regular[regular] = ~_met(target[which[regular]], common)
         done = which[regular]
         points[done], residuals[done], outcome[done] = ends.points[regular], ends.residuals[regular], REGULAR
         gone = seen.infinite & ~regular
         outcome[which[gone]], reach[which[gone]] = INFINITE, seen.reach[gone]
         which = which[~gone & ~regular]
+        _centre(projective, z, origin, goal, which)
     for radius in np.unique(radii[which]):
         some = which[radii[which] == radius]
-        last = endings(family, z[some], p0[some], p1[some], float(radius))
+        last = endings(family, z[some], origin[some], goal[some], float(radius))
         points[some] = last.points
         # In homogeneous coordinates all ends are finite.
-        outcome[some[last.infinite]] = LOST if homogeneous else INFINITE
+        outcome[some[last.infinite]] = INFINITE if projective is None else LOST
         finite = np.flatnonzero(last.finite)
         done = some[finite]
         winding[done] = last.winding[finite]
@@ -175,13 +192,19 @@ def follow(
         # An end that was regular after all, only hard to reach.
         once = finite[last.winding[finite] == 1]
         done = some[once]
-        refined, correction, _ = polish(family, points[done], p1[done])
+        refined, correction, _ = polish(family, points[done], goal[done])
         size = np.maximum(np.abs(refined).max(axis=1, initial=0.0), 1.0)
         good = (correction < 1e-9) & (np.abs(refined - points[done]).max(axis=1, initial=0.0) < 1e-6 * size)
-        good[good] = is_regular(family, refined[good], p1[done[good]])
+        good[good] = is_regular(family, refined[good], goal[done[good]])
         done = done[good]
         points[done], residuals[done], outcome[done] = refined[good], correction[good], REGULAR
     return Ends(points, outcome, winding, residuals, retried, reach)
+
+
+def _centre(projective: Projective, z: Complex, p0: Complex, p1: Complex, which: NDArray[np.int64]) -> None:
+    """Bring the points `which` and their parameters, written in place, to patches of their own."""
+    p0[which], p1[which] = (projective.centred(z[which], p[which]) for p in (p0, p1))
+    z[which] = projective.onto(z[which], p1[which])
 
 
 def _in_legs(

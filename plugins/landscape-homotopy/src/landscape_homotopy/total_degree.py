@@ -45,21 +45,20 @@ _MARGIN = 10.0
 
 @frozen(eq=False)
 class _Line:
-    """a G(z) + b F(z) in homogeneous coordinates (z_1, ..., z_N, z_0), with the parameters (a, b).
+    """a G(z) + b F(z) in homogeneous coordinates (z_1, ..., z_N, z_0), with the parameters (a, b, patch).
 
     G_i = z_i^d_i - c_i z_0^d_i. The last equation, patch . z = 1, picks one representative of every point but
-    those on a random hyperplane, so that paths to infinity end at ordinary points with z_0 = 0.
+    those on a hyperplane, so that paths to infinity end at ordinary points with z_0 = 0.
     """
 
     target: PolynomialSystem
     degrees: NDArray[np.int64]
     constants: Complex
-    patch: Complex
 
     def value(self, z: Complex, p: Complex) -> Complex:
-        value = p[:, 1:] * self.target.value(z)
+        value = p[:, 1:2] * self.target.value(z)
         value[:, :-1] += p[:, :1] * (z[:, :-1] ** self.degrees - self.constants * z[:, -1:] ** self.degrees)
-        value[:, -1] = z @ self.patch - 1.0
+        value[:, -1] = (z * p[:, 2:]).sum(axis=1) - 1.0
         return np.asarray(value)
 
     def jacobian(self, z: Complex, p: Complex) -> Complex:
@@ -68,7 +67,7 @@ class _Line:
         lowered = p[:, :1] * self.degrees
         jacobian[:, diagonal, diagonal] += lowered * z[:, :-1] ** (self.degrees - 1)
         jacobian[:, :-1, -1] -= lowered * self.constants * z[:, -1:] ** (self.degrees - 1)
-        jacobian[:, -1] = self.patch
+        jacobian[:, -1] = p[:, 2:]
         return np.asarray(jacobian)
 
     def value_and_jacobian(self, z: Complex, p: Complex) -> tuple[Complex, Complex]:
@@ -76,11 +75,19 @@ class _Line:
 
     def parameter_derivative(self, z: Complex, p: Complex, dp: Complex) -> Complex:
         derivative = self.value(z, dp)
-        derivative[:, -1] = 0.0
+        derivative[:, -1] += 1.0
         return derivative
 
-    def start(self) -> Complex:
-        """Return all solutions of G on the patch, shape (product of the degrees, N + 1)."""
+    def centred(self, z: Complex, p: Complex) -> Complex:
+        """Return p with the patches in which points in the direction of z are shortest."""
+        return np.concatenate([p[:, :2], z.conj() / (np.abs(z) ** 2).sum(axis=1, keepdims=True)], axis=1)
+
+    def onto(self, z: Complex, p: Complex) -> Complex:
+        """Return the representatives of z in the patches of p."""
+        return np.asarray(z / (z * p[:, 2:]).sum(axis=1, keepdims=True))
+
+    def start(self, patch: Complex) -> Complex:
+        """Return all solutions of G on a patch, shape (product of the degrees, N + 1)."""
         n = len(self.degrees)
         roots = [
             complex(c) ** (1 / d) * np.exp(2j * np.pi * np.arange(d) / d)
@@ -88,7 +95,7 @@ class _Line:
         ]
         grid = np.stack(np.meshgrid(*roots, indexing="ij"), axis=-1).reshape(-1, n)
         z = np.concatenate([grid, np.ones((len(grid), 1))], axis=1)
-        return np.asarray(z / (z @ self.patch)[:, None])
+        return np.asarray(z / (z @ patch)[:, None])
 
 
 @frozen(eq=False)
@@ -121,8 +128,7 @@ def _line(system: PolynomialSystem, rng: np.random.Generator) -> _Line:
     # Stands for the patch, which does not take part in the homotopy.
     rows.append({(0,) * n + (1,): 1.0})
     homogeneous = PolynomialSystem.from_monomials(rows, [*system.unknowns, homogenising])
-    patch = np.exp(2j * np.pi * rng.random(n + 1))
-    return _Line(homogeneous, degrees, np.exp(2j * np.pi * rng.random(n)), patch)
+    return _Line(homogeneous, degrees, np.exp(2j * np.pi * rng.random(n)))
 
 
 def total_degree_ends(system: PolynomialSystem, rng: np.random.Generator) -> Ends:
@@ -133,17 +139,18 @@ def total_degree_ends(system: PolynomialSystem, rng: np.random.Generator) -> End
     """
     n = len(system.unknowns)
     units = scaled(system)
+    patch = np.exp(2j * np.pi * rng.random(n + 1))
     line = _line(units.system, rng)
-    begin = np.array([np.exp(2j * np.pi * rng.random()), 0.0])
-    end = np.array([0.0, 1.0 + 0j])
-    start = line.start()
+    begin = np.array([np.exp(2j * np.pi * rng.random()), 0.0, *patch])
+    end = np.array([0.0, 1.0, *patch])
+    start = line.start(patch)
     chunk = max(1, _JACOBIAN_ENTRIES // (n + 1) ** 2)
     found = []
     for first in range(0, len(start), chunk):
         some = start[first : first + chunk]
         here, there = np.tile(begin, (len(some), 1)), np.tile(end, (len(some), 1))
         none = np.zeros(len(some), dtype=np.int64)
-        found.append(follow(line, some, here, there, none, homogeneous=True))
+        found.append(follow(line, some, here, there, none, projective=line))
         _log.info("total degree: %d of %d paths", first + len(some), len(start))
     points, outcome, winding, residuals, retried, reach = (
         np.concatenate([getattr(ends, name) for ends in found])
