@@ -303,8 +303,8 @@ def test_a_start_set_that_lacks_solutions_is_completed(monkeypatch, trace_test):
     parameters = family.sample(20, 0)
     complete = Monodromy._generic_member
 
-    def incomplete(self, part, rng):
-        start = complete(self, part, rng)
+    def incomplete(self, part, rng, most):
+        start = complete(self, part, rng, most)
         return (
             start if start is None else evolve(start, points=start.points[: max(1, len(start.points) // 2)])
         )
@@ -326,8 +326,8 @@ def test_a_start_set_completed_too_late_for_some_members_is_reported(monkeypatch
 
     generic = Monodromy._generic_member
 
-    def incomplete(self, part, rng):
-        start = generic(self, part, rng)
+    def incomplete(self, part, rng, most):
+        start = generic(self, part, rng, most)
         return start and evolve(start, points=start.points[: max(1, len(start.points) // 2)])
 
     monkeypatch.setattr(Monodromy, "_generic_member", incomplete)
@@ -335,6 +335,40 @@ def test_a_start_set_completed_too_late_for_some_members_is_reported(monkeypatch
     monkeypatch.setattr(monodromy, "_JACOBIAN_ENTRIES", 1)
     solve_family(family, family.sample(6, 0), trace_test=False)
     assert any("may lack solutions" in record.message for record in caplog.records)
+
+
+def test_no_more_loops_are_made_than_a_proved_bound_needs(monkeypatch):
+    family = deep_linear((1, 3, 3))
+    parameters = family.sample(1, 0)
+    around = monodromy._around
+    paths = []
+
+    def counted(part, points, base, corners, device):
+        paths.append(len(points) * len(corners[0]))
+        return around(part, points, base, corners, device)
+
+    monkeypatch.setattr(monodromy, "_around", counted)
+    (short,) = solve_family(family, parameters)
+    bounded = sum(paths)
+    paths.clear()
+    (long,) = solve_family(family, parameters, trace_test=False)
+    assert 3 * bounded < sum(paths)
+    assert (len(short), short.completeness) == (245, "proved")
+    assert "with as many solutions as a proved bound allows, for 3 kinds of zero pattern" in short.evidence
+    assert "20 loops map into itself" in long.evidence
+    assert short.matches(long)
+
+
+@pytest.mark.parametrize("more", [0, 8, 1000])
+def test_a_bound_that_is_not_met_ends_no_search(monkeypatch, more):
+    family = deep_linear((1, 2, 2))
+    bound = type(family).solution_bound
+    monkeypatch.setattr(type(family), "bezout_number", lambda self: 10**6)
+    monkeypatch.setattr(type(family), "solution_bound", lambda self: bound(self) + more)
+    (found,) = solve_family(family, family.sample(1, 0))
+    assert len(found) == 33
+    assert ("20 loops map into itself" in found.evidence) == (more > 0)
+    assert (found.completeness == "proved") == (more == 0)
 
 
 def test_how_many_members_are_solved_at_once_changes_nothing(monkeypatch):

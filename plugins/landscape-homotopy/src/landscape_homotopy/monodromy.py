@@ -88,6 +88,8 @@ _MATRICES = 6
 _PLAIN_RUNGS = 2
 #: Sets of loops that are tried for enough of them that lose no path.
 _ROUNDS = 6
+#: Loops at a time where a bound may end the search.
+_FEW = 2
 #: How far from its end a path that does not arrive is looked at. Where it runs to infinity z grows like
 #: (1 - t)^(-w): over the last two decades w = 1/6 gives a factor of 2.15. A path that has left the range of the
 #: tracker by then grew at least five-fold over the decade before.
@@ -118,6 +120,8 @@ class _Start:
         Whether nothing contradicts that these are all.
     trace
         Of these points, where a trace test was made.
+    full
+        Whether there can be no more by a proved bound, so that no quiet loops were waited for.
     """
 
     family: ParametricFamily
@@ -131,6 +135,7 @@ class _Start:
     evidence: str = ""
     trusted: bool = True
     trace: TraceTest | None = None
+    full: bool = False
 
 
 @define
@@ -342,8 +347,26 @@ class Monodromy(Solver):
         self, parts: dict[ParametricFamily, list[Subfamily]], rng: np.random.Generator
     ) -> dict[ParametricFamily, _Start]:
         """Return the start sets of the parts that have isolated solutions."""
-        found = {part: self._generic_member(part, rng) for part in parts}
-        return {part: start for part, start in found.items() if start is not None}
+        found: dict[ParametricFamily, _Start] = {}
+        # Small ones first: a part has at most what a bound leaves beside the parts inside it.
+        for part in sorted(parts, key=lambda part: len(part.unknown_names)):
+            start = self._generic_member(part, rng, self._most(part, found))
+            if start is not None:
+                found[part] = start
+        return found
+
+    def _most(self, part: ParametricFamily, found: dict[ParametricFamily, _Start]) -> int | None:
+        """Return how many orbits a part can have by a proved bound; None where loops have to tell.
+
+        That is: where nothing will be certified, and where the bound is the product of the degrees, which families
+        with few monomials are far from.
+        """
+        bound = part.solution_bound()
+        if not (self.trace_test or self.certified) or bound >= part.bezout_number():
+            return None
+        inside = {key: placed for key, placed in _parts(part).items() if key in found}
+        rest = bound - _number({key: found[key] for key in inside}, inside)
+        return rest // part.sign_group().order
 
     def _tested(self, start: _Start, rng: np.random.Generator) -> _Start:
         """Return a start set with its trace test, which may complete it."""
@@ -352,8 +375,13 @@ class Monodromy(Solver):
             _log.info("the trace test found %d solutions, %d were known", len(test.found), len(start.points))
         return evolve(start, points=test.found, paths=start.paths + test.paths, trace=test)
 
-    def _generic_member(self, family: ParametricFamily, rng: np.random.Generator) -> _Start | None:
-        """Find all torus solutions of one generic member; None when there are no isolated ones."""
+    def _generic_member(
+        self, family: ParametricFamily, rng: np.random.Generator, most: int | None = None
+    ) -> _Start | None:
+        """Find all torus solutions of one generic member; None when there are no isolated ones.
+
+        No more than `most` orbits are looked for, if that is known.
+        """
         n = len(family.unknown_names)
         group = family.sign_group()
         if n == 0:
@@ -377,8 +405,9 @@ class Monodromy(Solver):
             arrived += int(good.sum())
             paths += len(z) - 1
             points, _ = self._merge(family, group, forbidden, points, ends.points[good], base)
-        points, quiet, more = self._until_quiet(family, group, forbidden, points, base, rng)
-        return _Start(family, group, base, points, forbidden, quiet, arrived, paths + more)
+        points, quiet, more = self._until_quiet(family, group, forbidden, points, base, rng, most)
+        full = len(points) == most
+        return _Start(family, group, base, points, forbidden, quiet, arrived, paths + more, full=full)
 
     def _generic_whole(self, family: ParametricFamily, rng: np.random.Generator) -> _Start:
         """Find the regular solutions of one generic member, where start pairs need not lead to them.
@@ -476,11 +505,13 @@ class Monodromy(Solver):
         points: Complex,
         base: Complex,
         rng: np.random.Generator,
+        most: int | None = None,
     ) -> tuple[Complex, int, int]:
         """Go around loops until they bring nothing new; return the points, quiet loops and paths tracked.
 
         The same loops serve for every point, each of which goes around each of them once: when no new point has
-        turned up, the loops permute the known ones. Loops that lost a path are replaced by new ones.
+        turned up, the loops permute the known ones. Loops that lost a path are replaced by new ones. Where there are
+        `most` points, nothing is left to be found.
         """
         quiet = paths = 0
         rounds = 0
@@ -489,22 +520,30 @@ class Monodromy(Solver):
             loops = self.quiet_loops - quiet
             corners = [np.array([_corner(family, rng) for _ in range(loops)]) for _ in range(2)]
             complete = np.ones(loops, dtype=bool)
-            done = 0
-            while done < len(points):
-                frontier = points[done:]
-                ends, arrived = _around(family, frontier, base, corners, self.device)
-                complete &= arrived
-                paths += 3 * loops * len(frontier)
-                done = len(points)
+            # All at once, or few at a time where the last ones may not be needed.
+            size = loops if most is None else _FEW
+            groups = [slice(first, first + size) for first in range(0, loops, size)]
+            done = [0] * len(groups)
+            while min(done) < len(points) != most:
+                turn = next(number for number, before in enumerate(done) if before < len(points))
+                frontier, group_of = points[done[turn] :], groups[turn]
+                ends, arrived = _around(
+                    family, frontier, base, [corner[group_of] for corner in corners], self.device
+                )
+                complete[group_of] &= arrived
+                paths += 3 * len(arrived) * len(frontier)
+                known = done[turn] = len(points)
                 points, _ = self._merge(family, group, forbidden, points, ends, base)
                 if len(points) > self.most_solutions:
                     raise SolverError(
                         f"a generic member of the family has more than {self.most_solutions} solutions up to "
                         f"signs; raise most_solutions, or take a smaller family."
                     )
-                if rounds > 1 and len(points) > done:
+                if rounds > 1 and len(points) > known:
                     # What the earlier loops did not bring: they stopped short, and are not counted any more.
                     quiet = 0
+            if len(points) == most:
+                return points, 0, paths
             quiet += int(complete.sum())
             _log.info(
                 "monodromy: %d solutions up to signs of %d unknowns, %d quiet loops",
@@ -630,12 +669,19 @@ class Monodromy(Solver):
         if said:
             return said
         tried = [start for start in starts.values() if start.points.shape[1]]
-        loops = min((start.loops for start in tried), default=0)
         seeds = min((start.seeds for start in tried), default=0)
-        text = (
-            f"Monodromy from {seeds} independent start pairs ended with a set that {loops} loops map into itself, "
-            f"for each kind of zero pattern ({len(tried)})."
-        )
+        loops = min((start.loops for start in tried if not start.full), default=0)
+        full = sum(start.full for start in tried)
+        ends = []
+        if full:
+            ends.append(
+                f"with as many solutions as a proved bound allows, for {full} kind{'s' * (full > 1)} of zero pattern"
+            )
+        if full < len(tried) or not tried:
+            ends.append(
+                f"with a set that {loops} loops map into itself, for each kind of zero pattern ({len(tried) - full})"
+            )
+        text = f"Monodromy from {seeds} independent start pairs ended {' and '.join(ends)}."
         singular = len(parts) - len(starts)
         if singular:
             text += (
