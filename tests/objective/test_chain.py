@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from landscape.errors import NotTwiceDifferentiableError
-from landscape.objective import BatchLoss, Landscape, as_data, chain
+from landscape.objective import BatchLoss, Landscape, as_data, chain, curvature
 from landscape.objective.curvature import _Chained
 
 
@@ -253,10 +253,10 @@ def test_cross_entropies_are_recognised_and_nothing_else_is(loss, softmax, scale
         net[2].weight.mul_(scale)
     y = torch.randn(7, 3).double() if loss is F.mse_loss else torch.arange(7) % 3
     operator = compared(net, torch.randn(7, 2), y, loss)
-    assert [piece.chain._middle.quick for piece in operator._kept] == [softmax]
+    assert [piece.chain.middle.quick for piece in operator._kept] == [softmax]
     module = net.float()
     single = Landscape(module, loss, (torch.randn(7, 2), y.float() if loss is F.mse_loss else y))
-    found = [piece.chain._middle.quick for piece in single.hessian(single.initial())._kept]
+    found = [piece.chain.middle.quick for piece in single.hessian(single.initial())._kept]
     if loss not in (weighted, nearly):  # below the rounding of single precision
         assert found == [softmax]
 
@@ -366,3 +366,64 @@ def test_the_module_is_left_as_it_was(values, snapshot):
     operator.matmat(torch.ones(landscape.size, 2))
     assert written_out(operator)
     assert snapshot(net) == before
+
+
+class OfOneSize(Tied):
+    """Takes batches of six examples only."""
+
+    def forward(self, x):
+        return self.layer(torch.tanh(self.layer(x.view(6, 3))))
+
+
+class Hiding(Tied):
+    """Does with few examples what it does not do with many."""
+
+    def forward(self, x):
+        z = self.layer(x)
+        return self.layer(torch.tanh(z) if len(x) < 40 else torch.relu(z))
+
+
+def test_modules_of_one_batch_size_are_tried_on_all_examples():
+    torch.manual_seed(0)
+    compared(OfOneSize(), torch.randn(6, 3), torch.randint(3, (6,)))
+    compared(Hiding(), torch.randn(64, 3), torch.randint(3, (64,)))
+
+
+@pytest.mark.parametrize("few", [True, False])
+def test_what_does_otherwise_in_parts_is_left_whole(few, monkeypatch):
+    """Chunks are taken where they have the outputs of the whole."""
+    torch.manual_seed(0)
+    x, y = torch.randn(64, 3).double(), torch.randint(3, (64,))
+    landscape = Landscape(Hiding().double() if few else TwoLayers().double(), "cross_entropy", (x, y))
+    monkeypatch.setattr(curvature, "_CHUNK_BYTES", 6000)
+    operator = landscape.hessian(landscape.initial())
+    assert (len(operator._kept) > 1) is not few
+    assert written_out(operator)
+    exact = exact_hessian(landscape, F.cross_entropy, x, y)
+    torch.testing.assert_close(operator.dense(), exact, rtol=1e-10, atol=1e-13)
+    assert_forms(operator, exact)
+
+
+class TwoLayers(Tied):
+    def forward(self, x):
+        return self.layer(torch.relu(self.layer(x)))
+
+
+def test_a_loss_that_couples_examples_in_its_second_derivative_alone_is_left_whole(monkeypatch):
+    """At this point, value and gradient of the loss are sums over examples."""
+
+    def flat(output, target):
+        return F.mse_loss(output, target) + (output - output.detach()).mean(dim=0).square().sum()
+
+    torch.manual_seed(0)
+    x, y = torch.randn(64, 3).double(), torch.randn(64, 3).double()
+    landscape = Landscape(TwoLayers().double(), flat, (x, y))
+    monkeypatch.setattr(curvature, "_CHUNK_BYTES", 6000)
+    operator = landscape.hessian(landscape.initial())
+    assert len(operator._kept) == 1
+    theta = landscape.initial()
+    plain = Landscape(landscape.module, "mse", (x, y)).hessian(theta).dense()
+    z = torch.func.jacrev(
+        lambda t: torch.func.functional_call(landscape.module, landscape.layout.split(t), (x,)).mean(dim=0)
+    )(theta)
+    torch.testing.assert_close(operator.dense(), plain + 2 * z.T @ z, rtol=1e-10, atol=1e-13)

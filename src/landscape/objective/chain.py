@@ -132,6 +132,8 @@ class _Operation(ABC):
     output: int
     #: Parameters, by their position among the leaves.
     leaves: tuple[int | None, ...] = ()
+    #: Bytes of what :meth:`keep` will hold more than before.
+    slopes_bytes = 0
 
     @abstractmethod
     def push(self, tangents: Sequence[Tensor | None], vectors: Vectors, rows: slice) -> Tensor | None:
@@ -590,10 +592,16 @@ class Middle:
         The outputs, (B, ...), a leaf.
     slopes
         The derivatives of the loss with respect to them.
+
+    Attributes
+    ----------
+    output, slopes
+        The same without graphs.
     """
 
     def __init__(self, output: Tensor, slopes: Tensor) -> None:
         self._output, self._slopes = output, slopes
+        self.output, self.slopes = output.detach(), slopes.detach()
         self._width = output[0].numel()
         self._matrices: Tensor | None = None
         self._separate: bool | None = None if slopes.requires_grad and self._width <= _OUTPUTS else False
@@ -604,25 +612,29 @@ class Middle:
     def bytes(self) -> int:
         """Bytes that are held, or may be."""
         width = 0 if self._separate is False or self._softmax is not None else self._width
-        return self._output.numel() * self._output.dtype.itemsize * (3 + width)
+        return self._output.nbytes * (3 + width)
+
+    @staticmethod
+    def most(output: Tensor) -> int:
+        """Return the most bytes that will be held for such outputs."""
+        width = output[0].numel()
+        return output.nbytes * (3 + (width if width <= _OUTPUTS else 0))
 
     def _as_softmax(self) -> tuple[Tensor, Tensor] | None:
         r"""Return p and c where the matrix of every example is :math:`c\,(\operatorname{diag} p - p p^\top)`.
 
         The mean and the sum of cross-entropies have it, with the softmax p of the outputs and one c for all
-        examples. One product gives c, and a second one shows whether it is so.
+        examples. One product, with a vector that favours no entry, gives c, and shows whether it is so everywhere.
         """
         with torch.no_grad():
             p = torch.softmax(self._output.detach(), dim=1)
         waves = torch.arange(p.numel(), dtype=p.dtype, device=p.device).view_as(p)
-        first, second = self.product(waves.cos()), self.product(waves.sin())
-        assert first is not None
-        assert second is not None
-        one = _softmax_product(p, 1, waves.cos())
-        c = (first * one).sum() / (one * one).sum()
-        apart = torch.linalg.vector_norm(_softmax_product(p, c, waves.sin()) - second)
+        vector = waves.cos_()
+        found, one = self.product(vector), _softmax_product(p, 1, vector)
+        c = (found * one).sum() / (one * one).sum()
+        apart = torch.linalg.vector_norm(c * one - found)
         # Where outputs are sure of themselves, what is subtracted is larger than what is left, and so is its rounding.
-        rounding = torch.finfo(p.dtype).eps * abs(c) * torch.linalg.vector_norm(p * waves.sin())
+        rounding = torch.finfo(p.dtype).eps * abs(c) * torch.linalg.vector_norm(p * vector)
         return (p, c) if apart <= _ROUNDED * rounding else None
 
     def each(self, moved: Tensor, rows: slice) -> Tensor | None:
@@ -643,10 +655,10 @@ class Middle:
         """Whether :meth:`each` needs no more to begin with than :meth:`product`."""
         return self._softmax is not None
 
-    def product(self, moved: Tensor) -> Tensor | None:
-        """Return the product with (B, ...); None for zero."""
+    def product(self, moved: Tensor) -> Tensor:
+        """Return the product with (B, ...)."""
         if not self._slopes.requires_grad:
-            return None
+            return torch.zeros_like(moved)
         (found,) = torch.autograd.grad(
             self._slopes, self._output, moved, retain_graph=True, materialize_grads=True
         )
@@ -668,15 +680,12 @@ class Middle:
         for number in range(width):
             vector = torch.zeros_like(self._output)
             vector.view(count, width)[:, number] = 1
-            column = self.product(vector)
-            assert column is not None
-            columns.append(column.reshape(count, width))
+            columns.append(self.product(vector).reshape(count, width))
         matrices = torch.stack(columns, dim=1)  # symmetric: rows are columns
         # Ones for every example at once also add up what examples do to each other, where there is such a thing.
         signs = torch.ones_like(self._output)
         signs[1::2] = -1
         expected, found = self.product(signs), signs.reshape(count, 1, width) @ matrices
-        assert expected is not None
         apart = torch.linalg.vector_norm(expected.reshape(found.shape) - found)
         limit = _SAME * torch.finfo(matrices.dtype).eps
         return matrices if apart <= limit * torch.linalg.vector_norm(matrices) else None
@@ -702,17 +711,27 @@ class Chain:
         The parameters.
     rows
         Examples in the batch.
+    expected
+        Bytes that the derivatives of the loss will take.
     """
 
     def __init__(
-        self, operations: Sequence[_Operation], output: int, values: int, leaves: Sequence[Tensor], rows: int
+        self,
+        operations: Sequence[_Operation],
+        output: int,
+        values: int,
+        leaves: Sequence[Tensor],
+        rows: int,
+        expected: int,
     ) -> None:
         self._operations, self._output, self._values = operations, output, values
-        self._leaves, self._rows = leaves, rows
+        self._leaves, self._rows, self._expected = leaves, rows, expected
         #: Numbers per example in all values, and in the largest.
         self._numbers = self._widest = 1
         self._convolves = any(isinstance(operation, _Convolution) for operation in operations)
-        self._middle: Middle | None = None
+        #: The Hessian of the loss with respect to the output.
+        self.middle: Middle
+        self._differentiated = False
 
     def gradient(self, slopes: Tensor) -> list[Tensor]:
         """Return the gradient, a tensor for each leaf, given the loss's derivatives at the output."""
@@ -728,15 +747,12 @@ class Chain:
             self._widest = max(self._widest, arrived[0].numel())
             below = any(slot is not None for slot in operation.inputs)
             _arrive(cotangents, operation.inputs, operation.pull(arrived, slice(None), sums, below))
+        self._differentiated = True
         return [sums.total(n).squeeze(0) for n in range(len(self._leaves))]
-
-    def set_middle(self, middle: Middle) -> None:
-        """Set the Hessian of the loss with respect to the output."""
-        self._middle = middle
 
     @property
     def bytes(self) -> int:
-        """Bytes held beyond weights."""
+        """Bytes held beyond weights; before :meth:`gradient`, what it will take note of is counted as well."""
         weights = {leaf.untyped_storage().data_ptr() for leaf in self._leaves}
         sizes: dict[int, int] = {}
         held = [tensor for operation in self._operations for tensor in operation.held()]
@@ -744,7 +760,10 @@ class Chain:
             storage = tensor.untyped_storage()
             if storage.data_ptr() not in weights:
                 sizes[storage.data_ptr()] = storage.nbytes()
-        return sum(sizes.values()) + (0 if self._middle is None else self._middle.bytes)
+        found = sum(sizes.values())
+        if not self._differentiated:
+            return found + self._expected
+        return found + self.middle.bytes
 
     def products(self, vectors: Mapping[int, Tensor]) -> Iterator[tuple[slice, dict[int, Tensor]]]:
         """Yield the products of the block of some leaves with k vectors: a few vectors, and theirs, at a time.
@@ -793,9 +812,8 @@ class Chain:
                 sums += _each_summed(curved)
             tangents[operation.output] = operation.push(inputs, vectors, rows)
         moved = tangents[self._output]
-        bent = None if moved is None else self._bent(moved, rows)
-        if moved is not None and bent is not None:
-            sums += _each_summed(bent * moved)
+        if moved is not None:
+            sums += _each_summed(self._bent(moved, rows) * moved)
 
     def _groups(self, vectors: Mapping[int, Tensor]) -> Iterator[tuple[slice, Vectors]]:
         """Yield a few of the vectors at a time."""
@@ -830,8 +848,7 @@ class Chain:
         # Each time, all weights and their sums are read as well, which shall be little beside the values.
         weights = _VALUES * sum(leaf.numel() for leaf in self._leaves) // self._numbers
         step = min(self._rows, max(1, cached, weights))
-        assert self._middle is not None
-        return step if step == self._rows or self._middle.is_sum else self._rows
+        return step if step == self._rows or self.middle.is_sum else self._rows
 
     def _products(self, vectors: Vectors) -> dict[int, Tensor]:
         chosen = {n: leaf.shape for n, leaf in enumerate(self._leaves) if n in vectors}
@@ -861,17 +878,14 @@ class Chain:
             operation.bend(inputs, vectors, rows, sums, into)
             _arrive(cotangents, operation.inputs, into)
 
-    def _bent(self, moved: Tensor, rows: slice) -> Tensor | None:
+    def _bent(self, moved: Tensor, rows: slice) -> Tensor:
         """Return the derivative of the slopes at the output along the vectors."""
-        assert self._middle is not None
         # A vector alone goes through the graph of the loss, which costs less than matrices to begin with.
-        alone = moved.shape[1] == 1 and len(moved) == self._rows and not self._middle.quick
-        each = None if alone else self._middle.each(moved, rows)
+        alone = moved.shape[1] == 1 and len(moved) == self._rows and not self.middle.quick
+        each = None if alone else self.middle.each(moved, rows)
         if each is not None:
             return each
-        found = [self._middle.product(moved[:, k]) for k in range(moved.shape[1])]
-        there = [part for part in found if part is not None]
-        return torch.stack(there, dim=1) if there else None
+        return torch.stack([self.middle.product(moved[:, k]) for k in range(moved.shape[1])], dim=1)
 
 
 def _each_summed(terms: Tensor) -> Tensor:
@@ -975,6 +989,8 @@ class Recording(TorchFunctionMode):
         self._slots[id(result)] = operation.output
         self._held.append(result)
         self._operations.append(operation)
+        if isinstance(operation, _Linear | _Convolution | _Normalisation):
+            operation.slopes_bytes = result.nbytes
         saved = [tensor for tensor in operation.held() if not tensor.is_inference()]
         self._versions += [(tensor, tensor._version) for tensor in saved]
 
@@ -1196,7 +1212,8 @@ class Recording(TorchFunctionMode):
                 # What changes shapes gives views of what it was given.
                 own = isinstance(made.get(slot or 0), _Linear | _Convolution | _Normalisation | _Sum)
                 operation.last_use = own and uses.count(slot) == 1
-        return Chain(chosen, place, self._count, self._leaves, self._rows)
+        expected = Middle.most(output) + sum(operation.slopes_bytes for operation in chosen)
+        return Chain(chosen, place, self._count, self._leaves, self._rows, expected)
 
 
 def _pair(numbers: Any) -> tuple[int, int]:

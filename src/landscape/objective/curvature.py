@@ -80,6 +80,8 @@ _CHUNK_BYTES = 16 * 1024**2
 _WRITTEN_OUT = "written out:"
 #: Numbers up to which the sums of several products are kept for the next ones: 64 MiB.
 _SUMS_KEPT = 1 << 23
+#: What is written out is tried on one of so many examples first, and on two at least.
+_TRIED = 16
 #: Chunks must reproduce loss and gradient of their batch to so many units of rounding.
 _SAME = 1e4
 
@@ -657,10 +659,10 @@ class CurvatureOperator:
             Bytes that a graph holds per tensor element of a batch; and the batch, linearised.
         """
         if self._chains:
-            written = self._chained(session, batch)
-            self._chains = written is not None and self._is_right(session, batch, written)
-            if written is not None and self._chains:
-                return self._in_chunks(session, batch, written, written[0].chain.bytes)
+            written = self._begin_chains(session, batch)
+            if written is not None:
+                return written
+            self._chains = False
         self._require_second_derivative(session, batch)
         exempt = [self._theta, *self._landscape._constants(), *(leaf for _, leaf in leaves(batch))]
         with _measured_graph(exempt) as held:
@@ -678,27 +680,94 @@ class CurvatureOperator:
         count = -(-measured // _CHUNK_BYTES)
         if self.device.type == "cpu" and count > 1 and len(parts := list(_parts(batch, count))) > 1:
             chunks = [self._linearise(session, part, graph=True) for part in parts]
-            if self._are_summands(chunks, piece.loss, flat, weight):
+            shares = self._shares(chunks, weight)
+            if (
+                shares is not None
+                and self._same(
+                    sum(s * piece.loss.double() for s, (piece, _, _) in zip(shares, chunks, strict=True)),
+                    piece.loss,
+                )
+                and self._same(
+                    sum(s * part.double() for s, (_, part, _) in zip(shares, chunks, strict=True)), flat
+                )
+            ):
                 self._split = count
                 return per_element, chunks
         return per_element, [(piece, flat, weight)]
 
-    def _are_summands(self, chunks: Sequence[_Chunk], loss: Tensor, flat: Tensor, weight: Any) -> bool:
-        """Whether the chunks of a batch have its loss, its gradient and its weight between them."""
-        shares = torch.tensor([float(share) for _, _, share in chunks], dtype=torch.float64)
-        losses = torch.stack([piece.loss for piece, _, _ in chunks]).double()
-        slope = torch.stack([part for _, part, _ in chunks]).T.double() @ shares
-        value, total = shares @ losses, float(weight)
-        if self._landscape.reduction == "mean":
-            value, slope = value / total, slope / total
-        else:
-            total = float(len(chunks))  # every chunk weighs 1
+    def _begin_chains(self, session: Session, batch: Batch) -> tuple[float, list[_Chunk]] | None:
+        """Write the first batch out, in chunks where it is large; None where it cannot be; see :meth:`_begin`."""
+        if not self._tried and not self._is_right(session, batch):
+            return None
+        recorded = self._recorded(session, batch)
+        if recorded is None:
+            return None
+        count = -(-(recorded[0].bytes + self._theta.nbytes) // _CHUNK_BYTES)
+        if self.device.type == "cpu" and count > 1 and len(parts := list(_parts(batch, count))) > 1:
+            _, output, target = recorded
+            del recorded  # what it holds is not needed beside the chunks
+            chunks = [chunk for part in parts if (chunk := self._chained(session, part)) is not None]
+            if len(chunks) == len(parts) and self._make_up(chunks, output, target, batch):
+                self._split = count
+                held = sum(piece.chain.bytes for piece, _, _ in chunks) + self._theta.nbytes
+                return held / max(_extent(batch), 1), list(chunks)
+            recorded = self._recorded(session, batch)
+            if recorded is None:
+                return None
+        whole = self._written(*recorded, batch)
+        if whole is None:
+            return None
+        held = whole[0].chain.bytes + self._theta.nbytes
+        return held / max(_extent(batch), 1), [whole]
+
+    def _make_up(
+        self, chunks: Sequence[tuple[_Chained, Tensor, Any]], output: Tensor, target: Any, batch: Batch
+    ) -> bool:
+        """Whether the chunks of a batch have its outputs, and the loss of these is a sum over the chunks.
+
+        Then they have its gradient and its Hessian between them, as known operations do not mix examples.
+        """
+        landscape = self._landscape
+        criterion = landscape._criterion
+        shares = self._shares(chunks, landscape._weight(criterion, landscape.reduction, batch))
+        middles = [piece.chain.middle for piece, _, _ in chunks]
+        if shares is None or not self._same(torch.cat([middle.output for middle in middles]), output):
+            return False
+        leaf = output.detach().requires_grad_()
+        loss = scalar(criterion.of_output(leaf, target), criterion.name)  # type: ignore[misc]
+        if not loss.requires_grad:
+            return False
+        (slopes,) = torch.autograd.grad(loss, leaf, create_graph=True, materialize_grads=True)
+        if not self._same(
+            sum(s * piece.loss.double() for s, (piece, _, _) in zip(shares, chunks, strict=True)), loss
+        ):
+            return False
+        if not self._same(
+            torch.cat([s * middle.slopes for s, middle in zip(shares, middles, strict=True)]), slopes
+        ):
+            return False
+        waves = torch.arange(output.numel(), dtype=output.dtype, device=output.device).view_as(output).cos()
+        low, bent = 0, []
+        for s, middle in zip(shares, middles, strict=True):
+            moved = waves[low : low + len(middle.output)]
+            bent.append(s * middle.product(moved))
+            low += len(moved)
+        return self._same(torch.cat(bent), Middle(leaf, slopes).product(waves))
+
+    def _shares(self, chunks: Sequence[tuple[_Piece, Tensor, Any]], weight: Any) -> list[float] | None:
+        """Return how much of their batch's loss that of each chunk is; None where their weights are not its weight."""
+        weights = [float(share) for _, _, share in chunks]
+        if self._landscape.reduction != "mean":
+            return weights  # every one is 1, as that of the batch is
+        total = float(weight)
+        same = abs(sum(weights) - total) <= _SAME * torch.finfo(self.dtype).eps * total
+        return [share / total for share in weights] if same else None
+
+    def _same(self, found: Any, expected: Tensor) -> bool:
+        """Whether numbers are others but for rounding."""
         limit = _SAME * torch.finfo(self.dtype).eps
-        return bool(
-            abs(value - loss) <= limit * abs(loss)
-            and torch.linalg.vector_norm(slope - flat) <= limit * torch.linalg.vector_norm(flat)
-            and abs(shares.sum() - total) <= limit * total
-        )
+        apart = torch.linalg.vector_norm(found - expected)
+        return bool(apart <= limit * torch.linalg.vector_norm(expected))
 
     def _linearise(self, session: Session, batch: Batch, *, graph: bool) -> _Chunk:
         """Return the batch, ready to multiply where asked for, its gradient (P,), and its weight in the loss."""
@@ -726,9 +795,16 @@ class CurvatureOperator:
 
     def _chained(self, session: Session, batch: Batch) -> tuple[_Chained, Tensor, Any] | None:
         """Return the batch in a network of known operations; None where some are not known."""
+        recorded = self._recorded(session, batch)
+        return None if recorded is None else self._written(*recorded, batch)
+
+    def _recorded(self, session: Session, batch: Batch) -> tuple[Chain, Tensor, Any] | None:
+        """Return the operations on a batch, which are not yet differentiated, the output and the target.
+
+        None where some operations are not known.
+        """
         landscape = self._landscape
         criterion = landscape._criterion
-        assert criterion.of_output is not None
         seen: list[tuple[Any, Any, Recording]] = []
 
         def look(module: Any, given: Batch) -> Tensor:
@@ -741,8 +817,15 @@ class CurvatureOperator:
         session.evaluate(evolve(criterion, fn=look), landscape._all_parts(self._leaves), batch)
         output, target, recording = seen[-1]
         chain = recording.chain(output)
-        if chain is None or not len(output):
-            return None
+        return (chain, output, target) if chain is not None and len(output) else None
+
+    def _written(
+        self, chain: Chain, output: Tensor, target: Any, batch: Batch
+    ) -> tuple[_Chained, Tensor, Any] | None:
+        """Return a batch whose operations are known, ready to multiply; None where its loss is not differentiable."""
+        landscape = self._landscape
+        criterion = landscape._criterion
+        assert criterion.of_output is not None
         leaf = output.detach().requires_grad_()
         if not self._tried:
             reason = why_not_twice(scalar(criterion.of_output(leaf, target), criterion.name), [leaf])
@@ -753,30 +836,44 @@ class CurvatureOperator:
             return None
         (slopes,) = torch.autograd.grad(loss, leaf, create_graph=True, materialize_grads=True)
         gradients = chain.gradient(slopes.detach())
-        chain.set_middle(Middle(leaf, slopes))
+        chain.middle = Middle(leaf, slopes)
         weight = landscape._weight(criterion, landscape.reduction, batch)
         return _Chained(loss, chain, weight), landscape.layout.join(gradients), weight
 
-    def _is_right(self, session: Session, batch: Batch, written: _Chunk) -> bool:
+    def _is_right(self, session: Session, batch: Batch) -> bool:
         """Whether what is written out has the loss and the gradient that automatic differentiation gives.
 
-        Tried once for each selection of parameters.
+        Tried once for each selection of parameters: on a few examples, and on all where these do not say so.
         """
+        try:
+            few = next(_parts(batch, max(1, examples_in(batch) // max(2, examples_in(batch) // _TRIED))))
+        except DataError:  # no such thing as an example
+            few = batch
+        for given in (few, batch):
+            try:
+                written = self._chained(session, given)
+                right = written is not None and self._is_right_on(session, given, written)
+            except Exception:
+                if given is batch:
+                    raise
+                continue  # a module that takes batches of one size only
+            if right:
+                names = (_WRITTEN_OUT, *self._landscape.layout.names)
+                self._landscape._evaluator.twice_differentiable.add(names)
+                return True
+            if written is None:
+                return False
+        return False
+
+    def _is_right_on(self, session: Session, batch: Batch, written: tuple[_Chained, Tensor, Any]) -> bool:
         landscape = self._landscape
-        if self._tried:
-            return True
         loss = landscape._loss(session, self._leaves, batch)
         landscape._require_graph(loss)
         if not loss.requires_grad:
             return False
         flat = landscape._flat_gradient(loss, self._leaves)
         piece, found, _ = written
-        limit = _SAME * torch.finfo(self.dtype).eps
-        same = abs(piece.loss - loss) <= limit * abs(loss)
-        if not same or torch.linalg.vector_norm(found - flat) > limit * torch.linalg.vector_norm(flat):
-            return False
-        landscape._evaluator.twice_differentiable.add((_WRITTEN_OUT, *landscape.layout.names))
-        return bool(found.isfinite().all())
+        return self._same(piece.loss, loss) and self._same(found, flat) and bool(found.isfinite().all())
 
     @property
     def _tried(self) -> bool:
