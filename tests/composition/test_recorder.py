@@ -172,3 +172,58 @@ def test_a_checkpoint_that_does_not_fit_is_named_before_any_work(tmp_path):
         ls.measure(landscape, ["Loss"], at=[tmp_path / "missing.pt"])
     with pytest.raises(ConfigurationError, match="match no file"):
         ls.measure(landscape, ["Loss"], at=[])
+
+
+def restricted(patterns, **options):
+    return lambda net, data: ls.Recorder(
+        ls.Landscape(net, "mse", data).restrict(patterns),
+        ["Loss", "GradientNorm"],
+        **{"every": 5, "store": "runs", "run": "part"} | options,
+    )
+
+
+def test_weights_that_do_not_vary_on_a_restriction_are_those_of_the_step():
+    _, watch = train(11, restricted("2.*"))
+    _, whole = train(11, recorder())
+    assert watch.metrics["loss"].tolist() == whole.metrics["loss"].tolist()
+    watch.close()
+    run = ls.open("runs/part")
+    assert run.configuration["recorder"]["restricted_to"] == ["2.weight", "2.bias"]
+    net, _ = train(10)
+    snapshot = run.directory.snapshots()[-1]
+    assert torch.equal(snapshot.weights(), torch.cat([net[2].weight.flatten(), net[2].bias]).detach())
+    rest = snapshot.rest()
+    assert list(rest) == ["0.bias", "0.weight"]
+    assert torch.equal(rest["0.weight"], net[0].weight)
+    # Runs of whole landscapes have none.
+    _, watch = train(1, recorder(store="runs", run="whole"))
+    watch.close()
+    assert ls.open("runs/whole").directory.snapshots()[0].rest() == {}
+    assert ls.open("runs/whole").configuration["recorder"]["restricted_to"] is None
+
+
+def test_a_recorder_of_a_restriction_goes_on_with_the_same_one_only():
+    _, whole = train(16, restricted("*.bias", run="whole"))
+    train(8, restricted("*.bias"))[1].close()
+    again, _ = train(8)
+    # Five weights either way.
+    with pytest.raises(RunError, match=r"restricted_to = \['0.bias', '2.bias'\]"):
+        train(16, restricted("2.*"), start=8)
+    _, watch = train(16, restricted("*.bias"), start=8, net=again)
+    watch.close()
+    assert ls.open("runs/part").metrics["loss"].tolist() == whole.metrics["loss"].tolist()
+
+
+def test_an_experiment_starts_from_the_snapshot_of_a_restriction(tmp_path):
+    experiment = ls.Experiment(
+        ls.models.MLP(hidden=(3,)),
+        ls.datasets.Digits(examples=40),
+        ls.walkers.GD(lr=0.1),
+        probes=["Loss"],
+        steps=1,
+    )
+    landscape = experiment.landscapes()["train"]
+    with ls.Recorder(landscape.restrict("*.bias"), ["Loss"], store="runs", run="part") as watch:
+        watch(0)
+    run = experiment.replace(start=ls.starts.FromRun("runs/part")).run()
+    assert run.metrics["loss"][0] == watch.metrics["loss"][0]

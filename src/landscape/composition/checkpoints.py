@@ -30,7 +30,8 @@ def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
         A ``.safetensors`` file or a file written by ``torch.save``. Of the latter only tensors and plain
         containers are read (``weights_only=True``); no code in the file runs. A state dictionary under one of
         the usual keys (``state_dict``, ``model`` ...) is found. A snapshot that a run of one worker recorded has
-        its weights as a vector, and their names and shapes beside it.
+        its weights as a vector, and their names and shapes beside it; on a restricted landscape, the other
+        parameters by name.
 
     Raises
     ------
@@ -102,7 +103,11 @@ def _of_snapshot(path: Path, content: Mapping[str, Tensor]) -> dict[str, Tensor]
         for name, tensor in content.items()
         if name.startswith(prefix)
     }
-    return {name: part.reshape(shape) for (name, shape), part in parts} | buffers
+    # Of a restricted landscape the vector is a part of the network; the rest stands beside it by name.
+    rest = {
+        name.removeprefix("rest/"): tensor for name, tensor in content.items() if name.startswith("rest/")
+    }
+    return {name: part.reshape(shape) for (name, shape), part in parts} | rest | buffers
 
 
 def _why(error: Exception) -> str:

@@ -160,12 +160,12 @@ def measure_run(
     with stage("Measuring", len(snapshots)) as progress:
         for snapshot in snapshots:
             buffers = snapshot.buffers()
-            if restrict is None:
+            if restrict is None and whole.layout == whole.full_layout:
                 here = whole.with_buffers(buffers) if buffers else whole
                 points = snapshot.read()
             else:
-                state = whole.full_layout.state_dict(snapshot.weights("0"))
-                here, theta = placed(whole.restrict(restrict), state | buffers)
+                state = whole.layout.state_dict(snapshot.weights("0")) | snapshot.rest() | buffers
+                here, theta = placed(whole if restrict is None else whole.restrict(restrict), state)
                 points = {"0": theta}
             points = {label: theta.to(here.device, here.dtype) for label, theta in points.items()}
             initial = initial or points

@@ -44,7 +44,8 @@ class Recorder:
     Parameters
     ----------
     landscape
-        The loss of the module that is being trained.
+        The loss of the module that is being trained. Where it is restricted to some weights, the others stay, at each
+        measurement, where the training has brought them; snapshots hold them too.
     probes
         Probes, their names, or ``Every(steps, probe)``.
     every
@@ -137,7 +138,8 @@ class Recorder:
         """
         if directory.kind != "recorder":
             raise RunError(f"{directory.path} is a run of kind {directory.kind!r}, not of a recorder.")
-        before, now = directory.configuration["recorder"], self._configuration()["recorder"]
+        before: dict[str, Any] = {"restricted_to": None} | directory.configuration["recorder"]
+        now = self._configuration()["recorder"]
         if before["size"] != now["size"]:
             raise RunError(
                 f"{directory.path} was recorded on {before['size']} parameters; this landscape has {now['size']}."
@@ -160,8 +162,19 @@ class Recorder:
                 "seed": self.seed,
                 "module": type(self.landscape.module).__qualname__,
                 "size": self.landscape.size,
+                "restricted_to": list(self.landscape.layout.names) if self._restricted else None,
             }
         }
+
+    @property
+    def _restricted(self) -> bool:
+        return self.landscape.layout != self.landscape.full_layout
+
+    def _here(self) -> Landscape:
+        """Return the landscape around the module's weights of now: those that do not vary on it move as well."""
+        if not self._restricted:
+            return self.landscape
+        return self.landscape.with_rest(self.landscape.full_layout.vector(self.landscape.module))
 
     def __call__(self, step: int) -> None:
         """Measure what is due at `step`; call it before the update of that step.
@@ -222,7 +235,7 @@ class Recorder:
 
         assert self._initial is not None
         return Population(
-            self.landscape,
+            self._here(),
             self.landscape.initial()[None],
             step=step,
             initial={"0": self._initial},
@@ -243,11 +256,15 @@ class Recorder:
         assert self.run is not None
         assert self._hooks is not None
         directory = self.run.directory
+        full = self.landscape.full_layout
+        all_parts = full.split(full.vector(self.landscape.module)) if self._restricted else {}
+        varying = self.landscape.layout.slices
         path = directory.write_snapshot(
             step,
             {"0": self.landscape.initial()},
             buffers=self.landscape.buffers(),
             layout=self.landscape.layout,
+            rest={name: part for name, part in all_parts.items() if name not in varying},
         )
         directory.write_resume(step, {"prober": self._prober.snapshot()})
         self._hooks.snapshot(step, path)

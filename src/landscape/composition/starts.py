@@ -163,7 +163,7 @@ def _from_snapshot(
     from landscape.store.layout import rich_layout
 
     layout = rich_layout(snapshot.layout or ())
-    state = layout.state_dict(snapshot.weights(label))
+    state = layout.state_dict(snapshot.weights(label)) | snapshot.rest()
     if fit == "exact":
         return placed(landscape, state | snapshot.buffers(label))
     return landscape, _reported(landscape, state, own)

@@ -475,6 +475,7 @@ class RunDirectory:
         tensors: Mapping[str, Tensor],
         buffers: Mapping[str, Tensor | Mapping[str, Tensor]] | None = None,
         layout: Layout | Sequence[Mapping[str, Any]] | None = None,
+        rest: Mapping[str, Tensor] | None = None,
     ) -> Path:
         """Record weights.
 
@@ -489,6 +490,8 @@ class RunDirectory:
         layout
             Names and shapes of the parameters, so that parts of the network can be told apart:
             ``[{"name": "0.weight", "shape": [4, 3]}, ...]`` or the landscape's `Layout`.
+        rest
+            Parameters by name that do not vary on a restricted landscape, which all labels share.
         """
         from landscape.store.layout import plain_layout
         from landscape.store.tensors import save_tensors
@@ -508,6 +511,7 @@ class RunDirectory:
                 content |= {f"buffer/{owner}/{name}": tensor for name, tensor in found.items()}
             else:
                 content[f"buffer/all/{owner}"] = found
+        content |= {f"rest/{name}": tensor for name, tensor in (rest or {}).items()}
         path = self._uncommitted(_SNAPSHOTS, self._folder("weights"), f"step-{step:08d}")
         record = save_tensors(path, content, metadata)
         # The rows that lead up to a snapshot are not to be lost where the snapshot is not.

@@ -76,6 +76,13 @@ class Snapshot:
             buffers |= {name.removeprefix(prefix): tensor for name, tensor in found.items()}
         return buffers
 
+    def rest(self) -> dict[str, Tensor]:
+        """Read the parameters that did not vary, by name: those outside of a restricted landscape."""
+        from landscape.store.tensors import load_tensors
+
+        found = load_tensors(self.path, self.sha256, prefix="rest/")
+        return {name.removeprefix("rest/"): tensor for name, tensor in found.items()}
+
     @property
     def layout(self) -> list[dict[str, Any]] | None:
         """Names and shapes of the parameters in their order, or None where none were given."""
