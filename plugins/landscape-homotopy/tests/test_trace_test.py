@@ -239,3 +239,63 @@ def test_points_that_loops_seldom_reach_are_found_in_further_rounds():
         family = model.family()
         (solutions,) = Monodromy().solve_family(family, family.sample(1, seed), torch_generator(seed))
         assert solutions.completeness == "trace test"
+
+
+def test_badly_conditioned_points_are_made_exact_before_sums_are_compared(monkeypatch):
+    family = ls.models.DeepLinear(widths=(2, 1, 2), examples=2).family()
+    start = generic_member(family)
+    real, rng = module._tracked, np.random.default_rng(0)
+
+    def inexact(*arguments):
+        """Ends that are known to ten digits only."""
+        points, arrived = real(*arguments)
+        return points * (1 + 1e-10 * rng.normal(size=points.shape)), arrived
+
+    monkeypatch.setattr(module, "_tracked", inexact)
+    test = trace_test(family, start.points, start.parameters, np.random.default_rng(1))
+    assert test.passed
+    assert test.deviation < 1e-15
+    # A set that lacks an orbit is not saved by this: what is missing is no rounding error.
+    monkeypatch.setattr(module, "_ROUNDING", 1.0)
+    monkeypatch.setattr(module, "_ROUNDS", 1)
+    joined = module._joined
+
+    def forgetful(group, known, more):
+        points = joined(group, known, more)
+        return points[:-1] if len(points) == test.size else points
+
+    monkeypatch.setattr(module, "_joined", forgetful)
+    short = trace_test(family, start.points, start.parameters, np.random.default_rng(1))
+    assert short.passed is False
+    assert short.deviation > 1e-8
+
+
+def test_paths_that_get_lost_on_the_way_to_the_planes_are_made_good_by_loops(monkeypatch):
+    family = ls.models.DeepLinear(widths=(2, 1, 2), examples=2).family()
+    start = generic_member(family)
+    real, calls = module._arrived, []
+
+    def worse(*arguments):
+        calls.append(None)
+        ends = real(*arguments)
+        # None at all at first, then one less than there are.
+        return ends[:0] if len(calls) == 1 else ends[:-1]
+
+    monkeypatch.setattr(module, "_arrived", worse)
+    test = trace_test(family, start.points, start.parameters, np.random.default_rng(1))
+    assert len(calls) >= 2
+    assert test.passed
+    assert len(test.found) == len(start.points)
+    monkeypatch.setattr(module, "_arrived", lambda orbits, homotopy, points, here, there: points[:0])
+    test = trace_test(family, start.points, start.parameters, np.random.default_rng(1))
+    assert test.passed is None
+    assert test.reason == "all paths to the first plane were lost"
+
+
+# Both came to no result: points of the first are badly conditioned, paths of the second started with corrections that
+# were nothing but rounding errors.
+@pytest.mark.parametrize(("widths", "seed"), [((2, 2, 2), 4), ((2, 1, 1, 2), 2)])
+def test_networks_whose_paths_are_badly_conditioned_pass(widths, seed):
+    family = ls.models.DeepLinear(widths=widths, examples=2).family()
+    (solutions,) = Monodromy().solve_family(family, family.sample(1, seed), torch_generator(seed))
+    assert solutions.completeness == "trace test"

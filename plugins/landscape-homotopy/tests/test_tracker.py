@@ -2,11 +2,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landscape.systems import PolynomialFamily
 from landscape_homotopy import tracker
+from landscape_homotopy.paths import CAREFUL
 from landscape_homotopy.tracker import LOST, REGULAR, Settings, polish, solve_batched, track
 
 QUADRATIC = PolynomialFamily(["x^2 - a"], ["x"], ["a"])
@@ -50,6 +52,28 @@ def test_all_roots_of_random_polynomials_arrive_and_are_those_of_numpy(degree, s
     distances = np.abs(ends.points - expected[None, :])
     assert distances.min(axis=1).max() < 1e-10
     assert sorted(distances.argmin(axis=1)) == list(range(degree))
+
+
+@pytest.mark.parametrize("engine", ["compiled", "arrays"])
+def test_paths_are_followed_where_rounding_errors_do_not_contract(monkeypatch, engine):
+    # (x - 1) (x - 2) ... (x - 9) - a written out: rounding moves its roots by some 1e-12, and so the corrections.
+    if engine == "arrays":
+        monkeypatch.setattr(tracker, "compiled_engine", lambda: None)
+    x = sympy.symbols("x")
+    product = sympy.expand(sympy.prod([x - k for k in range(1, 10)]))
+    family = PolynomialFamily([f"{product} - a".replace("**", "^")], ["x"], ["a"])
+    here, there = 100 + 100j, 50j
+    roots = [
+        np.array(
+            [complex(root) for root in sympy.Poly(product - sympy.sympify(a), x).nroots(n=30, maxsteps=500)]
+        )
+        for a in (here, there)
+    ]
+    ends = track(family, roots[0][:, None], np.full((9, 1), here), np.full((9, 1), there), CAREFUL)
+    assert (ends.outcome == REGULAR).all()
+    distances = np.abs(ends.points - roots[1][None, :])
+    assert sorted(distances.argmin(axis=1)) == list(range(9))
+    assert distances.min(axis=1).max() < 1e-9
 
 
 def test_a_path_that_goes_to_infinity_is_lost():

@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from landscape_homotopy.circuit import Circuit
-from landscape_homotopy.tracker import LOST, REGULAR, Settings
+from landscape_homotopy.tracker import LOST, NOISE, REGULAR, Settings
 
 __all__ = ["advance", "compile_tracker"]
 
@@ -221,7 +221,7 @@ def _follow(  # type: ignore[no-untyped-def]
                     sides[1, i] = -registers[directional[i]] if directional[i] >= 0 else 0j
                 _solve(real, imag, sides, 2)
                 second_size = _sizes(sides[0], weights)
-                theta = second_size / max(first_size, 1e-12)
+                theta = 0.0 if second_size < NOISE else second_size / max(first_size, NOISE)
                 ratio = max(theta / contraction, first_size / displacement)
                 finite = np.isfinite(first_size) and np.isfinite(second_size)
                 accepted = finite and ratio < 4.0 and second_size < 1e-3 and theta < 0.25

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from landscape.errors import SolverError
 from landscape_homotopy.circuit import Circuit
-from landscape_homotopy.tracker import REGULAR, Settings
+from landscape_homotopy.tracker import NOISE, REGULAR, Settings
 
 __all__ = ["advance", "checked", "polish"]
 
@@ -216,7 +216,7 @@ def _advanced(
         solved = _solved(jacobian, right)
         second, new_slope = solved[:, :, 0], solved[:, :, 1]
         second_size = _size(second, weights)
-        theta = second_size / torch.clamp(first_size, min=1e-12)
+        theta = torch.where(second_size < NOISE, 0.0, second_size / torch.clamp(first_size, min=NOISE))
         ratio = torch.maximum(theta / settings.contraction, first_size / settings.displacement)
         accepted = (ratio < 4.0) & (second_size < 1e-3) & (theta < 0.25) & torch.isfinite(ratio)
         rough = torch.nonzero(accepted & (second_size > 1e-6))[:, 0]

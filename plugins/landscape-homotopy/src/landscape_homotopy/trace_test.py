@@ -35,9 +35,10 @@ from numpy.typing import NDArray
 
 from landscape.systems import ParametricFamily, SignGroup
 from landscape_homotopy.circuit import Circuit, Walked, circuit_of, traced, written
+from landscape_homotopy.double_double import extended_precision
 from landscape_homotopy.paths import CAREFUL
 from landscape_homotopy.points import distinct, generic
-from landscape_homotopy.tracker import REGULAR, Settings, track
+from landscape_homotopy.tracker import REGULAR, Settings, polish, track
 
 __all__ = ["TraceTest", "own_parameters", "trace_test"]
 
@@ -48,6 +49,8 @@ Complex = NDArray[np.complex128]
 #: The second difference of the sums is taken for zero below this part of the sum of moduli. Paths are polished to
 #: about 1e-14; complete sets of 6 to 352 orbits had 1e-17 to 6e-14, and sets that lacked one or two 2e-12 and more.
 _ZERO = 1e-13
+#: Below this it may be rounding of badly conditioned points, and is computed again from more exact ones.
+_ROUNDING = 1e-8
 #: Every known point must contribute more than this many times as much.
 _SEEN = 10.0
 #: From one plane to the next, where the first one has s of modulus one.
@@ -176,6 +179,23 @@ def _products(z: Complex, left: NDArray[np.int64], right: NDArray[np.int64]) -> 
     return np.asarray(extended[:, left] * extended[:, right])
 
 
+def _compared(
+    ends: list[Complex], left: NDArray[np.int64], right: NDArray[np.int64], a: Complex
+) -> tuple[float, float]:
+    """Return the second difference of the sums of t, l and t l, and the smallest one of a point.
+
+    Both relative to the sum of moduli; `ends` holds (z, t) on three parallel planes, shape (n, N + 1) each.
+    """
+    terms = []
+    for z in ends:
+        combined = _products(z[:, :-1], left, right) @ a
+        terms.append(np.stack([z[:, -1], combined, z[:, -1] * combined], axis=1))
+    each = terms[0] - 2 * terms[1] + terms[2]
+    moduli = sum(factor * np.abs(term).sum(axis=0) for factor, term in zip((1, 2, 1), terms, strict=True))
+    second = np.abs(each.sum(axis=0)) / moduli
+    return float(second.max()), float((np.abs(each) / moduli).max(axis=1).min())
+
+
 def _drawn(rng: np.random.Generator, directions: int, pairs: int, size: float) -> tuple[Complex, Complex]:
     """Return the parameters of planes with s = 0 and t0 = 0, where the member lies, and of a parallel one."""
     line, a = generic(rng, directions), generic(rng, pairs) / size
@@ -193,6 +213,16 @@ def _corners(rng: np.random.Generator, a: Complex) -> Complex:
     size = (_LOOPS, len(a) + 3)
     scales = 16.0 ** rng.uniform(-1, 1, size)
     return np.asarray(np.append(a, np.ones(3)) * scales * generic(rng, size[0] * size[1]).reshape(size))
+
+
+def _arrived(orbits: SignGroup, homotopy: Walked, points: Complex, here: Complex, there: Complex) -> Complex:
+    """Return the ends of the paths that arrive, one of every orbit."""
+    starts, ends = (np.tile(each, (len(points), 1)) for each in (here, there))
+    tracked = track(homotopy, points, starts, ends, Settings())
+    lost = np.flatnonzero(tracked.outcome != REGULAR)
+    again = track(homotopy, points[lost], starts[lost], ends[lost], CAREFUL)
+    found = [each.points[each.outcome == REGULAR] for each in (tracked, again)]
+    return _joined(orbits, points[:0], np.concatenate(found))
 
 
 def _tracked(homotopy: Walked, points: Complex, here: Complex, there: Complex) -> tuple[Complex, bool]:
@@ -252,18 +282,21 @@ def trace_test(
     orbits = SignGroup(flips, n + 1)
     member, plane = _drawn(rng, len(directions), len(same), float(size))
     x = np.concatenate([points, np.zeros((k, 1))], axis=1)
-    x, all_there = _tracked(homotopy, x, member, plane)
+    # A point whose path gets lost is left to the loops; in the end all known ones must come back.
+    x = _arrived(orbits, homotopy, x, member, plane)
     paths = k
-    if not all_there:
-        return TraceTest(None, k, points, paths=paths, reason="paths to the first plane were lost")
-    result = TraceTest(None, k, points)
+    result = TraceTest(None, k, points, reason="all paths to the first plane were lost")
     for number in range(_ROUNDS):
         if number:
             # Another line, other planes: a point of the ones before may have been near a singular one.
             member, there = _drawn(rng, len(directions), len(same), float(size))
-            ends = track(homotopy, x, *(np.tile(each, (len(x), 1)) for each in (plane, there)), Settings())
+            # Where none arrived, once more from the points that are known.
+            again = not len(x)
+            x = np.concatenate([points, np.zeros((k, 1))], axis=1) if again else x
             paths += len(x)
-            x, plane = _joined(orbits, x[:0], ends.points[ends.outcome == REGULAR]), there
+            x, plane = _arrived(orbits, homotopy, x, member if again else plane, there), there
+        if not len(x):
+            continue
         a = plane[len(directions) : -3]
         corners = [_corners(rng, plane[:-3]) for _ in range(2)]
         done = 0
@@ -271,7 +304,7 @@ def trace_test(
             frontier = x[done:]
             loop = np.repeat(np.arange(_LOOPS), len(frontier))
             home = np.broadcast_to(plane, (len(loop), len(plane)))
-            ends = track(
+            around = track(
                 homotopy,
                 np.tile(frontier, (_LOOPS, 1)),
                 home,
@@ -281,36 +314,44 @@ def trace_test(
             )
             paths += 3 * len(loop)
             done = len(x)
-            x = _joined(orbits, x, ends.points[ends.outcome == REGULAR])
+            x = _joined(orbits, x, around.points[around.outcome == REGULAR])
             if paths + 3 * _LOOPS * (len(x) - done) > _MOST_PATHS:
                 return TraceTest(
                     None, k, points, len(x), paths=paths, reason=f"it takes more than {_MOST_PATHS} paths"
                 )
-        second, moduli, all_there = np.zeros(0), np.zeros(0), True
-        terms = []
+        all_there = True
         step = _STEP * generic(rng, 1)
-        for multiple in range(3):
+        parallel, ends = [plane], [x]
+        for multiple in (1, 2):
             there = np.concatenate([plane[:-1], plane[-1:] + multiple * step])
-            z, arrived = _tracked(homotopy, x, plane, there) if multiple else (x, True)
+            z, arrived = _tracked(homotopy, x, plane, there)
             all_there &= arrived
-            combined = _products(z[:, :n], left, right) @ a
-            terms.append(np.stack([z[:, n], combined, z[:, n] * combined], axis=1))
+            parallel.append(there)
+            ends.append(z)
         paths += 2 * len(x)
         if not all_there:
             result = TraceTest(None, k, points, len(x), paths=paths, reason="paths between planes were lost")
             continue
-        each = terms[0] - 2 * terms[1] + terms[2]
-        moduli = (
-            np.abs(terms[0]).sum(axis=0) + 2 * np.abs(terms[1]).sum(axis=0) + np.abs(terms[2]).sum(axis=0)
-        )
-        second = np.abs(each.sum(axis=0)) / moduli
-        deviation = float(second.max())
-        contribution = float((np.abs(each) / moduli).max(axis=1).min())
+        deviation, contribution = _compared(ends, left, right, a)
+        precise = extended_precision(homotopy) if _ZERO < deviation < _ROUNDING else None
+        if precise is not None:
+            # Badly conditioned points are rounded more than others: they are made as exact as numbers can be.
+            ends = [
+                polish(precise, z, np.tile(there, (len(z), 1)))[0]
+                for z, there in zip(ends, parallel, strict=True)
+            ]
+            deviation, contribution = _compared(ends, left, right, a)
         back, arrived = _tracked(homotopy, x, plane, member)
         paths += len(x)
         here = np.abs(back[:, n]) < 1e-8
         found = _joined(group, points, back[here, :n])
-        _log.info("trace test: %d orbits on the planes, deviation %.1e", len(x), deviation)
+        _log.info(
+            "trace test: %d orbits on the planes, deviation %.1e, one point contributes %.1e; %d paths",
+            len(x),
+            deviation,
+            contribution,
+            paths,
+        )
         reason, passed = "", deviation <= _ZERO
         if not arrived:
             reason = "paths back to the member were lost"

@@ -32,7 +32,7 @@ from landscape.systems import ParametricFamily
 from landscape_homotopy.circuit import Circuit, Walked, circuit_of
 from landscape_homotopy.double_double import extended_precision
 
-__all__ = ["LOST", "REGULAR", "Homotopy", "Settings", "Tracked", "polish", "solve_batched", "track"]
+__all__ = ["LOST", "NOISE", "REGULAR", "Homotopy", "Settings", "Tracked", "polish", "solve_batched", "track"]
 
 Complex = NDArray[np.complex128]
 
@@ -57,6 +57,9 @@ _CONVERGED = 1e-9
 #: Where it stays above the first and below the second of these, it is worth computing residuals in double-double
 #: arithmetic: rounding in double precision leaves 1e-16 times the condition.
 _POLISHED, _ROUGH = 1e-12, 1e-3
+#: Corrections below this, relative to the point, may be rounding errors, which do not contract: 1e-16 times a
+#: condition of up to a million. Two paths that are so near to each other cannot be told apart anyway.
+NOISE = 1e-10
 #: Outcomes of a path: a regular solution, or none.
 REGULAR, LOST = 0, 1
 
@@ -355,8 +358,7 @@ def _advance(
         solved = -solve_batched(jacobian, right)
         second, new_slope = solved[:, :, 0], solved[:, :, 1]
         second_size = _size(second, weights)
-        # Below rounding level a contraction means nothing.
-        theta = second_size / np.maximum(first_size, 1e-12)
+        theta = np.where(second_size < NOISE, 0.0, second_size / np.maximum(first_size, NOISE))
         ratio = np.maximum(theta / settings.contraction, first_size / settings.displacement)
         accepted = (ratio < 4.0) & (second_size < 1e-3) & (theta < 0.25) & np.isfinite(ratio)
         # Where the second correction was still large, the tangent and the point deserve one more.
