@@ -317,12 +317,6 @@ def test_a_table_for_latex_names_its_packages_and_fits_the_line():
     assert text.count(r"\begin{adjustbox}{max width=\linewidth}") == text.count(r"\end{adjustbox}") == 1
 
 
-def test_long_tables_break_across_pages_with_the_note_behind():
-    text = latex(table(*[(33, 16, 5, NAN, NAN, NAN, "unknown")] * 41))
-    assert r"\begin{longtable}" in text
-    assert text.rstrip().endswith(r"\par}")
-
-
 def network(found, completeness="heuristic", certified=None, family=FAMILY):
     parameters = family.sample(len(found), 1)
     summary = []

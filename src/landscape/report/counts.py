@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -40,9 +41,14 @@ _ESCAPES = {character: "\\" + character for character in "&%$#_{}"} | {
     "^": r"\textasciicircum{}",
     "≥": r"$\geq$",
     "≤": r"$\leq$",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
 }
-#: Rows above which a LaTeX table may break across pages.
+#: Rows of a LaTeX table that fit on one page; one with more falls into parts.
 _LONG = 40
+#: Whole numbers from here on are written with four digits and a power of ten, as doubles that hold them may be rounded.
+_LARGE = 1e10
 
 
 def claim(found: int, certified: float, completeness: str) -> str:
@@ -143,7 +149,8 @@ def latex(
 ) -> str:
     """Return a table for LaTeX, which begins with a comment that names the packages it needs.
 
-    Numbers of solutions stand as :func:`claim` says them, and below the table stands how they are known.
+    Numbers of solutions stand as :func:`claim` says them, and below the table stands how they are known. It is no
+    wider than the text, and one of many rows falls into parts of a page each.
 
     Parameters
     ----------
@@ -160,8 +167,6 @@ def latex(
     if columns is not None:
         shown = shown[list(columns)]
     note = _escaped(" ".join(filter(None, [footnote(frame), note])))
-    long = len(shown) > _LONG
-    packages = ["amssymb", "booktabs", "longtable" if long else "adjustbox"]
     heads = [_HEADS.get(str(name), _escaped(str(name))) for name in shown.columns]
     kinds = "".join(
         "r" if name in _COUNTS or pd.api.types.is_numeric_dtype(shown[name]) else "l"
@@ -169,32 +174,26 @@ def latex(
     )
     whole = [_is_whole(shown[name]) for name in shown.columns]
     body = [
-        " & ".join(_text(value, counts) for value, counts in zip(row, whole, strict=True)) + r" \\"
+        " & ".join(_text(value, is_whole) for value, is_whole in zip(row, whole, strict=True)) + r" \\"
         for row in shown.itertuples(index=False, name=None)
     ]
     head = [r"\toprule", " & ".join(heads) + r" \\", r"\midrule"]
-    if long:
-        title = [rf"\caption{{{_escaped(caption)}}} \\"] if caption else []
-        # Small and narrow, for a table that may break across pages cannot be scaled.
-        lines = [
-            r"{\scriptsize\setlength{\tabcolsep}{2pt}",
-            rf"\begin{{longtable}}{{{kinds}}}",
-            *title,
-            *head,
-            r"\endhead",
-            r"\bottomrule",
-            r"\endfoot",
-        ]
-        lines += [*body, r"\end{longtable}", "}"]
-        lines += [rf"\noindent{{\footnotesize {note}\par}}"] if note else []
-    else:
-        title = [rf"\caption{{{_escaped(caption)}}}"] if caption else []
-        lines = [r"\begin{table}", r"\centering", *title, r"\begin{adjustbox}{max width=\linewidth}"]
-        lines += [rf"\begin{{tabular}}{{{kinds}}}", *head, *body, r"\bottomrule", r"\end{tabular}"]
-        lines += [r"\end{adjustbox}"]
-        lines += [rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {note}}}"] if note else []
+    lines = [r"% \usepackage{amssymb, booktabs, adjustbox}"]
+    parts = max(1, math.ceil(len(body) / _LONG))
+    ends = [len(body) * part // parts for part in range(parts + 1)]
+    for part, (first, last) in enumerate(pairwise(ends), 1):
+        lines += [r"\begin{table}", r"\centering"]
+        if caption and part == 1:
+            lines += [rf"\caption{{{_escaped(caption)}}}", r"\smallskip"]
+        elif caption:
+            # No second caption: a list of tables would name it, too.
+            lines += [r"\tablename\ \thetable{} (continued)\par\smallskip"]
+        lines += [r"\begin{adjustbox}{max width=\linewidth}", rf"\begin{{tabular}}{{{kinds}}}", *head]
+        lines += [*body[first:last], r"\bottomrule", r"\end{tabular}", r"\end{adjustbox}"]
+        if note and part == parts:
+            lines += [rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {note}}}"]
         lines += [r"\end{table}"]
-    return "\n".join([rf"% \usepackage{{{', '.join(packages)}}}", *lines]) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def _escaped(text: str) -> str:
@@ -202,17 +201,25 @@ def _escaped(text: str) -> str:
 
 
 def _is_whole(column: pd.Series[Any]) -> bool:
-    if not pd.api.types.is_numeric_dtype(column):
+    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
         return False
     known = column.dropna()
     return bool((known == known.round()).all())
 
 
-def _text(value: Any, counts: bool) -> str:
+def _text(value: Any, whole: bool) -> str:
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return "--"
     if isinstance(value, str):
         return _escaped(value)
-    if counts:
-        return str(int(value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if whole and abs(value) < _LARGE:
+        text = str(int(value))
+    elif whole or isinstance(value, float):
+        text = f"{value:.4g}"
+    else:
+        return _escaped(str(value))
+    mantissa, power, exponent = text.partition("e")
+    if power:
+        return rf"${mantissa} \cdot 10^{{{int(exponent)}}}$"
+    # In mathematics a hyphen is a minus sign.
+    return "$" + text.replace("inf", r"\infty") + "$" if value < 0 or math.isinf(value) else text
