@@ -29,6 +29,7 @@ import torch
 from attrs import define, field
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from landscape.errors import ConfigurationError, DataError
 from landscape.objective.batch import Batch, examples_in, leaves, map_leaves
@@ -230,7 +231,8 @@ def example_products(
     parts = landscape._leaves(theta)
     split = [landscape.layout.parts(row) for row in vectors.to(theta)]
     found: list[Tensor] = []
-    with landscape._session(differentiate=True) as session:
+    # The other kinds of attention are differentiable but once.
+    with sdpa_kernel(SDPBackend.MATH), landscape._session(differentiate=True) as session:
         for given in batches:
             batch = landscape._moved(given)
             output, target = output_of(landscape, session, parts, batch, "A product with gradients")

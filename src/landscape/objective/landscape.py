@@ -754,7 +754,8 @@ class Landscape:
         is_column = [isinstance(leaf, Tensor) and leaf.ndim > 0 for _, leaf in leaves(batch)]
         flat = [leaf for _, leaf in leaves(batch)]
         columns = [leaf for leaf, column in zip(flat, is_column, strict=True) if column]
-        with self._session() as session:
+        # The other kinds of attention are not vectorised: they go example by example, with a warning.
+        with sdpa_kernel(SDPBackend.MATH), self._session() as session:
 
             def loss_of_one(parts: tuple[Tensor, ...], *example: Tensor) -> Tensor:
                 entries = iter([entry.unsqueeze(0) for entry in example])
