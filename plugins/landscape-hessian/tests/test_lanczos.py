@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import eigsh
 
 from landscape.errors import ConfigurationError, NonFiniteLossError
-from landscape_hessian.lanczos import extreme_eigenpairs
+from landscape_hessian.lanczos import _Krylov, extreme_eigenpairs
 
 
 def with_spectrum(eigenvalues, seed=0, dtype=torch.float64):
@@ -155,12 +155,59 @@ def test_rounding_does_not_pile_up_over_restarts(basis):
     # LAPACK's eigenvectors, used as they are, left 20 to 40 units after so many restarts.
     spectrum = np.linalg.eigvalsh((lambda a: a + a.T)(np.random.default_rng(0).standard_normal((100, 100))))
     matrix = with_exact_spectrum(spectrum)
-    found = solve(matrix, top=5, tolerance=1e-14, basis=basis, max_products=600, risk=None)
-    unit = np.finfo(float).eps * found.radius
-    assert found.products > 80
-    assert np.abs(found.top.values - spectrum[::-1][:5]).max() < 8 * unit
-    rows = found.top.vectors
-    np.testing.assert_allclose(rows @ rows.T, np.eye(5), atol=16 * np.finfo(float).eps)
+    worst, skewed = [], []
+    for seed in range(11):
+        found = solve(matrix, seed, top=5, tolerance=1e-14, basis=basis, max_products=600, risk=None)
+        unit = np.finfo(float).eps * found.radius
+        assert found.products > 80
+        worst.append(np.abs(found.top.values - spectrum[::-1][:5]).max() / unit)
+        rows = found.top.vectors
+        skewed.append(float((rows @ rows.T - torch.eye(5)).abs().max()) / np.finfo(float).eps)
+    assert np.median(worst) < 8
+    assert max(worst) < 16
+    assert max(skewed) < 24
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_vector_of_a_basis_is_orthogonal_to_rounding(dtype):
+    """Couplings that symmetry knows are removed without looking, also where they are large beside what is left."""
+    generator = torch.Generator().manual_seed(0)
+    spectrum = np.concatenate([[1e4, 1e3, 900.0], np.linspace(-1, 1, 397)])
+    matrix = with_spectrum(spectrum, dtype=dtype)
+    krylov = _Krylov(lambda v: matrix @ v, 400, 60, generator, dtype, torch.device("cpu"))
+    krylov.begin(None)
+    eps = torch.finfo(dtype).eps
+    for round_ in range(3):
+        while not krylov.full:
+            krylov.expand()
+        rows = krylov.rows[: krylov.j + krylov.q].double()
+        skewed = rows @ rows.T - torch.eye(len(rows), dtype=torch.float64)
+        assert skewed.abs().max() < 32 * eps, round_
+        relation = matrix.double() @ rows[: krylov.j].T - rows.T @ torch.from_numpy(
+            np.vstack([krylov.H, krylov.B])
+        )
+        assert torch.linalg.matrix_norm(relation, 2) < 64 * eps * krylov.radius, round_
+        _, vectors = krylov.ritz()
+        krylov.restart(vectors[:, -20:])
+
+
+def test_couplings_that_are_not_as_symmetry_knows_are_removed_all_the_same():
+    matrix = with_spectrum(np.linspace(-1, 1, 200))
+    skew = 0.5 * torch.triu(torch.randn(200, 200, generator=torch.Generator().manual_seed(1)).double()) / 14
+    krylov = _Krylov(
+        lambda v: (matrix + skew) @ v,
+        200,
+        40,
+        torch.Generator().manual_seed(0),
+        torch.float64,
+        torch.device("cpu"),
+    )
+    krylov.begin(None)
+    for _ in range(30):
+        krylov.expand()
+    rows = krylov.rows[:31]
+    assert (rows @ rows.T - torch.eye(31)).abs().max() < 1e-14
+    assert krylov.asymmetry > 0.1
 
 
 def test_sums_over_millions_of_weights_keep_the_precision_of_the_vectors():
