@@ -178,6 +178,11 @@ def _twice(first: Tensor, second: Tensor) -> Tensor:
     return (first * second).mul_(2)
 
 
+def _repeated(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return numbers of its own, even where there is nothing to repeat: operations to come may write into them."""
+    return tensor.expand(*shape).clone(memory_format=torch.contiguous_format)
+
+
 def _add(into: list[Tensor | None], extra: Tensor) -> None:
     first = into[0]
     into[0] = extra if first is None else first.add_(extra)
@@ -213,7 +218,7 @@ class _Linear(_Operation):
         if bias in vectors:
             assert bias is not None
             v = vectors[bias].view(1, k, *(1,) * (a.ndim - 2), o)
-            found = v.expand(len(a), k, *a.shape[1:-1], o).contiguous() if found is None else found.add_(v)
+            found = _repeated(v, (len(a), k, *a.shape[1:-1], o)) if found is None else found.add_(v)
         return found
 
     def pull(self, cotangent: Tensor, rows: slice, sums: _Sums, below: bool) -> Sequence[Tensor | None]:
@@ -318,7 +323,7 @@ class _Convolution(_Operation):
             assert bias is not None
             v = vectors[bias].view(1, k, -1, *(1,) * (self.slopes.ndim - 2))
             shape = (len(self.a[rows]), k, *self.slopes.shape[1:])
-            found = v.expand(shape).contiguous() if found is None else found.add_(v)
+            found = _repeated(v, shape) if found is None else found.add_(v)
         return found
 
     def pull(self, cotangent: Tensor, rows: slice, sums: _Sums, below: bool) -> Sequence[Tensor | None]:
@@ -536,7 +541,7 @@ class _Normalisation(_Operation):
             assert bias is not None
             extra = self._spread(vectors[bias])
             shape = (len(normal), vectors.count, *normal.shape[2:])
-            found = extra.expand(shape).contiguous() if found is None else found.add_(extra)
+            found = _repeated(extra, shape) if found is None else found.add_(extra)
         return found
 
     def pull(self, cotangent: Tensor, rows: slice, sums: _Sums, below: bool) -> Sequence[Tensor | None]:
@@ -683,9 +688,9 @@ class Middle:
             columns.append(self.product(vector).reshape(count, width))
         matrices = torch.stack(columns, dim=1)  # symmetric: rows are columns
         # Ones for every example at once also add up what examples do to each other, where there is such a thing.
-        signs = torch.ones_like(self._output)
-        signs[1::2] = -1
-        expected, found = self.product(signs), signs.reshape(count, 1, width) @ matrices
+        # A vector without a period tells all examples from each other.
+        waves = torch.arange(count * width, dtype=matrices.dtype, device=matrices.device).cos_()
+        expected, found = self.product(waves.view_as(self._output)), waves.view(count, 1, width) @ matrices
         apart = torch.linalg.vector_norm(expected.reshape(found.shape) - found)
         limit = _SAME * torch.finfo(matrices.dtype).eps
         return matrices if apart <= limit * torch.linalg.vector_norm(matrices) else None
@@ -957,11 +962,15 @@ class Recording(TorchFunctionMode):
         self._operations: list[_Operation] = []
         self._rows = 0
         self._count = 0
+        self._inference = torch.is_inference_mode_enabled()
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
+        if func is torch._C._set_grad_enabled:
+            # What a module does not want differentiated cannot be told from the rest here.
+            self.reason = self.reason or "gradients are switched on or off on the way"
         if self.reason:
             return func(*args, **kwargs)
         tensors = list(_tensors([*args, *kwargs.values()]))
@@ -984,6 +993,9 @@ class Recording(TorchFunctionMode):
         return result
 
     def _append(self, operation: _Operation, result: Tensor) -> None:
+        if torch.is_inference_mode_enabled() is not self._inference:
+            self.reason = "inference mode is switched on or off on the way"
+            return
         operation.output = self._count
         self._count += 1
         self._slots[id(result)] = operation.output

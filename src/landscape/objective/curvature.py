@@ -26,6 +26,7 @@ takes a tenth less per product in two chunks of 16 than in one of 32.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import accumulate, islice, pairwise
@@ -84,6 +85,8 @@ _SUMS_KEPT = 1 << 23
 _TRIED = 16
 #: Chunks must reproduce loss and gradient of their batch to so many units of rounding.
 _SAME = 1e4
+#: The same for the loss alone, which is all that batches after the first are tried by.
+_SAME_LOSS = 1e2
 
 
 @frozen
@@ -270,6 +273,10 @@ _Chunk = tuple[_Piece, Tensor, Any]
 
 
 @final
+class _NoSummandsError(Exception):
+    """The loss of a batch is not the sum of the losses of its chunks."""
+
+
 class CurvatureOperator:
     r"""A matrix of second order at a point of a landscape, as a symmetric operator on R^P.
 
@@ -349,10 +356,16 @@ class CurvatureOperator:
         self._kept: list[_Piece] = []
         #: Whether the module may be a chain of known operations.
         self._chains = kind == "hessian" and landscape._criterion.of_output is not None
-        self._split = 1
+        #: Into how many chunks batches are taken, and the most that may be.
+        self._split, self._most_chunks = 1, sys.maxsize
         self._sum: Tensor | None = None
         self.products = 0
-        totals, gradient = self._linearise_all(memory)
+        try:
+            totals, gradient = self._linearise_all(memory)
+        except _NoSummandsError:
+            self._split, self._most_chunks = 1, 1
+            self._kept.clear()
+            totals, gradient = self._linearise_all(memory)
         landscape._reduce(totals)
         landscape._reduce(gradient)
         #: What weighted sums over batches are divided by.
@@ -594,6 +607,12 @@ class CurvatureOperator:
         -------
         tuple of Tensor
             Sums of weighted loss and of weight, shape (2,), and of weighted gradients, shape (P,).
+
+        Raises
+        ------
+        _NoSummandsError
+            When the loss of some batch is not what its chunks add up to. Losses that are means over something
+            else than examples, such as tokens that are not padding, are that for full batches only.
         """
         landscape = self._landscape
         totals, gradient = landscape._accumulator(3), landscape._accumulator(landscape.size)
@@ -603,6 +622,7 @@ class CurvatureOperator:
             for number, batch in enumerate(landscape._batches(self._batch)):
                 if number == 0:
                     bytes_per_element, prepared = self._begin(session, batch)
+                summed, weights = 0.0, []
                 for chunk in _parts(batch, self._split):
                     extent = _extent(chunk)
                     extent_total += extent
@@ -617,6 +637,8 @@ class CurvatureOperator:
                     totals[1] += weight
                     totals[2] += piece.examples
                     gradient += weighted(weight, flat)
+                    summed += float(weighted(weight, piece.loss.double()))
+                    weights.append(float(weight))
                     if keep:
                         self._kept.append(piece)
                         held += needed
@@ -624,6 +646,8 @@ class CurvatureOperator:
                         recomputed += 1
                         recomputed_extent += extent
                     del piece, flat  # else a graph would live on while the next one is built
+                if number and len(weights) > 1:
+                    self._require_summands(session, batch, summed, sum(weights))
         share = recomputed_extent / max(extent_total, 1)
         self._cost = CurvatureCost(
             gradients_per_product=(_KEPT_COST if self.kind == "hessian" else _KEPT_COST_JACOBIAN)
@@ -634,6 +658,17 @@ class CurvatureOperator:
             vectors_held=1 + len(self._kept),
         )
         return totals, gradient
+
+    def _require_summands(self, session: Session, batch: Batch, summed: float, weights: float) -> None:
+        landscape = self._landscape
+        weight = float(landscape._weight(landscape._criterion, landscape.reduction, batch))
+        with torch.no_grad():
+            loss = weight * float(landscape._loss(session, self._leaves, batch))
+        limit = _SAME_LOSS * torch.finfo(self.dtype).eps
+        # A loss that is not finite is reported with what is known of it, in the end.
+        apart = abs(summed - loss) > limit * abs(loss)
+        if apart or (landscape.reduction == "mean" and abs(weights - weight) > limit * weight):
+            raise _NoSummandsError
 
     @property
     def _of_examples(self) -> bool:
@@ -678,6 +713,7 @@ class CurvatureOperator:
         measured = held + flat.nbytes
         per_element = measured / max(_extent(batch), 1)
         count = -(-measured // _CHUNK_BYTES)
+        count = min(count, self._most_chunks)
         if self.device.type == "cpu" and count > 1 and len(parts := list(_parts(batch, count))) > 1:
             chunks = [self._linearise(session, part, graph=True) for part in parts]
             shares = self._shares(chunks, weight)
@@ -703,6 +739,7 @@ class CurvatureOperator:
         if recorded is None:
             return None
         count = -(-(recorded[0].bytes + self._theta.nbytes) // _CHUNK_BYTES)
+        count = min(count, self._most_chunks)
         if self.device.type == "cpu" and count > 1 and len(parts := list(_parts(batch, count))) > 1:
             _, output, target = recorded
             del recorded  # what it holds is not needed beside the chunks
@@ -857,9 +894,11 @@ class CurvatureOperator:
                 if given is batch:
                     raise
                 continue  # a module that takes batches of one size only
-            if right:
-                names = (_WRITTEN_OUT, *self._landscape.layout.names)
-                self._landscape._evaluator.twice_differentiable.add(names)
+            if right and written is not None:
+                # Where a parameter has no gradient at all, as below weights of zero, nothing has been compared.
+                if all(part.any() for part in self._landscape.layout.parts(written[1])):
+                    names = (_WRITTEN_OUT, *self._landscape.layout.names)
+                    self._landscape._evaluator.twice_differentiable.add(names)
                 return True
             if written is None:
                 return False
@@ -919,6 +958,16 @@ class CurvatureOperator:
         losses = losses_of(criterion.of_output, output[counted], _pick(target, counted, count))
         total = shares.sum() if landscape.reduction == "mean" else torch.ones_like(shares.sum())
         loss = (shares * losses).sum() / total
+        whole = scalar(criterion.of_output(output.detach(), target), criterion.name)
+        summed = loss.detach()
+        if bool(whole.isfinite()) and not self._same(summed, whole):
+            what = "mean" if landscape.reduction == "mean" else "sum"
+            raise ConfigurationError(
+                f"kind={self.kind!r} needs a loss that is a {what} over examples: those of a batch of {count} come to "
+                f"{float(summed):.6g}, the loss of the batch is {float(whole):.6g}. Where examples count differently, "
+                "give one of torch's losses, such as nn.CrossEntropyLoss(weight=..., ignore_index=...): how they "
+                "count is known of these."
+            )
         piece = _Factored(loss, losses, self._leaves, lambda moved: shares * moved, 1, graph=graph)
         piece.examples = float(shares.sum())
         return piece, piece.gradient((shares / total).detach())
