@@ -70,6 +70,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.errors import ConfigurationError, NonFiniteLossError
+from landscape_hessian.dense import DENSE_MEMORY, finite, formed, matrix_bytes
 
 __all__ = ["Eigenpairs", "ExtremePairs", "extreme_eigenpairs", "orthogonalised"]
 
@@ -77,10 +78,6 @@ Floats = NDArray[np.float64]
 
 #: Columns handled at a time when the basis is rotated in place: bounds the scratch memory of a restart.
 _CHUNK = 1 << 16
-#: Columns multiplied at a time where the matrix is formed.
-_COLUMNS = 64
-#: Bytes that three matrices of (P, P) in float64 may take: 16 GiB is enough for P = 26,000.
-DENSE_MEMORY = 16 * 1024**3
 #: Products after which to give up by default: ten times what the hardest of 24 places along walks took.
 MAX_PRODUCTS = 1000
 #: Weights summed at a time in the vectors' own precision, before sums go on in float64: on a CPU, where the
@@ -292,30 +289,24 @@ def _dense(
     device: torch.device,
 ) -> ExtremePairs:
     """Solve a problem so small, or of which so much is wanted, that the matrix is cheaper than a Krylov space."""
-    needed = 24 * size**2
+    needed = matrix_bytes(size)
     if needed > DENSE_MEMORY:
         raise ConfigurationError(
             f"{top + bottom} eigenpairs of an operator of {size:,} dimensions need its matrix, and that takes "
             f"{needed / 1e9:,.0f} GB; {DENSE_MEMORY / 1e9:.0f} GB is the limit. Ask for fewer pairs, or restrict "
             "the landscape to some of its weights."
         )
-    matrix = np.empty((size, size))
-    for low in range(0, size, _COLUMNS):
-        high = min(low + _COLUMNS, size)
-        columns = torch.zeros(size, high - low, dtype=dtype, device=device)
-        columns[low:high].fill_diagonal_(1)
-        matrix[:, low:high] = _host(_finite(matmat(columns)))
-    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    matrix, asymmetry = formed(matmat, size, dtype, device)
+    values, vectors = np.linalg.eigh(matrix)
     radius = float(np.abs(values).max())
     eps = torch.finfo(dtype).eps
-    asymmetry = float(np.linalg.norm(matrix - matrix.T))
     # Of LAPACK, in float64, and of the products, which asymmetry shows but for its symmetric part.
     rounding = 2 * asymmetry + 2 * eps * math.sqrt(size) * radius
     symmetric = _symmetric(asymmetry, radius, 0.0, eps)
 
     def pairs(order: NDArray[np.intp], edge: float) -> Eigenpairs:
         chosen = vectors[:, order]
-        residuals = np.linalg.norm(matrix @ chosen - chosen * values[order], axis=0)
+        residuals = np.linalg.norm(matrix @ chosen - chosen * values[order], axis=0) + asymmetry / 2
         return Eigenpairs(
             values=values[order],
             vectors=torch.from_numpy(chosen.T.copy()).to(device=device, dtype=dtype),
@@ -341,15 +332,6 @@ def _host(tensor: Tensor) -> Floats:
     """Copy to the CPU in float64; the one synchronisation of a step on an accelerator."""
     array: Floats = tensor.detach().to(device="cpu", dtype=torch.float64).numpy()
     return array
-
-
-def _finite(product: Tensor) -> Tensor:
-    if not bool(torch.isfinite(product).all()):
-        raise NonFiniteLossError(
-            "A product with the curvature is NaN or infinite. Look at the loss here: it may have overflowed, "
-            "or its second derivative may not exist at this point."
-        )
-    return product
 
 
 def _parts(vector: Tensor) -> Iterator[slice]:
@@ -540,7 +522,7 @@ class _Krylov:
         coefficients[len(aside) + j - 1] += coefficients[-1]
         coefficients = coefficients[:-1]
         if not np.isfinite(coefficients).all():
-            _finite(product)
+            finite(product)
             raise NonFiniteLossError("A product with the curvature overflows its floating point type.")
         parked, coefficients = np.split(coefficients, [len(aside)])
         beta = float(coefficients[-1])

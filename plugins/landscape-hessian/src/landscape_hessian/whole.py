@@ -9,6 +9,7 @@ from attrs import field, frozen
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Measurement, Probe, Uncertainty
 from landscape.validators import at_least, number, optional
+from landscape_hessian.dense import DENSE_MEMORY, formed, matrix_bytes
 from landscape_hessian.operators import Kind, operator_at, prefix_of, rademacher, valid_kind
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class CurvatureSpectrum(Probe):
     zero: float = field(default=1e-3, validator=number(above=0))
     kind: Kind = field(default="hessian", validator=valid_kind)
     examples: int | None = field(default=None, validator=optional(at_least(1)))
-    memory: int = field(default=16 * 1024**3, validator=at_least(1))
+    memory: int = field(default=DENSE_MEMORY, validator=at_least(1))
 
     def measure(self, point: Point, generator: torch.Generator) -> Measurement:
         """Return all eigenvalues.
@@ -66,36 +67,24 @@ class CurvatureSpectrum(Probe):
         landscape.errors.ConfigurationError
             When the matrix takes more than `memory`, and when `examples` is more than there are.
         landscape.errors.NonFiniteLossError
-            When loss or gradient is not finite here.
+            When loss, gradient or a product is not finite here.
         """
         import numpy as np
-        import torch
 
         size = point.landscape.size
-        if 24 * size**2 > self.memory:
+        if (needed := matrix_bytes(size)) > self.memory:
             raise ConfigurationError(
-                f"CurvatureSpectrum: all eigenvalues of {size:,} weights take {24 * size**2 / 1e9:,.1f} GB, and "
+                f"CurvatureSpectrum: all eigenvalues of {size:,} weights take {needed / 1e9:,.1f} GB, and "
                 f"memory={self.memory} allows {self.memory / 1e9:.1f} GB. CurvatureDensity estimates the spectrum, "
                 "HessianSpectrum gives its ends, landscape.restrict() takes some of the weights."
             )
         operator = operator_at(point, self.kind, self.examples, "CurvatureSpectrum")
-        matrix = np.empty((size, size))
-        for low in range(0, size, _COLUMNS):
-            high = min(low + _COLUMNS, size)
-            columns = torch.zeros(size, high - low, dtype=operator.dtype, device=operator.device)
-            columns[low:high].fill_diagonal_(1)
-            matrix[:, low:high] = operator.matmat(columns).cpu().double().numpy()
+        matrix, asymmetry = formed(operator.matmat, size, operator.dtype, operator.device)
         name = f"{prefix_of(self.kind)}_spectrum"
-        asymmetry = 0.0
-        for low in range(0, size, _COLUMNS):
-            part = slice(low, low + _COLUMNS)
-            asymmetry += float(((matrix[part] - matrix[:, part].T) ** 2).sum())
-        matrix += matrix.T.copy()
-        matrix /= 2
         values = np.linalg.eigvalsh(matrix)
         radius = float(np.abs(values).max())
         # LAPACK is backward stable: a modest multiple of eps times the norm (Anderson et al. 1999, sec. 4.7).
-        bound = asymmetry**0.5 / 2 + 8 * np.finfo(float).eps * size**0.5 * radius
+        bound = asymmetry / 2 + 8 * np.finfo(float).eps * size**0.5 * radius
         limit = self.zero * radius
         unsure = float((np.abs(np.abs(values) - limit) <= bound).sum())
         return Measurement(
@@ -114,10 +103,6 @@ class CurvatureSpectrum(Probe):
             },
             arrays={name: values},
         )
-
-
-#: Columns multiplied at a time.
-_COLUMNS = 64
 
 
 @frozen
