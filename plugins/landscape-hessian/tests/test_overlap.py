@@ -10,6 +10,7 @@ from torch import nn
 import landscape as ls
 from landscape.errors import ConfigurationError
 from landscape.testing import check_component, check_probe
+from landscape_hessian.operators import KINDS, prefix_of
 from landscape_hessian.overlap import GradientHessianOverlap, HessianSubspaceOverlap
 from landscape_hessian.spectrum import HessianSpectrum
 
@@ -187,3 +188,49 @@ def test_a_subspace_that_is_not_determined_is_nan_with_a_warning():
 def test_the_subspace_probe_keeps_the_rules():
     check_component(HessianSubspaceOverlap(k=2))
     check_probe(HessianSubspaceOverlap(k=2))
+
+
+def small_network():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    data = torch.randn(60, 5, dtype=torch.float64), torch.randint(3, (60,))
+    return ls.Landscape(net, "cross_entropy", data, penalty=lambda w: 0.01 * (w @ w))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_overlaps_with_every_matrix_are_those_of_the_dense_one(kind):
+    landscape = small_network()
+    theta = landscape.initial()
+    places = [theta, theta + 0.2 * torch.sin(torch.arange(len(theta), dtype=torch.float64))]
+    k, previous, leading = 3, None, []
+    share, stays = f"gradient_{prefix_of(kind)}_overlap", f"{prefix_of(kind)}_subspace_overlap"
+    for step, place in enumerate(places):
+        point = ls.Point(landscape, place, step=step, previous=previous)
+        vectors = torch.linalg.eigh(point.curvature(kind).dense()).eigenvectors.flip(1)[:, :k]
+        leading.append(vectors)
+        gradient = landscape.gradient(place)
+        expected = (((vectors.T @ gradient) ** 2).cumsum(0) / (gradient @ gradient)).sqrt()
+        found = point.measure(
+            GradientHessianOverlap(k=k, kind=kind, tolerance=1e-8, batches=2, batch_size=60)
+        )
+        assert not found.warnings
+        for i in range(k):
+            assert found.scalars[f"{share}_{i + 1}"] == pytest.approx(float(expected[i]), rel=1e-6)
+            # A batch of all examples has the gradient of all.
+            assert found.scalars[f"batch_{share}_{i + 1}"] == pytest.approx(float(expected[i]), rel=1e-6)
+        turned = point.measure(HessianSubspaceOverlap(k=k, kind=kind, tolerance=1e-8))
+        previous = point
+    for i in range(1, k + 1):
+        cosines = leading[0][:, :i].T @ leading[1][:, :i]
+        for name in (f"{stays}_{i}", f"{stays}_first_{i}"):
+            assert turned.scalars[name] == pytest.approx(float((cosines**2).sum()) / i, rel=1e-6)
+    names = [*found.scalars, *turned.scalars]
+    assert kind == "hessian" or not any("hessian" in name for name in names)
+
+
+@pytest.mark.parametrize("probe", [GradientHessianOverlap, HessianSubspaceOverlap])
+def test_the_probes_of_other_matrices_keep_the_rules(probe):
+    check_component(probe(k=2, kind="fisher"))
+    check_probe(probe(k=2, kind="fisher"))
+    with pytest.raises(ConfigurationError, match="fischer"):
+        probe(kind="fischer")
