@@ -270,6 +270,12 @@ def test_critical_points_prints_one_object_per_sample(capsys):
         (["2", "2", "2", "--convolution", "3", "1"], "filter of 3 weights"),
         (["2", "30", "2"], "Choose narrower hidden layers"),
         (["2", "2", "2", "--certify", "--solver", "PHCpack"], "--certify: PHCpack has no such option"),
+        (
+            ["2", "2", "2", "--time-limit", "1", "--solver", "ParameterHomotopy"],
+            "--time-limit: ParameterHomotopy has",
+        ),
+        (["2", "2", "2", "--time-limit", "0"], "time_limit=0.0 is not possible"),
+        (["3000", "3000", "3000"], "18000000 unknowns are too many"),
         (["2", "2", "2", "--latex", "x.tex", "--against", "TotalDegree"], "leave one out"),
     ],
 )
@@ -329,6 +335,7 @@ def test_critical_points_are_printed_as_they_are_known(capsys, place):
     assert f"  {said}\n" in out
     assert "nan" not in out
     assert "How many critical points are real" in out
+    assert "How it is known" in out
     assert out.splitlines()[-1].endswith("report.html")
     assert f" & {said} & ".replace("≥", r"$\geq$") in (place / "table.tex").read_text()
     assert main(["show", name, "--store", "s"]) == 0

@@ -132,7 +132,9 @@ def _parser() -> argparse.ArgumentParser:
                          help="what all samples share: regularisation, inputs, targets")  # fmt: skip
     sub.add_argument("--samples", type=int, metavar="N", help="random samples (100, or what --config says)")
     sub.add_argument("--seed", type=int, help="of samples and solver (0, or what --config says)")
-    sub.add_argument("--solver", default="Monodromy", metavar="NAME")
+    sub.add_argument("--solver", default="Monodromy", metavar="NAME", help="what finds them (Monodromy)")
+    sub.add_argument("--time-limit", type=float, metavar="SECONDS",
+                     help="for solving a generic member (Monodromy), or a sample (others)")  # fmt: skip
     sub.add_argument(
         "--certify", action="store_true", help="prove that every solution exists and differs from the others"
     )
@@ -141,6 +143,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="a list with one object per sample")
     sub.add_argument("--latex", metavar="FILE", help="write the table of bounds and counts there")
     with_store(sub)
+    sub.epilog = (
+        "All samples of one network are solved together on one core, which is why there is no number of processes. "
+        "Networks are shared out over cores and machines as members of a sweep: landscape.Sweep(...).run(backend=...)."
+    )
     return parser
 
 
@@ -526,11 +532,16 @@ def _critical_point_study(options: argparse.Namespace) -> Any:
     from landscape.errors import ConfigurationError
 
     kind = plugins.get("solvers", options.solver)
-    fields = {"certified": True} if options.certify else {}
-    if options.certify and "certified" not in {field.name for field in attrs.fields(kind)}:
-        raise ConfigurationError(
-            f"--certify: {options.solver} has no such option; take --solver Monodromy or TotalDegree."
-        )
+    fields: dict[str, Any] = {"certified": True} if options.certify else {}
+    if options.time_limit is not None:
+        fields["time_limit"] = options.time_limit
+    known = {field.name for field in attrs.fields(kind)}
+    for name, others in (("certified", "Monodromy or TotalDegree"), ("time_limit", "Monodromy")):
+        if name in fields and name not in known:
+            option = "--certify" if name == "certified" else "--time-limit"
+            raise ConfigurationError(
+                f"{option}: {options.solver} has no such option; take --solver {others}."
+            )
     solver = kind(**fields)
     network = {
         "examples": options.examples,
@@ -566,6 +577,9 @@ def _print_critical_points(run: Any) -> None:
     network = run.tables["network"]
     _print_table(printed(network), "All samples")
     print(footnote(network))
+    # As long as it is the same for all, what is known of a sample is told once.
+    told = list(dict.fromkeys(solutions.evidence for solutions in run.solutions))
+    print(f"How it is known{', of sample 0' if len(told) > 1 else ''}: {told[0]}")
     for title, name in (
         ("How many critical points are real", "real_counts"),
         ("Hessian indices of the real critical points", "hessian_indices"),

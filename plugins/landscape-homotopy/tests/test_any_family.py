@@ -17,6 +17,7 @@ from landscape.errors import PolynomialError, SolverError
 from landscape.systems import PolynomialFamily, match
 from landscape_homotopy import monodromy
 from landscape_homotopy.monodromy import Monodromy
+from landscape_homotopy.watch import Watch
 
 
 def solve(family, parameters, seed=0, **fields):
@@ -237,7 +238,7 @@ def test_jumps_on_the_way_to_a_generic_member_are_followed_again(monkeypatch):
         points[-1] = points[0]
         return evolve(ends, points=points)
 
-    start = Monodromy()._generic_whole(tied(), np.random.default_rng(0))
+    start = Monodromy()._generic_whole(tied(), np.random.default_rng(0), Watch())
     monkeypatch.setattr(monodromy, "track", jumping)
     points, arrived = monodromy._followed(tied(), start, np.array([1.0, 3.0, 1.0], dtype=complex))
     assert arrived.all()

@@ -303,8 +303,8 @@ def test_a_start_set_that_lacks_solutions_is_completed(monkeypatch, trace_test):
     parameters = family.sample(20, 0)
     complete = Monodromy._generic_member
 
-    def incomplete(self, part, rng, most):
-        start = complete(self, part, rng, most)
+    def incomplete(self, part, rng, watch, most):
+        start = complete(self, part, rng, watch, most)
         return (
             start if start is None else evolve(start, points=start.points[: max(1, len(start.points) // 2)])
         )
@@ -326,8 +326,8 @@ def test_a_start_set_completed_too_late_for_some_members_is_reported(monkeypatch
 
     generic = Monodromy._generic_member
 
-    def incomplete(self, part, rng, most):
-        start = generic(self, part, rng, most)
+    def incomplete(self, part, rng, watch, most):
+        start = generic(self, part, rng, watch, most)
         return start and evolve(start, points=start.points[: max(1, len(start.points) // 2)])
 
     monkeypatch.setattr(Monodromy, "_generic_member", incomplete)
@@ -407,6 +407,53 @@ def test_equal_points_are_told_apart_by_group_and_tolerance():
     points = np.array([[1 + 0j, 2], [1, 2 + 1e-12], [1, 2], [1, 2.001], [2, 1]])
     groups = np.array([0, 0, 1, 0, 0])
     assert distinct(groups, points).tolist() == [True, False, True, True, True]
+
+
+def test_loops_stop_when_the_time_is_up_and_that_is_said():
+    family = deep_linear((1, 2, 2, 1))
+    parameters = family.sample(2, 0)
+    for solutions in solve_family(family, parameters, time_limit=1e-9):
+        # Conjugates of what was found may complete it, but nobody knows.
+        assert 3 <= len(solutions) <= 129
+        assert solutions.completeness == "unknown"
+        assert "Stopped after 1e-09 s, the time_limit" in solutions.evidence
+    for solutions in solve_family(family, parameters, time_limit=600.0):
+        assert (len(solutions), solutions.completeness) == (129, "trace test")
+    # Families that are solved from other systems: one member, and no second one.
+    shared = PolynomialFamily.gradient("(a*b*x - y)^2/2 + l*(a^2 + b^2)/2", ["a", "b"], ["x", "y", "l"])
+    (solutions,) = solve_family(shared, shared.sample(1, 0), time_limit=1e-9)
+    assert solutions.completeness == "unknown"
+    assert "There was no time for a second one." in solutions.evidence
+    assert "Stopped after" in solutions.evidence
+
+
+def test_a_trace_test_stops_when_the_time_is_up(monkeypatch):
+    family = deep_linear((1, 1, 1, 1))
+    test = monodromy.trace_test
+
+    def late(family, points, parameters, rng, watch):
+        watch.started -= 1000.0
+        return test(family, points, parameters, rng, watch)
+
+    monkeypatch.setattr(monodromy, "trace_test", late)
+    (solutions,) = solve_family(family, family.sample(1, 0), time_limit=60.0)
+    assert (len(solutions), solutions.completeness) == (17, "heuristic")
+    assert "stopped after 60 s, the time_limit" in solutions.evidence
+
+
+def test_points_that_go_around_loops_in_small_portions_find_the_same_solutions(monkeypatch):
+    family = deep_linear((1, 2, 2))
+    parameters = family.sample(2, 0)
+    together = solve_family(family, parameters)
+    monkeypatch.setattr(monodromy, "_CUBES_OF_LOOPS", 1)
+    for a, b in zip(together, solve_family(family, parameters), strict=True):
+        assert a.matches(b)
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan"), "10"])
+def test_a_time_limit_is_a_positive_number(seconds):
+    with pytest.raises(ConfigurationError, match="time_limit"):
+        Monodromy(time_limit=seconds)
 
 
 @pytest.mark.parametrize("field", ["quiet_loops", "starts", "most_solutions", "retries"])

@@ -16,10 +16,11 @@ from landscape_homotopy.certification import certified
 from landscape_homotopy.circuit import circuit_of
 from landscape_homotopy.monodromy import Monodromy
 from landscape_homotopy.trace_test import own_parameters, trace_test
+from landscape_homotopy.watch import Watch
 
 
 def generic_member(family, seed=0):
-    return Monodromy()._generic_member(family, np.random.default_rng(seed))
+    return Monodromy()._generic_member(family, np.random.default_rng(seed), Watch())
 
 
 # One hidden layer, one example: 4^d binomial(dy, d) solutions without zero coordinates, 2^d in every orbit.
@@ -194,7 +195,8 @@ def test_a_proved_bound_that_is_met_replaces_the_test(monkeypatch, family, count
 def test_what_cannot_be_certified_proves_nothing(monkeypatch):
     family = ls.models.DeepLinear(widths=(1, 2, 2)).family()
     start = {
-        part: Monodromy()._generic_member(part, np.random.default_rng(0)) for part in monodromy._parts(family)
+        part: Monodromy()._generic_member(part, np.random.default_rng(0), Watch())
+        for part in monodromy._parts(family)
     }
     starts = {part: found for part, found in start.items() if found is not None}
     rng = np.random.default_rng(1)

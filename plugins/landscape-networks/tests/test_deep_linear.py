@@ -494,3 +494,48 @@ def test_gradient_and_hessian_are_finite_differences_of_the_loss_with_one_defini
     more[:n] += 0.25
     gain = family.objective_value(z[None], more[None]) - family.objective_value(z[None], p[None])
     np.testing.assert_allclose(gain, 0.125 * (z**2).sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("widths", "examples", "zeros", "reason"),
+    [
+        ((2, 2, 2), 1, (0, 1), "2 weights into unit 1 of layer 1"),
+        ((2, 2, 2), 2, (0, 1), ""),
+        ((2, 2, 2), 1, (0,), ""),
+        ((2, 2, 2), 1, (4, 6), ""),
+        ((1, 2, 2, 1), 1, (2, 4), "2 weights out of unit 1 of layer 1"),
+        ((1, 2, 2, 1), 1, (2, 3), "2 weights into unit 1 of layer 2"),
+        ((3, 1, 1), 2, (0, 1, 2), "3 weights into unit 1 of layer 1"),
+        ((3, 1, 1), 2, (0, 1), ""),
+    ],
+)
+def test_zero_lambda_of_weights_that_can_change_together_is_recognised(widths, examples, zeros, reason):
+    weights = sum(a * b for a, b in pairwise(widths))
+    lam = np.arange(1.0, weights + 1)
+    lam[list(zeros)] = 0.0
+    text = "values(" + ", ".join(map(str, lam)) + ")"
+    family = DeepLinear(widths=widths, examples=examples, regularisation=text).family()
+    (p,) = family.sample(1, 0)
+    said = family.degeneracy(p)
+    assert reason in said
+    assert bool(said) == bool(reason)
+    # The truth: the output is linear in the weights of one unit, and they enter nothing else. It does not change along
+    # the kernel of its derivatives by them, anywhere.
+    z, x = np.random.default_rng(1).normal(size=weights), p[weights:].reshape(-1, examples)[: widths[0]]
+
+    def output(z):
+        result, start = x, 0
+        for a, b in pairwise(widths):
+            result, start = z[start : start + a * b].reshape(b, a) @ result, start + a * b
+        return result.ravel()
+
+    columns = [output(z + row) - output(z) for row in np.eye(weights)[list(zeros)]]
+    assert (np.linalg.matrix_rank(np.array(columns)) < len(zeros)) == bool(reason)
+
+
+def test_numbers_of_unknowns_are_known_without_their_names():
+    for fields in ({"widths": (2, 3, 4)}, {"widths": (4, 2, 3, 1), "convolution": (2, 2)}):
+        family = DeepLinear(**fields).family()
+        assert family.unknown_count == len(family.unknown_names)
+    # 10^17 names would not fit anywhere.
+    assert DeepLinear(widths=(10**8, 10**9, 1)).family().unknown_count == 10**17 + 10**9

@@ -281,7 +281,7 @@ def _refuse_too_many(family: ParametricFamily) -> None:
     landscape.errors.PolynomialError
         Naming the number of unknowns.
     """
-    n = len(family.unknown_names)
+    n = family.unknown_count
     needed = _MATRICES * 16 * n**2
     try:
         there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -52,6 +52,11 @@ class ParametricFamily(ABC):
         """Names of the N unknowns."""
 
     @property
+    def unknown_count(self) -> int:
+        """N; override where there may be too many to name, so that they are refused at once."""
+        return len(self.unknown_names)
+
+    @property
     @abstractmethod
     def parameter_names(self) -> tuple[str, ...]:
         """Names of the M parameters."""

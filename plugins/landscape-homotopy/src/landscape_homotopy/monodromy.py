@@ -12,6 +12,7 @@ import numpy as np
 from attrs import define, evolve, field, frozen
 from numpy.typing import NDArray
 
+from landscape.composition.progress import stage
 from landscape.errors import PolynomialError, SolverError
 from landscape.interfaces import Solver
 from landscape.randomness import numpy_generator
@@ -23,7 +24,7 @@ from landscape.systems import (
     Subfamily,
 )
 from landscape.systems.solutions import Completeness
-from landscape.validators import at_least, of_type, optional
+from landscape.validators import at_least, number, of_type, optional
 from landscape_homotopy.certification import certified
 from landscape_homotopy.circuit import circuit_of
 from landscape_homotopy.device import checked
@@ -43,6 +44,7 @@ from landscape_homotopy.points import (
 from landscape_homotopy.total_degree import total_degree_ends
 from landscape_homotopy.trace_test import TraceTest, trace_test
 from landscape_homotopy.tracker import REGULAR, Homotopy, Settings, polish, track
+from landscape_homotopy.watch import Watch
 
 if TYPE_CHECKING:
     import torch
@@ -86,6 +88,10 @@ _TOTAL_DEGREE = 2000
 _MATRICES = 6
 #: Rungs of the ladder that compute residuals in double precision.
 _PLAIN_RUNGS = 2
+#: Paths (of N unknowns) around loops between two looks at the clock have at most this many N^3 together: some
+#: seconds. A device takes more at once.
+_CUBES_OF_LOOPS = 40_000_000
+_CUBES_OF_DEVICE = 4_000_000_000
 #: Sets of loops that are tried for enough of them that lose no path.
 _ROUNDS = 6
 #: Loops at a time where a bound may end the search.
@@ -120,6 +126,8 @@ class _Start:
         Whether nothing contradicts that these are all.
     trace
         Of these points, where a trace test was made.
+    stopped
+        Whether the time was up before the loops had come to rest.
     full
         Whether there can be no more by a proved bound, so that no quiet loops were waited for.
     """
@@ -136,6 +144,7 @@ class _Start:
     trusted: bool = True
     trace: TraceTest | None = None
     full: bool = False
+    stopped: bool = False
 
 
 @define
@@ -211,6 +220,12 @@ class Monodromy(Solver):
         the CPU, which is the faster one of the two for small families. Trace tests, and what is followed again,
         stay on the CPU.
 
+    time_limit
+        Seconds for finding the solutions of the generic member, and for testing whether they are all; None for as many
+        as it takes. Loops that are stopped leave ``completeness`` ``"unknown"``, a trace test that is stopped leaves it
+        ``"heuristic"``, and the evidence says so. What was found until then is followed to all members, which comes on
+        top.
+
     References
     ----------
     Duff, Hill, Jensen, Lee, Leykin, Sommars, Solving polynomial systems via homotopy continuation and
@@ -231,6 +246,7 @@ class Monodromy(Solver):
     trace_test: bool = field(default=True, validator=of_type(bool))
     certified: bool = field(default=False, validator=of_type(bool))
     device: str | None = field(default=None, validator=optional(of_type(str)))
+    time_limit: float | None = field(default=None, kw_only=True, validator=optional(number(above=0)))
 
     # -- the interface ------------------------------------------------------------------------------------
 
@@ -268,12 +284,12 @@ class Monodromy(Solver):
             when a generic member has more solutions than `most_solutions`.
         """
         targets = np.asarray(parameters)
+        _check_memory(family.unknown_count)
         m = len(family.parameter_names)
         if targets.ndim != 2 or targets.shape[1] != m:
             raise PolynomialError(f"parameters must have shape (samples, {m}), got {targets.shape}.")
         if not np.isfinite(targets).all():
             raise PolynomialError("parameters must be finite; some are NaN or infinite.")
-        _check_memory(len(family.unknown_names))
         if self.device is not None:
             checked(self.device)
             if circuit_of(family) is None:
@@ -304,16 +320,22 @@ class Monodromy(Solver):
         rng: np.random.Generator,
     ) -> Iterator[Solutions]:
         suffice = family.start_pairs_suffice
-        starts = self._generic_parts(parts, rng) if suffice else {family: self._generic_whole(family, rng)}
-        # A generator of its own: with and without tests, paths take the same routes.
-        own = np.random.default_rng(rng.bit_generator.seed_seq.spawn(1)[0])  # type: ignore[attr-defined]
-        bound = family.solution_bound()
-        met = self.trace_test and _number(starts, parts) == bound
-        # Where every solution of every member is certified, that proves what is proved here, and costs as much.
-        later = met and self.certified
-        proof = None if later else _proof_of_number(family, starts, parts, own) if met else ""
-        if suffice and self.trace_test and not proof and not later:
-            starts = {key: self._tested(start, own) for key, start in starts.items()}
+        with stage("A generic member", (2 if self.trace_test else 1) * len(parts)) as bar:
+            watch = Watch(self.time_limit, bar)
+            if suffice:
+                starts = self._generic_parts(parts, rng, watch)
+            else:
+                starts = {family: self._generic_whole(family, rng, watch)}
+            # A generator of its own: with and without tests, paths take the same routes.
+            own = np.random.default_rng(rng.bit_generator.seed_seq.spawn(1)[0])  # type: ignore[attr-defined]
+            bound = family.solution_bound()
+            met = self.trace_test and _number(starts, parts) == bound
+            # Where every solution of every member is certified, that proves what is proved here, and costs as much.
+            later = met and self.certified
+            proof = None if later else _proof_of_number(family, starts, parts, own) if met else ""
+            if suffice and self.trace_test and not proof and not later:
+                starts = {key: self._tested(start, own, watch) for key, start in starts.items()}
+            bar.advance(bar.total - bar.done)
         paths = sum(len(start.points) * len(parts[key]) for key, start in starts.items())
         entries = max(1, paths) * max(1, len(family.unknown_names)) ** 2
         chunk = max(1, (_JACOBIAN_ENTRIES if self.device is None else _ENTRIES_OF_DEVICE) // entries)
@@ -344,13 +366,14 @@ class Monodromy(Solver):
                 )
 
     def _generic_parts(
-        self, parts: dict[ParametricFamily, list[Subfamily]], rng: np.random.Generator
+        self, parts: dict[ParametricFamily, list[Subfamily]], rng: np.random.Generator, watch: Watch
     ) -> dict[ParametricFamily, _Start]:
         """Return the start sets of the parts that have isolated solutions."""
         found: dict[ParametricFamily, _Start] = {}
         # Small ones first: a part has at most what a bound leaves beside the parts inside it.
         for part in sorted(parts, key=lambda part: len(part.unknown_names)):
-            start = self._generic_member(part, rng, self._most(part, found))
+            start = self._generic_member(part, rng, watch, self._most(part, found))
+            watch.stage.advance()
             if start is not None:
                 found[part] = start
         return found
@@ -368,15 +391,18 @@ class Monodromy(Solver):
         rest = bound - _number({key: found[key] for key in inside}, inside)
         return rest // part.sign_group().order
 
-    def _tested(self, start: _Start, rng: np.random.Generator) -> _Start:
+    def _tested(self, start: _Start, rng: np.random.Generator, watch: Watch) -> _Start:
         """Return a start set with its trace test, which may complete it."""
-        test = trace_test(start.family, start.points, start.parameters, rng)
+        if start.stopped:
+            return start
+        test = trace_test(start.family, start.points, start.parameters, rng, watch)
+        watch.stage.advance()
         if len(test.found) > len(start.points):
             _log.info("the trace test found %d solutions, %d were known", len(test.found), len(start.points))
         return evolve(start, points=test.found, paths=start.paths + test.paths, trace=test)
 
     def _generic_member(
-        self, family: ParametricFamily, rng: np.random.Generator, most: int | None = None
+        self, family: ParametricFamily, rng: np.random.Generator, watch: Watch, most: int | None = None
     ) -> _Start | None:
         """Find all torus solutions of one generic member; None when there are no isolated ones.
 
@@ -405,11 +431,16 @@ class Monodromy(Solver):
             arrived += int(good.sum())
             paths += len(z) - 1
             points, _ = self._merge(family, group, forbidden, points, ends.points[good], base)
-        points, quiet, more = self._until_quiet(family, group, forbidden, points, base, rng, most)
+        points, quiet, more, stopped = self._until_quiet(
+            family, group, forbidden, points, base, rng, watch, most
+        )
+        paths += more
         full = len(points) == most
-        return _Start(family, group, base, points, forbidden, quiet, arrived, paths + more, full=full)
+        return _Start(
+            family, group, base, points, forbidden, quiet, arrived, paths, stopped=stopped, full=full
+        )
 
-    def _generic_whole(self, family: ParametricFamily, rng: np.random.Generator) -> _Start:
+    def _generic_whole(self, family: ParametricFamily, rng: np.random.Generator, watch: Watch) -> _Start:
         """Find the regular solutions of one generic member, where start pairs need not lead to them.
 
         Every regular solution of a member is the end of a path from a generic system of the same degrees, and
@@ -422,13 +453,14 @@ class Monodromy(Solver):
         base = generic(rng, m)
         points = np.zeros((0, n), dtype=np.complex128)
         tally, agree, quiet, paths, rounds = _Tally(), False, 0, 0, 0
-        while not agree and rounds < _MEMBERS:
+        stopped = False
+        while not agree and rounds < _MEMBERS and not (rounds and watch.is_up()):
             member = generic(rng, m) if rounds else base
             tally = _Tally()
             if family.bezout_number() <= _TOTAL_DEGREE:
                 found = _by_degrees(family, member, tally, rng)
             else:
-                found = self._by_coefficients(family, member, tally, rng)
+                found = self._by_coefficients(family, member, tally, rng, watch)
             carried = _carried(family, found, member, base)
             known = len(points)
             points, new = self._merge(family, group, forbidden, points, carried, base)
@@ -437,27 +469,34 @@ class Monodromy(Solver):
             paths += tally.total + len(found)
             if rounds and m:
                 before = len(points)
-                points, quiet, more = self._until_quiet(family, group, forbidden, points, base, rng)
+                points, quiet, more, cut = self._until_quiet(
+                    family, group, forbidden, points, base, rng, watch
+                )
                 paths += more
+                stopped |= cut
                 agree = agree and len(points) == before
             rounds += 1
             _log.info("generic member: %d regular solutions after %d rounds", len(points), rounds)
+            watch.tell(f"{len(points)} solutions")
+        stopped |= not agree and watch.is_up()
         text = (
             f"Start pairs need not lead to all solutions of this family. Of the {tally.total} {tally.origin}, "
             f"{len(points)} arrived at a generic member"
         )
         gone = tally.total - len(points)
         unknown = gone - tally.infinite - tally.curves - tally.singular
-        for number, what in (
+        for many, what in (
             (tally.infinite, "went to infinity"),
             (tally.curves, "ended on curves or surfaces of solutions"),
             (tally.singular, "ended where the Jacobian is singular"),
             (unknown, "were lost"),
         ):
-            if number:
-                text += f"; {number} {what}"
+            if many:
+                text += f"; {many} {what}"
         text += "."
-        if not agree:
+        if not agree and rounds == 1:
+            text += " There was no time for a second one."
+        elif not agree:
             text += f" {rounds} members, solved independently, did not agree."
         elif m:
             text += " A second one, solved independently, has as many, and paths between the two match them."
@@ -466,10 +505,17 @@ class Monodromy(Solver):
         if quiet:
             text += f" {quiet} loops map these into themselves."
         trusted = agree and not tally.singular and not unknown
-        return _Start(family, group, base, points, forbidden, quiet, rounds, paths, text, trusted)
+        return _Start(
+            family, group, base, points, forbidden, quiet, rounds, paths, text, trusted, stopped=stopped
+        )
 
     def _by_coefficients(
-        self, family: ParametricFamily, member: Complex, tally: _Tally, rng: np.random.Generator
+        self,
+        family: ParametricFamily,
+        member: Complex,
+        tally: _Tally,
+        rng: np.random.Generator,
+        watch: Watch,
     ) -> Complex:
         """Return the regular solutions of one generic member, found from one with free coefficients."""
         n = len(family.unknown_names)
@@ -477,7 +523,7 @@ class Monodromy(Solver):
         parts = _parts(free)
         tally.origin = "solutions of a system with the same monomials and free coefficients"
         found = [np.zeros((0, n), dtype=np.complex128)]
-        for part, start in self._generic_parts(parts, rng).items():
+        for part, start in self._generic_parts(parts, rng, watch.inside()).items():
             for placed in parts[part]:
                 target = coefficients[list(placed.parameters)].astype(np.complex128)
                 orbits = start.group.order
@@ -505,9 +551,12 @@ class Monodromy(Solver):
         points: Complex,
         base: Complex,
         rng: np.random.Generator,
+        watch: Watch,
         most: int | None = None,
-    ) -> tuple[Complex, int, int]:
-        """Go around loops until they bring nothing new; return the points, quiet loops and paths tracked.
+    ) -> tuple[Complex, int, int, bool]:
+        """Go around loops until they bring nothing new.
+
+        Returns the points, quiet loops, paths tracked, and whether the time was up before.
 
         The same loops serve for every point, each of which goes around each of them once: when no new point has
         turned up, the loops permute the known ones. Loops that lost a path are replaced by new ones. Where there are
@@ -515,6 +564,9 @@ class Monodromy(Solver):
         """
         quiet = paths = 0
         rounds = 0
+        cubes = _CUBES_OF_LOOPS if self.device is None else _CUBES_OF_DEVICE
+        # Of every point a path per loop, three legs long.
+        together = max(1, cubes // (3 * self.quiet_loops * max(1, points.shape[1]) ** 3))
         while len(points) and quiet < self.quiet_loops and rounds < _ROUNDS:
             rounds += 1
             loops = self.quiet_loops - quiet
@@ -525,15 +577,19 @@ class Monodromy(Solver):
             groups = [slice(first, first + size) for first in range(0, loops, size)]
             done = [0] * len(groups)
             while min(done) < len(points) != most:
-                turn = next(number for number, before in enumerate(done) if before < len(points))
-                frontier, group_of = points[done[turn] :], groups[turn]
+                if watch.is_up():
+                    return points, 0, paths, True
+                known = len(points)
+                turn = next(number for number, before in enumerate(done) if before < known)
+                frontier, group_of = points[done[turn] : done[turn] + together], groups[turn]
                 ends, arrived = _around(
                     family, frontier, base, [corner[group_of] for corner in corners], self.device
                 )
                 complete[group_of] &= arrived
                 paths += 3 * len(arrived) * len(frontier)
-                known = done[turn] = len(points)
+                done[turn] += len(frontier)
                 points, _ = self._merge(family, group, forbidden, points, ends, base)
+                watch.tell(f"{len(points)} solutions up to signs of {points.shape[1]} unknowns")
                 if len(points) > self.most_solutions:
                     raise SolverError(
                         f"a generic member of the family has more than {self.most_solutions} solutions up to "
@@ -543,7 +599,7 @@ class Monodromy(Solver):
                     # What the earlier loops did not bring: they stopped short, and are not counted any more.
                     quiet = 0
             if len(points) == most:
-                return points, 0, paths
+                return points, 0, paths, False
             quiet += int(complete.sum())
             _log.info(
                 "monodromy: %d solutions up to signs of %d unknowns, %d quiet loops",
@@ -551,7 +607,7 @@ class Monodromy(Solver):
                 points.shape[1],
                 quiet,
             )
-        return points, quiet, paths
+        return points, quiet, paths, False
 
     def _merge(
         self,
@@ -590,9 +646,9 @@ class Monodromy(Solver):
             per_target = [counts[row] for _ in members for row in range(samples)]
             starts[key], found, accuracy = self._all_targets(starts[key], stacked, per_target, routes)
             order = starts[key].group.order
-            for number, part in enumerate(members):
+            for place, part in enumerate(members):
                 kept = list(part.unknowns)
-                own = range(number * samples, (number + 1) * samples)
+                own = range(place * samples, (place + 1) * samples)
                 row_of = np.repeat(np.arange(samples), [len(found[index]) for index in own])
                 whole = np.zeros((len(row_of), n), dtype=np.complex128)
                 whole[:, kept] = np.concatenate([found[index] for index in own])
@@ -613,7 +669,7 @@ class Monodromy(Solver):
         bound = family.solution_bound()
         if self.trace_test and self.certified and _number(starts, parts) == bound:
             evidence += " They are as many as a proved bound allows, so that no trace test was made."
-        trusted = all(start.trusted for start in starts.values())
+        trusted = all(start.trusted and not start.stopped for start in starts.values())
         traces = [start.trace for start in starts.values()]
         level: Completeness = (
             "trace test" if all(trace is not None and trace.passed for trace in traces) else "heuristic"
@@ -666,8 +722,14 @@ class Monodromy(Solver):
         self, starts: dict[ParametricFamily, _Start], parts: dict[ParametricFamily, list[Subfamily]]
     ) -> str:
         said = " ".join(start.evidence for start in starts.values() if start.evidence)
+        late = ""
+        if any(start.stopped for start in starts.values()):
+            late = (
+                f" Stopped after {self.time_limit:g} s, the time_limit, before loops of parameters had come to rest: "
+                f"solutions may be missing."
+            )
         if said:
-            return said
+            return said + late
         tried = [start for start in starts.values() if start.points.shape[1]]
         seeds = min((start.seeds for start in tried), default=0)
         loops = min((start.loops for start in tried if not start.full), default=0)
@@ -681,7 +743,7 @@ class Monodromy(Solver):
             ends.append(
                 f"with a set that {loops} loops map into itself, for each kind of zero pattern ({len(tried) - full})"
             )
-        text = f"Monodromy from {seeds} independent start pairs ended {' and '.join(ends)}."
+        text = late.strip() or f"Monodromy from {seeds} independent start pairs ended {' and '.join(ends)}."
         singular = len(parts) - len(starts)
         if singular:
             text += (

@@ -39,6 +39,7 @@ from landscape_homotopy.double_double import extended_precision
 from landscape_homotopy.paths import CAREFUL
 from landscape_homotopy.points import distinct, generic
 from landscape_homotopy.tracker import REGULAR, Settings, polish, track
+from landscape_homotopy.watch import Watch
 
 __all__ = ["TraceTest", "own_parameters", "trace_test"]
 
@@ -241,6 +242,7 @@ def trace_test(
     points: Complex,
     parameters: Complex,
     rng: np.random.Generator,
+    watch: Watch | None = None,
 ) -> TraceTest:
     """Test whether `points` are all solutions without zero coordinates of a generic member, up to sign changes.
 
@@ -254,7 +256,10 @@ def trace_test(
         Of the member, generic and complex, shape (M,).
     rng
         For the line, the planes and the loops.
+    watch
+        Is told what is done, and says when the time is up.
     """
+    watch = watch or Watch()
     k, n = points.shape
     circuit = circuit_of(family)
     if circuit is None:
@@ -301,6 +306,10 @@ def trace_test(
         corners = [_corners(rng, plane[:-3]) for _ in range(2)]
         done = 0
         while done < len(x):
+            watch.tell(f"trace test, round {number + 1}: {len(x)} orbits on a plane")
+            if watch.is_up():
+                reason = f"it was stopped after {watch.limit:g} s, the time_limit"
+                return TraceTest(None, k, points, len(x), paths=paths, reason=reason)
             frontier = x[done:]
             loop = np.repeat(np.arange(_LOOPS), len(frontier))
             home = np.broadcast_to(plane, (len(loop), len(plane)))

@@ -300,6 +300,11 @@ class DeepLinearFamily(ParametricFamily):
             return 0, 0, 0
         return self._own_starts[-1], self.widths[0] * self.examples, self.widths[-1] * self.examples
 
+    @property
+    def unknown_count(self) -> int:
+        """N, the number of weights."""
+        return self._sizes[0]
+
     @cached_property
     def unknown_names(self) -> tuple[str, ...]:
         """``w<layer>_<row>_<column>``, counted from one."""
@@ -641,7 +646,8 @@ class DeepLinearFamily(ParametricFamily):
         the output does not change. For units i and j with the lambda a_k, b_k of the weights into them and c_r, e_r
         of those out of them, the regularisation does not change either when a_k G_ij + b_k G_ji = 0 for all k and
         e_r G_ij + c_r G_ji = 0 for all r; for i = j, when all lambda of the unit are zero. Then a solution where
-        these units are in use lies on a curve of solutions.
+        these units are in use lies on a curve of solutions. So does every solution where more weights into (or out of)
+        one unit have lambda of zero than the layers before (or after) let through.
         """
         if not self._shapes:
             return ""
@@ -669,6 +675,38 @@ class DeepLinearFamily(ParametricFamily):
                     return (
                         f"the lambda of the weights into and out of hidden units {i + 1} and {j + 1} of layer {layer} "
                         f"are tied, so that the two can be mixed, as by a rotation, and the loss stays as it is"
+                    )
+        return self._unseen(blocks, self._split(np.asarray(p)[None])[1][0])
+
+    def _unseen(self, blocks: list[NDArray[Any]], x: NDArray[Any]) -> str:
+        """Return which weights can be changed together while neither the output nor the regularisation changes.
+
+        Weights into one unit whose lambda are zero, more of them than what comes in has dimensions, and weights out of
+        one unit, more than what comes after lets through.
+        """
+        rank = int(np.linalg.matrix_rank(x)) if x.any() else 0
+        for number, lam in enumerate(blocks, 1):
+            if number == 1 and self.convolution is not None:
+                continue
+            into = [np.flatnonzero(row == 0) for row in lam]
+            for unit, free in enumerate(into, 1):
+                # The rank of what comes in, as far as these weights see it.
+                seen = min(rank, *self.widths[:number])
+                if number == 1 and free.size:
+                    seen = int(np.linalg.matrix_rank(x[free])) if x[free].any() else 0
+                if free.size > seen:
+                    return (
+                        f"{free.size} weights into unit {unit} of layer {number} have lambda of zero, and what comes "
+                        f"in has only {seen} dimensions: they can be changed together, and the loss stays as it is"
+                    )
+            let_through = min(self.widths[number + 1 :], default=len(lam))
+            for unit, column in enumerate(lam.T, 1):
+                many = int((column == 0).sum())
+                if many > let_through:
+                    return (
+                        f"{many} weights out of unit {unit} of layer {number - 1} have lambda of zero, and only "
+                        f"{let_through} dimensions reach the output: they can be changed together, and the loss stays "
+                        f"as it is"
                     )
         return ""
 
