@@ -12,7 +12,7 @@ import landscape as ls
 from landscape.composition.critical_points import checks, real_points
 from landscape.errors import ConfigurationError, PolynomialError, SolverError
 from landscape.systems import PolynomialFamily, PolynomialSystem, match
-from landscape_homotopy import monodromy
+from landscape_homotopy import monodromy, tracker
 from landscape_homotopy.monodromy import Monodromy
 from landscape_homotopy.points import distinct
 from landscape_homotopy.total_degree import TotalDegree
@@ -448,6 +448,22 @@ def test_points_that_go_around_loops_in_small_portions_find_the_same_solutions(m
     monkeypatch.setattr(monodromy, "_CUBES_OF_LOOPS", 1)
     for a, b in zip(together, solve_family(family, parameters), strict=True):
         assert a.matches(b)
+
+
+def test_who_waits_without_numba_is_told_once(monkeypatch, caplog):
+    family = deep_linear((1, 1, 1))
+    parameters = family.sample(1, 0)
+    monkeypatch.setattr(tracker, "compiled_engine", lambda: None)
+    monkeypatch.setattr(monodromy, "compiled_engine", lambda: None)
+    monodromy._recommend_numba.cache_clear()
+    solve_family(family, parameters)
+    assert "numba" not in caplog.text
+    monkeypatch.setattr(monodromy, "_PATIENCE", 0.0)
+    for _ in range(2):
+        (solutions,) = solve_family(family, parameters)
+        assert len(solutions) == 5
+    assert caplog.text.count("pip install 'landscape-homotopy[fast]'") == 1
+    monodromy._recommend_numba.cache_clear()
 
 
 @pytest.mark.parametrize("seconds", [0, -1.0, float("nan"), "10"])

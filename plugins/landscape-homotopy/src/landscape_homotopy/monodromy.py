@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -43,7 +43,7 @@ from landscape_homotopy.points import (
 )
 from landscape_homotopy.total_degree import total_degree_ends
 from landscape_homotopy.trace_test import TraceTest, trace_test
-from landscape_homotopy.tracker import REGULAR, Homotopy, Settings, polish, track
+from landscape_homotopy.tracker import REGULAR, Homotopy, Settings, compiled_engine, polish, track
 from landscape_homotopy.watch import Watch
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ _PLAIN_RUNGS = 2
 #: seconds. A device takes more at once.
 _CUBES_OF_LOOPS = 40_000_000
 _CUBES_OF_DEVICE = 4_000_000_000
+#: Seconds after which somebody who has no numba is told, once, what it would bring.
+_PATIENCE = 5.0
 #: Sets of loops that are tried for enough of them that lose no path.
 _ROUNDS = 6
 #: Loops at a time where a bound may end the search.
@@ -336,6 +338,8 @@ class Monodromy(Solver):
             if suffice and self.trace_test and not proof and not later:
                 starts = {key: self._tested(start, own, watch) for key, start in starts.items()}
             bar.advance(bar.total - bar.done)
+        if compiled_engine() is None and self.device is None and watch.elapsed() > _PATIENCE:
+            _recommend_numba()
         paths = sum(len(start.points) * len(parts[key]) for key, start in starts.items())
         entries = max(1, paths) * max(1, len(family.unknown_names)) ** 2
         chunk = max(1, (_JACOBIAN_ENTRIES if self.device is None else _ENTRIES_OF_DEVICE) // entries)
@@ -932,6 +936,15 @@ def _check_memory(unknowns: int) -> None:
             f"{unknowns} unknowns need {needed / 2**30:.1f} GiB for the Jacobian of a single path; this machine has "
             f"{memory / 2**30:.1f} GiB. Take narrower layers, or fewer inputs and outputs."
         )
+
+
+@cache
+def _recommend_numba() -> None:
+    """Say once in this process that there is a faster way."""
+    _log.warning(
+        "numba is not installed: paths are followed with numpy, which takes several times as long. Install it with "
+        "pip install 'landscape-homotopy[fast]'."
+    )
 
 
 def _number(starts: dict[ParametricFamily, _Start], parts: dict[ParametricFamily, list[Subfamily]]) -> int:

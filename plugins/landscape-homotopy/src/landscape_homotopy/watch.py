@@ -40,4 +40,8 @@ class Watch:
 
     def is_up(self) -> bool:
         """Return whether the time is up."""
-        return self.limit is not None and time.monotonic() - self.started > self.limit
+        return self.limit is not None and self.elapsed() > self.limit
+
+    def elapsed(self) -> float:
+        """Return the seconds of wall-clock time since the work began."""
+        return time.monotonic() - self.started
