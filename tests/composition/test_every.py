@@ -65,3 +65,83 @@ def test_schedules_survive_a_configuration(small, format):
 def test_impossible_schedules_are_refused(options, message):
     with pytest.raises(ConfigurationError, match=message):
         ls.Every(10, "Loss", **options)
+
+
+def test_probes_see_other_data_and_some_of_the_weights(small):
+    """Against dense Hessians of the last layer on the test data, at the weights that the run recorded."""
+    spectrum = ls.probes.HessianSpectrum(k=2)
+    experiment = evolve(
+        small,
+        probes=(
+            ls.Every(6, spectrum),
+            ls.Every(6, spectrum, split="test"),
+            ls.Every(6, spectrum, split="test", restrict="layer2.*", on="workers"),
+            ls.Every(6, spectrum, restrict=["layer2.weight"], label="head", on="workers"),
+        ),
+        snapshots=6,
+    )
+    run = experiment.run()
+    rows = run.metrics.set_index(["step", "worker"])
+    landscapes = run.splits()
+    for split, patterns, prefix in [
+        ("train", None, ""),
+        ("test", None, "test."),
+        ("test", "layer2.*", "test.layer2."),
+        ("train", "layer2.weight", "head."),
+    ]:
+        for snapshot in run.directory.snapshots():
+            for worker in ("0", "1"):
+                theta = snapshot.weights(worker)
+                here = landscapes[split]
+                if patterns is not None:
+                    whole, here = here, here.restrict(patterns, at=theta)
+                    theta = here.extract(whole.embed(theta))
+                exact = torch.linalg.eigvalsh(here.hessian(theta).dense().double()).flip(0)[:2]
+                row = rows.loc[snapshot.step, worker]
+                for rank in (1, 2):
+                    value = row[f"{prefix}hessian_eigenvalue_{rank}"]
+                    error = row[f"{prefix}hessian_eigenvalue_{rank}_error"]
+                    assert abs(value - exact[rank - 1]) <= error + 1e-5 * exact[0]
+    assert rows["test.layer2.hessian_eigenvalue_1"].xs("centre", level="worker").isna().all()
+    arrays = run.arrays("test.layer2.HessianSpectrum")
+    assert {entry["worker"] for entry in arrays} == {"0", "1"}
+
+
+def test_where_a_probe_measures_is_written_and_read():
+    probe = ls.Every(5, ls.probes.Loss(), split="test", restrict=["a.*", "*.bias"])
+    assert probe.restrict == ("a.*", "*.bias")
+    assert probe.column("loss") == "test.a+bias.loss"
+    assert evolve(probe, label="own").column("loss") == "own.loss"
+    experiment = ls.Experiment(
+        model=ls.models.MLP(hidden=(4,)),
+        dataset=ls.datasets.Digits(),
+        walker=ls.walkers.SGD(lr=0.1),
+        probes=(probe,),
+    )
+    assert loads(dumps(experiment)) == experiment
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"restrict": ()}, "give patterns"),
+        ({"restrict": [3]}, "give patterns"),
+        ({"restrict": 3}, "give patterns"),
+        ({"split": 3}, "split"),
+    ],
+)
+def test_what_is_no_place_is_refused(options, says):
+    with pytest.raises(ConfigurationError, match=says):
+        ls.Every(5, "Loss", **options)
+
+
+def test_places_that_are_not_there_are_found_before_any_work(small, tmp_path):
+    for options, says in [({"split": "tset"}, "Did you mean 'test'"), ({"restrict": "nothing.*"}, "nothing")]:
+        with pytest.raises(ConfigurationError, match=says):
+            evolve(small, probes=(ls.Every(6, "Loss", **options),)).run(store="s")
+        assert not (tmp_path / "s").exists()
+
+
+def test_population_probes_stay_where_the_population_is():
+    with pytest.raises(ConfigurationError, match="sees the whole population"):
+        ls.Every(5, "PairwiseDistances", split="test")

@@ -379,7 +379,9 @@ def test_what_is_wrong_is_found_before_anything_is_written(small, tmp_path, chan
 @pytest.mark.parametrize("every", [1, 4])
 def test_warm_starts_survive_a_pause_also_of_probes_that_only_ask_others(small, tmp_path, every):
     def probes(*more):
-        return (ls.Every(1, "Loss"), ls.Every(every, ls.probes.GradientHessianOverlap(k=1)), *more)
+        overlap = ls.probes.GradientHessianOverlap(k=1)
+        elsewhere = ls.Every(every, overlap, split="test", restrict="layer2.*")
+        return (ls.Every(1, "Loss"), ls.Every(every, overlap), elsewhere, *more)
 
     whole = evolve(small, probes=probes()).run()
     with pytest.raises(KeyboardInterrupt):

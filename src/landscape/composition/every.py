@@ -1,9 +1,10 @@
-"""How often a probe measures, and on which points."""
+"""How often a probe measures, on which points, on which data and with which weights varying."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
@@ -12,6 +13,9 @@ from landscape.errors import ConfigurationError
 from landscape.interfaces import PopulationProbe, Probe
 from landscape.plugins.entry import flaw
 from landscape.validators import at_least, number, of_type, optional
+
+if TYPE_CHECKING:
+    from landscape.objective import Point
 
 __all__ = ["Every", "schedule_probes"]
 
@@ -23,6 +27,19 @@ def _probe(probe: Any) -> Any:
     if isinstance(probe, type) and issubclass(probe, Probe | PopulationProbe):
         probe = probe()
     return probe
+
+
+def _patterns(patterns: Any) -> Any:
+    """Return patterns as a tuple."""
+    if patterns is None:
+        return None
+    patterns = (patterns,) if isinstance(patterns, str) else patterns
+    found = tuple(patterns) if isinstance(patterns, Iterable) else ()
+    if not found or not all(isinstance(pattern, str) for pattern in found):
+        raise ConfigurationError(
+            f"restrict={patterns!r}: give patterns of names of parameters, such as 'layer4.*'."
+        )
+    return found
 
 
 @frozen
@@ -41,13 +58,24 @@ class Every:
         ``"0"``. A population probe always sees the whole population.
     label
         Put before the names of the columns, as ``label.name``; needed where two probes would fill the same
-        column.
+        column. Where `split` or `restrict` is given, these make one: ``test``, ``layer4``, ``test.layer4``.
     first
         Measure at each of so many first steps besides, where a network changes fastest.
     growth
         Measure at steps that lie further and further apart: after step t at step growth * t, but not more than
         `every` steps later and at least one. A factor larger than 1; with a large `every`, about
         log(10) / log(growth) measurements per decade.
+    split
+        The split of the data on which the probe sees the loss, such as ``"test"``; the one that is walked on by
+        default.
+    restrict
+        Patterns of the weights that vary for the probe, as in :meth:`landscape.Landscape.restrict`, such as
+        ``"layer4.*"``; the others stay where they are at the point. All vary by default.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        For a split or a restriction of a population probe, which sees the whole population where it is.
 
     Examples
     --------
@@ -58,6 +86,11 @@ class Every:
     >>> logarithmic = ls.Every(1000, "Loss", growth=2)
     >>> [step for step in range(3000) if logarithmic.due(step, default=10)]
     [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2024]
+
+    Curvature of the last layer on the test data, in columns such as ``test.head.hessian_eigenvalue_1``:
+
+    >>> ls.Every(100, "HessianSpectrum", split="test", restrict="head.*").column("hessian_eigenvalue_1")
+    'test.head.hessian_eigenvalue_1'
     """
 
     every: int | None = field(validator=optional(at_least(1)))
@@ -67,6 +100,65 @@ class Every:
 
     first: int = field(default=0, validator=at_least(0))
     growth: float | None = field(default=None, validator=optional(number(above=1)))
+    split: str | None = field(default=None, validator=optional(of_type(str, "the name of a split")))
+    restrict: tuple[str, ...] | None = field(default=None, converter=_patterns)
+
+    def __attrs_post_init__(self) -> None:
+        if isinstance(self.probe, PopulationProbe) and self.elsewhere:
+            raise ConfigurationError(
+                f"probes: {type(self.probe).__name__} sees the whole population on the data that is walked on; "
+                "split= and restrict= are for probes of points."
+            )
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the probe measures on a landscape of its own."""
+        return self.split is not None or self.restrict is not None
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the names of columns: the label, or what `split` and `restrict` make; may be empty."""
+        if self.label is not None:
+            return self.label
+        patterns = [re.sub(r"[^\w.-]+", "", pattern).strip(".") for pattern in self.restrict or ()]
+        return ".".join(filter(None, [self.split, "+".join(filter(None, patterns))]))
+
+    def place(self, point: Point, previous: Point | None) -> Point:
+        """Return the point on the landscape that the probe sees.
+
+        Parameters
+        ----------
+        point
+            A point of the population.
+        previous
+            The same worker's point before it, on that landscape.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            For a split that there is not, and for patterns that match no weights.
+        """
+        from landscape.objective import Point
+
+        if not self.elsewhere:
+            return point
+        whole = point.landscape
+        here = whole if self.split is None else point.on(self.split)
+        theta, initial = point.theta, point.initial
+        if self.restrict is not None:
+            here = here.restrict(self.restrict, at=theta)
+            theta = here.extract(whole.embed(theta))
+            initial = None if initial is None else here.extract(whole.embed(initial))
+        return Point(
+            here,
+            theta,
+            step=point.step,
+            worker=point.worker,
+            initial=initial,
+            seed=point.seed,
+            splits={whole.split: whole.data} | point.splits,
+            previous=previous,
+        )
 
     def due(self, step: int, default: int) -> bool:
         """Whether the probe measures at `step`."""
@@ -87,7 +179,7 @@ class Every:
 
     def column(self, name: str) -> str:
         """Return the column that the scalar `name` fills."""
-        return f"{self.label}.{name}" if self.label else name
+        return f"{self.prefix}.{name}" if self.prefix else name
 
 
 #: Steps by growth and largest distance: a run asks at every step.

@@ -67,8 +67,8 @@ class Found:
 
     @property
     def name(self) -> str:
-        """The name under which arrays are stored: the label, or the name of the probe's class."""
-        return self.probe.label or type(self.probe.probe).__name__
+        """The name under which arrays are stored: the label, or the name of the probe's class, and where it is."""
+        return self.probe.label or self.probe.column(type(self.probe.probe).__name__)
 
 
 class Prober:
@@ -77,6 +77,7 @@ class Prober:
     def __init__(self, probes: Sequence[Every], default: int) -> None:
         self.probes = tuple(probes)
         self.default = default
+        #: By worker, and for what measures on a landscape of its own by worker and :func:`_elsewhere`.
         self.previous: dict[str, Point] = {}
 
     def due(self, step: int, *, last: bool = False) -> tuple[Every, ...]:
@@ -89,7 +90,7 @@ class Prober:
         Raises
         ------
         landscape.errors.ConfigurationError
-            For a label that no point has.
+            For a label that no point has, a split that the data has not, and patterns that match no weights.
         """
         labels = {point.worker for point in population.points}
         for scheduled in self.probes:
@@ -98,6 +99,7 @@ class Prober:
                     f"probes: Every({scheduled.every}, ..., on={scheduled.on!r}) names no point of this walk; it has "
                     f"{', '.join(sorted(labels))}.{nearest(scheduled.on, labels)}"
                 )
+            scheduled.place(population.points[0], None)
 
     def measure(
         self,
@@ -121,23 +123,25 @@ class Prober:
         """
         found = []
         for point in population.points:
-            used = False
+            used: dict[str, Point] = {}
             for scheduled in due:
                 probe = scheduled.probe
                 if isinstance(probe, Probe) and scheduled.covers(point.worker):
                     note(f"{type(probe).__name__} on {_spoken(point.worker)}")
+                    key = _key(point.worker, scheduled)
+                    if key not in used:
+                        used[key] = scheduled.place(point, self.previous.get(key))
                     try:
-                        measurement = point.measure(probe)
+                        measurement = used[key].measure(probe)
                     except NonFiniteLossError as error:
                         if not tolerant:
                             raise
                         measurement = Measurement(warnings=(str(error),))
                     found.append(Found(population.step, point.worker, scheduled, measurement))
-                    used = True
-            if used:
-                point.forget()
-                point.inherit(self.previous.get(point.worker))
-                self.previous[point.worker] = point
+            for key, place in used.items():
+                place.forget()
+                place.inherit(self.previous.get(key))
+                self.previous[key] = place
         for scheduled in due:
             probe = scheduled.probe
             if isinstance(probe, PopulationProbe):
@@ -150,7 +154,7 @@ class Prober:
     def snapshot(self) -> dict[str, Any]:
         """Return what the next measurement starts from, as containers of plain values and tensors."""
         return {
-            worker: {
+            key: {
                 "step": point.step,
                 "theta": point.theta,
                 "carry": {
@@ -159,7 +163,7 @@ class Prober:
                     if measurement.carry
                 },
             }
-            for worker, point in self.previous.items()
+            for key, point in self.previous.items()
         }
 
     def restore(self, snapshot: Mapping[str, Any], population: Population) -> None:
@@ -168,19 +172,35 @@ class Prober:
 
         self.previous = {}
         now = population.by_worker()
-        for worker, kept in snapshot.items():
+        places = {
+            _key(worker, scheduled): scheduled.place(point, None)
+            for worker, point in now.items()
+            for scheduled in self.probes
+            if scheduled.elsewhere
+        }
+        for key, kept in snapshot.items():
+            place = now[key] if key in now else places[key]
             point = Point(
-                population.landscape,
+                place.landscape,
                 kept["theta"],
                 step=kept["step"],
-                worker=worker,
-                initial=now[worker].initial,
+                worker=place.worker,
+                initial=place.initial,
                 seed=population.seed,
-                splits=now[worker].splits,
+                splits=place.splits,
             )
             for probe, carry in kept["carry"].items():
                 point.record(probe, Measurement(carry=carry))
-            self.previous[worker] = point
+            self.previous[key] = point
+
+
+def _key(worker: str, scheduled: Every) -> str:
+    """Return what tells apart the landscapes on which a worker is measured; that of the walk is the worker alone."""
+    return (
+        "\n".join([worker, scheduled.split or "", *(scheduled.restrict or ())])
+        if scheduled.elsewhere
+        else worker
+    )
 
 
 def _spoken(worker: str) -> str:
