@@ -9,6 +9,9 @@ of the first set. A row fails where a sample lacks solutions.
 The floor: what LAPACK takes (``numpy.linalg.solve``, batched, complex) for the two factorisations of a step, with one
 and with two right-hand sides, beside what a step of a path takes altogether. ``--device cuda`` follows many paths at
 once on a GPU, where there is one, and prints paths per second.
+
+``--counts`` prints the counts of networks for which no formula is known, and ``--largest`` solves one sample of each of
+the largest networks that take less than ten minutes; each of them instead of the rest.
 """
 
 from __future__ import annotations
@@ -33,6 +36,30 @@ from landscape_homotopy.device import checked
 from landscape_homotopy.tracker import Settings
 
 SAMPLES = 100
+
+#: Widths, examples, and width and stride of a convolution: networks without a known formula, in the documentation.
+COUNTED: list[tuple[tuple[int, ...], int, tuple[int, int] | None]] = [
+    ((2, 1, 2), 2, None),
+    ((2, 1, 2), 3, None),
+    ((2, 2, 1), 2, None),
+    ((2, 2, 2), 2, None),
+    ((2, 2, 2), 3, None),
+    ((3, 1, 3), 3, None),
+    ((3, 2, 1), 3, None),
+    ((1, 1, 1, 1), 1, None),
+    ((2, 1, 1, 2), 1, None),
+    ((1, 2, 2, 1), 1, None),
+    ((2, 2, 2, 2), 1, None),
+    ((1, 3, 3, 1), 1, None),
+    ((1, 1, 1, 1, 1), 1, None),
+    ((1, 2, 2, 2, 1), 1, None),
+    ((1, 1, 1, 1, 1, 1), 1, None),
+    ((3, 2, 1), 1, (2, 1)),
+    ((3, 2, 2), 1, (2, 1)),
+    ((4, 2, 2), 1, (2, 2)),
+]
+#: What one sample of takes minutes: one hidden layer and one example, two examples, two hidden layers.
+LARGEST: list[tuple[tuple[int, ...], int]] = [((4, 4, 5), 1), ((5, 5, 5), 1), ((1, 6, 6), 1)]
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -108,10 +135,64 @@ def families(options: argparse.Namespace) -> None:
             for (_, level), times in counts.items():
                 levels[level] += times
         numbers = str(found.pop()) if len(found) == 1 else f"{min(found)} to {max(found)}"
-        said = ", ".join(f"{times} {level}" for level, times in levels.most_common())
         print(
-            f"| {name} | {numbers} | {complete} of {SAMPLES * len(members)} | {lost} | {said} | {total:.2f} | "
+            f"| {name} | {numbers} | {complete} of {SAMPLES * len(members)} | {lost} | {said(levels)} | {total:.2f} | "
             f"{'' if np.isnan(goal) else f'{goal:g}'} |",
+            flush=True,
+        )
+
+
+def said(levels: Counter[str]) -> str:
+    return ", ".join(f"{times} {level}" for level, times in levels.most_common())
+
+
+def counts(seed: int, samples: int) -> None:
+    print(f"\n## Counts for generic data: {samples} samples for each of the seeds {seed} and {seed + 1}\n")
+    print(
+        "| widths | examples | convolution | weights | N_C | N_C_torus | certified | completeness | CPU s |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    for widths, examples, convolution in COUNTED:
+        family = ls.models.DeepLinear(widths=widths, examples=examples, convolution=convolution).family()
+        found: set[tuple[int, int]] = set()
+        levels: Counter[str] = Counter()
+        certified = total = 0
+        begin = time.process_time()
+        for own in (seed, seed + 1):
+            for solutions in ls.solvers.Monodromy(certified=True).solve_family(
+                family, family.sample(samples, own), torch_generator(own)
+            ):
+                found.add((len(solutions), int(solutions.in_torus().sum())))
+                levels[solutions.completeness] += 1
+                certified += solutions.statistics["certified"]
+                total += len(solutions)
+        spent = time.process_time() - begin
+        # Samples that differ are all named.
+        numbers, torus = (" or ".join(map(str, sorted(set(column)))) for column in zip(*found, strict=True))
+        filter_ = f"width {convolution[0]}, stride {convolution[1]}" if convolution else ""
+        print(
+            f"| {', '.join(map(str, widths))} | {examples} | {filter_} | {len(family.unknown_names)} | {numbers} | "
+            f"{torus} | {'all' if certified == total else f'{certified} of {total}'} | {said(levels)} | {spent:.1f} |",
+            flush=True,
+        )
+
+
+def largest(seed: int, networks: list[tuple[tuple[int, ...], int]]) -> None:
+    print(f"\n## One sample, seed {seed}, every solution certified; goal: ten minutes\n")
+    print(
+        "| widths | examples | weights | N_C | certified | completeness | CPU s | s | peak memory so far, GiB |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for widths, examples in networks:
+        family = ls.models.DeepLinear(widths=widths, examples=examples).family()
+        begin, wall = time.process_time(), time.perf_counter()
+        (solutions,) = ls.solvers.Monodromy(certified=True).solve_family(
+            family, family.sample(1, seed), torch_generator(seed)
+        )
+        spent, waited = time.process_time() - begin, time.perf_counter() - wall
+        print(
+            f"| {', '.join(map(str, widths))} | {examples} | {len(family.unknown_names)} | {len(solutions):,} | "
+            f"{solutions.statistics['certified']:,} | {solutions.completeness} | {spent:.0f} | {waited:.0f} |",
             flush=True,
         )
 
@@ -212,6 +293,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--device", default="cuda", help="where paths are followed with torch, for comparison"
     )
+    parser.add_argument("--counts", action="store_true", help="networks without a known formula, and no more")
+    parser.add_argument("--largest", action="store_true", help="what ten minutes are enough for, and no more")
+    parser.add_argument("--samples", type=int, default=2, help="of each seed, for --counts")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     print("# Critical points of deep linear networks\n")
@@ -221,6 +305,12 @@ def main(arguments: list[str] | None = None) -> None:
         print("\nnumba is not installed: paths are advanced as arrays.")
     else:
         print(f"\nThe tracker was compiled, or loaded, in {seconds(compiled.compile_tracker):.1f} s.")
+    if options.counts:
+        counts(options.seed, options.samples)
+    if options.largest:
+        largest(options.seed, LARGEST)
+    if options.counts or options.largest:
+        return
     families(options)
     floor(options.paths)
     on_device(options.device, options.paths)

@@ -11,13 +11,50 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+def benchmark(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    for module in [module for module in sys.modules if module.partition(".")[0] == "benchmarks"]:
+        monkeypatch.delitem(sys.modules, module)
+    return importlib.import_module(f"benchmarks.{name}")
+
+
 @pytest.fixture
 def curvature(monkeypatch):
     pytest.importorskip("sklearn")
-    monkeypatch.syspath_prepend(str(ROOT))
-    for name in [name for name in sys.modules if name.partition(".")[0] == "benchmarks"]:
-        monkeypatch.delitem(sys.modules, name)
-    return importlib.import_module("benchmarks.curvature")
+    return benchmark("curvature", monkeypatch)
+
+
+@pytest.fixture
+def critical_points(monkeypatch):
+    return benchmark("critical_points", monkeypatch)
+
+
+def rows(printed):
+    """Return the cells of all rows of the tables that were printed, heads left out."""
+    lines = [line for line in printed.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines][1:]
+
+
+def test_counts_without_a_formula_are_printed_with_how_they_are_known(critical_points, capsys, monkeypatch):
+    monkeypatch.setattr(
+        critical_points, "COUNTED", [((1, 1, 1, 1), 1, None), ((2, 1, 2), 2, None), ((3, 2, 1), 1, (2, 1))]
+    )
+    critical_points.main(["--counts", "--samples", "1"])
+    deep, two, convolution = rows(capsys.readouterr().out)
+    assert deep[:6] == ["1, 1, 1, 1", "1", "", "3", "17", "16"]
+    assert two[:6] == ["2, 1, 2", "2", "", "4", "17", "16"]
+    assert convolution[:6] == ["3, 2, 1", "1", "width 2, stride 1", "4", "9", "8"]
+    for row in (deep, two, convolution):
+        assert row[6] == "all"
+        assert row[7] == "2 trace test"
+
+
+def test_largest_networks_are_solved_and_said_to_be_complete_or_not(critical_points, capsys, monkeypatch):
+    monkeypatch.setattr(critical_points, "LARGEST", [((1, 2, 2), 1), ((1, 1, 1, 1), 1)])
+    critical_points.main(["--largest"])
+    bounded, deep = rows(capsys.readouterr().out)
+    assert bounded[:6] == ["1, 2, 2", "1", "6", "33", "33", "proved"]
+    assert deep[:6] == ["1, 1, 1, 1", "1", "3", "17", "17", "trace test"]
 
 
 def test_curvature_of_large_networks_runs_with_tiny_ones_on_a_cpu(curvature, capsys):
