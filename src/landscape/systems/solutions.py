@@ -18,12 +18,14 @@ __all__ = ["Agreement", "Completeness", "Solutions", "match"]
 
 Completeness = Literal["proved", "trace test", "heuristic", "unknown"]
 _COMPLETENESS = ("proved", "trace test", "heuristic", "unknown")
+#: Coordinates of points that are compared at once.
+_COMPARED = 4_000_000
 
 
 def _distances(a: NDArray[np.complex128], b: NDArray[np.complex128]) -> NDArray[np.float64]:
-    """Return the largest coordinate difference, relative to the size of the points, shape (n, m)."""
-    difference = np.abs(a[:, None, :] - b[None, :, :]).max(axis=2, initial=0.0)
-    size = np.maximum(np.abs(a).max(axis=1, initial=0.0)[:, None], np.abs(b).max(axis=1, initial=0.0)[None])
+    """Return the largest coordinate difference of points (n, N) and their partners, relative to their size."""
+    difference = np.abs(a - b).max(axis=1, initial=0.0)
+    size = np.maximum(np.abs(a).max(axis=1, initial=0.0), np.abs(b).max(axis=1, initial=0.0))
     return np.asarray(difference / np.maximum(size, 1.0))
 
 
@@ -36,14 +38,36 @@ def match(
     one. Shapes are (n, N) and (m, N); the result has shape (n,).
     """
     result = np.full(len(points), -1, dtype=np.int64)
-    if len(others) == 0:
+    n = points.shape[1]
+    rows = np.flatnonzero(np.isfinite(points).all(axis=1))
+    columns = np.flatnonzero(np.isfinite(others).all(axis=1))
+    if rows.size == 0 or columns.size == 0:
         return result
-    rows = max(1, 4_000_000 // max(1, others.size))
-    for first in range(0, len(points), rows):
-        distances = _distances(points[first : first + rows], others)
-        nearest = distances.argmin(axis=1)
-        within = distances[np.arange(len(nearest)), nearest] <= tolerance
-        result[first : first + rows] = np.where(within, nearest, -1)
+    # Sorted along a direction whose moduli sum to one, so that neighbours stay neighbours: not all pairs are compared.
+    direction = np.exp(1j * np.arange(1, n + 1) ** 2) / max(n, 1)
+    along = (others[columns] @ direction).real
+    order = np.argsort(along, kind="stable")
+    columns, along = columns[order], along[order]
+    here = (points[rows] @ direction).real
+    size = np.maximum(np.abs(points[rows]).max(axis=1, initial=0.0), 1.0)
+    # The larger one of two partners is at most so much larger; and both projections are rounded.
+    reach = size * (tolerance / (1 - tolerance) + 8 * n * np.finfo(float).eps) if tolerance < 0.5 else np.inf
+    first, last = np.searchsorted(along, here - reach), np.searchsorted(along, here + reach, side="right")
+    ends = np.cumsum(last - first)
+    begin = 0
+    while begin < len(rows):
+        done = ends[begin - 1] if begin else 0
+        end = max(begin + 1, int(np.searchsorted(ends, done + _COMPARED // max(n, 1), side="right")))
+        number = (last - first)[begin:end]
+        row = np.repeat(np.arange(begin, end), number)
+        column = columns[np.arange(len(row)) - np.repeat(np.cumsum(number) - number, number) + first[row]]
+        distances = _distances(points[rows[row]], others[column])
+        # By row, the nearest first, and of equally near ones the first.
+        near = np.lexsort((column, distances, row))
+        near = near[np.flatnonzero(np.diff(row[near], prepend=-1))]
+        near = near[distances[near] <= tolerance]
+        result[rows[row[near]]] = column[near]
+        begin = end
     return result
 
 
