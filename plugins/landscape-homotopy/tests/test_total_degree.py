@@ -15,8 +15,9 @@ from landscape_homotopy import paths
 from landscape_homotopy.endgame import RADIUS, endings, escaping
 from landscape_homotopy.multiplicity import local_structure
 from landscape_homotopy.parameter_homotopy import ParameterHomotopy
+from landscape_homotopy.points import is_regular
 from landscape_homotopy.total_degree import TotalDegree
-from landscape_homotopy.tracker import Settings, track
+from landscape_homotopy.tracker import Settings, polish, track
 
 
 def generator(seed=0):
@@ -208,12 +209,80 @@ def test_finite_ends_are_not_seen_as_infinite(m, c):
         assert np.abs(point - family.at(s)).max() < 1e-12
 
 
-def test_curves_of_solutions_are_left_out_and_said():
-    solutions = solve(["x*(x - 1)", "x*y"], ["x", "y"])
+def gradient(loss, unknowns):
+    return PolynomialSystem.gradient(loss, list(unknowns)).equations, unknowns
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        cyclic(4),
+        # Lines, with and without isolated points, with embedded ones, and to be counted several times.
+        (["x*y", "x*(y - 1)"], "xy"),
+        (["x*(x - 1)", "x*y"], "xy"),
+        (["x^2", "x*y"], "xy"),
+        (["x^3*(x - 1)", "x^3*(y - 2)"], "xy"),
+        (["(x - 1000)*y", "(x - 1000)*(y - 5)"], "xy"),
+        (["x^2", "y^2", "x*y*z"], "xyz"),
+        (["x*y", "y*z", "x*z"], "xyz"),
+        # A circle and a point, a twisted cubic, a plane with lines and a point.
+        (["(x^2 + y^2 - 1)*(x - 2)", "(x^2 + y^2 - 1)*(y - 3)"], "xy"),
+        (["y - x^2", "z - x^3", "x*z - y^2"], "xyz"),
+        (["x*(y - 1)*(z - 2)*(x - 3)", "x*(y - 1)*(y - 4)", "x*(z - 2)*(z - 5)"], "xyz"),
+        # Deep linear networks without regularisation: layers can be scaled against each other.
+        gradient("(a*b - 2)^2", "ab"),
+        gradient("(a*b*c - 2)^2", "abc"),
+        gradient("(a*c + b*d - 2)^2", "abcd"),
+    ],
+)
+def test_systems_with_curves_or_surfaces_of_solutions_are_refused(system):
+    equations, unknowns = system
+    for seed in range(2):
+        with pytest.raises(SolverError, match=r"infinitely many solutions.*regularise.*leave_out_curves"):
+            solve(equations, list(unknowns), seed)
+
+
+def test_a_curve_of_solutions_is_said_to_pass_through_a_point_of_it():
+    with pytest.raises(SolverError, match=r"passes through x = 7, y = \S+j\. Replace"):
+        solve(["(x - 7)*y", "(x - 7)*(y - 5)"], ["x", "y"])
+
+
+def test_the_member_with_curves_of_solutions_is_named():
+    family = PolynomialFamily(["x*(y - a)", "x*(y - b) + a - b"], ["x", "y"], ["a", "b"])
+    members = TotalDegree().solve_family(family, np.array([[1.0, 2.0], [3.0, 3.0]]), generator())
+    assert len(next(members)) == 1
+    with pytest.raises(SolverError, match=r"with the parameters \(3, 3\) has infinitely many"):
+        next(members)
+
+
+@pytest.mark.parametrize(
+    ("equations", "unknowns", "distinct", "total"),
+    [
+        (["x^5", "y^5"], "xy", 1, 25),
+        (["x^3", "y^3", "z^3"], "xyz", 1, 27),
+        (["x^7 - y", "y^2"], "xy", 1, 14),
+        (["(x - 100)^3", "(y - x)^2"], "xy", 1, 6),
+        (["x^3 - y*z", "y^3 - x*z", "z^3 - x*y"], "xyz", 17, 27),
+    ],
+)
+def test_isolated_solutions_of_high_multiplicity_are_not_taken_for_curves(
+    equations, unknowns, distinct, total
+):
+    solutions = solve(equations, list(unknowns))
+    assert (len(solutions), solutions.multiplicities.sum()) == (distinct, total)
+
+
+def test_a_root_that_paths_are_lost_near_is_not_taken_for_a_curve():
+    # Of multiplicity 12, which double precision cannot follow.
+    assert solve(["(x - 1)^12"], ["x"]).completeness == "unknown"
+
+
+def test_curves_of_solutions_are_left_out_and_said_where_asked_for():
+    solutions = solve(["x*(x - 1)", "x*y"], ["x", "y"], leave_out_curves=True)
     # The line x = 0, and (1, 0).
     assert match(np.array([[1, 0]], dtype=complex), solutions.points).tolist() == [0]
     assert len(solutions) == 1
-    assert solutions.statistics["curves"] == 2
+    assert solutions.statistics["curves"] + solutions.statistics["infinite"] == 3
     assert "curves or surfaces" in solutions.evidence
 
 
@@ -285,6 +354,15 @@ def test_jumped_paths_are_followed_again(monkeypatch):
     assert solutions.statistics["retried"] > 0
 
 
+def test_paths_that_never_move_arrive():
+    # The origin solves every member; at b = 0 it is on a line of solutions, at a = 0 a triple solution.
+    family = PolynomialFamily(["x^2 - b*y", "y^2 - a*x"], ["x", "y"], ["a", "b"])
+    zero, p0 = np.zeros((1, 2), dtype=complex), np.array([[1.0, 1.0]])
+    ends = endings(family, zero, p0, np.array([[0.0, 1.0 + 0j]]))
+    assert ends.finite.all()
+    assert not ends.points.any()
+
+
 def test_lost_paths_leave_the_count_unknown(monkeypatch):
     def losing(family, start, p0, p1, settings):
         ends = track(family, start, p0, p1, settings)
@@ -321,10 +399,26 @@ def test_multiplicity_and_isolation_follow_from_the_equations(equations, point, 
         assert structure.multiplicity == multiplicity
 
 
+@pytest.mark.parametrize("multiplicity", [2, 3, 4, 5])
+def test_what_newtons_method_makes_of_a_multiple_solution_is_not_regular(multiplicity):
+    family = PolynomialFamily([f"(x - 1)^{multiplicity - 1}*(y - a)", "x + y - 3"], ["x", "y"], ["a"])
+    for turn in range(8):
+        step = 0.1 * np.exp(2j * np.pi * turn / 8)
+        start, p = np.array([[1 + step, 2 - step]]), np.array([[2.0 + 0j]])
+        points, _, _ = polish(family, start, p, iterations=200)
+        assert not is_regular(family, points, p[0]).any()
+
+
 def test_matrices_that_would_be_too_large_leave_it_undecided(monkeypatch):
     monkeypatch.setattr("landscape_homotopy.multiplicity._COLUMNS", 4)
     structure = local_structure(PolynomialSystem(["x^2", "y^2"], ["x", "y"]), np.zeros(2, dtype=complex), 4)
     assert structure.isolated is None
+
+
+def test_matrices_that_would_be_too_large_are_not_needed_on_a_curve(monkeypatch):
+    monkeypatch.setattr("landscape_homotopy.multiplicity._COLUMNS", 4)
+    line = PolynomialSystem(["x^2*(y - 3)", "x^2*(y + 5)"], ["x", "y"])
+    assert local_structure(line, np.array([0, 1], dtype=complex), 4).isolated is False
 
 
 # -- from given solutions -----------------------------------------------------------------------------------
@@ -351,6 +445,16 @@ def test_solutions_that_meet_are_found_as_multiple_ones():
     (solutions,) = follow(CIRCLES, [[2.0, 1.0]], **START)
     assert sorted(match(np.array([[1, 1], [-1, -1]], dtype=complex), solutions.points, 1e-6)) == [0, 1]
     assert solutions.multiplicities.tolist() == [2, 2]
+
+
+def test_members_with_curves_of_solutions_are_refused_by_parameters():
+    family = PolynomialFamily(["x*y - a*x", "x*(x - 2) - b*(y + x)"], ["x", "y"], ["a", "b"])
+    fields = {"parameters": (1.0, 1.0), "solutions": ((0, 0), (1.5 - 13**0.5 / 2, 1), (1.5 + 13**0.5 / 2, 1))}
+    with pytest.raises(SolverError, match=r"\(3, 0\) has infinitely many solutions"):
+        follow(family, [[3.0, 0.0]], **fields)
+    (solutions,) = follow(family, [[3.0, 0.0]], **fields, leave_out_curves=True)
+    assert match(np.array([[2, 3]], dtype=complex), solutions.points).tolist() == [0]
+    assert solutions.statistics["curves"] == 2
 
 
 def test_paths_to_infinity_are_counted_as_such():

@@ -39,6 +39,8 @@ _AGREE = 1e-6
 #: The same means on two circles also come of a third that other branch points lie in. The end itself solves the
 #: equations: there they are smaller than on the circle by this factor at least.
 _SOLVED = 1e-3
+#: Points of a circle that are nearer to their mean than this, relative to its size, are one.
+_STILL = 1e-9
 #: Negative powers are less than this part of the size for finite ends, which have none but aliases of high powers,
 #: and more than that part on two circles in a row, the outer being smaller, for infinite ones.
 _POSITIVE, _NEGATIVE = 1e-3, 0.5
@@ -88,6 +90,9 @@ class Endings:
         Winding numbers where finite, shape (n,).
     accuracy
         Difference between the last two estimates relative to their size, shape (n,); the error is smaller.
+    constant
+        Modulus of the last coordinate where finite, beside its largest on the circle around, shape (n,). A coordinate
+        that is zero at the end has no constant term, but for errors.
     """
 
     points: Complex
@@ -95,6 +100,7 @@ class Endings:
     infinite: NDArray[np.bool_]
     winding: NDArray[np.int64]
     accuracy: NDArray[np.float64]
+    constant: NDArray[np.float64]
 
 
 def height(z: Complex) -> NDArray[np.float64]:
@@ -273,7 +279,7 @@ def endings(family: Homotopy, z: Complex, p0: Complex, p1: Complex, radius: floa
     points = z.copy()
     finite, infinite = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
     winding = np.zeros(n, dtype=np.int64)
-    accuracy = np.full(n, np.inf)
+    accuracy, constant = np.full(n, np.inf), np.ones(n)
     means = np.full((n, unknowns), np.nan, dtype=np.complex128)
     negative, before = np.zeros(n), np.full(n, np.inf)
     active, here = np.arange(n), z.copy()
@@ -313,11 +319,15 @@ def endings(family: Homotopy, z: Complex, p0: Complex, p1: Complex, radius: floa
                 sizes = np.abs(
                     family.value_and_jacobian(np.vstack([coefficients[:1], circle]), target)[0]
                 ).max(axis=1)
-                if sizes[0] < _SOLVED * sizes[1:].max():
+                # A path that no longer moves, or never did, has arrived: then all of them are rounding errors.
+                still = np.abs(circle - coefficients[0]).max() < _STILL * size
+                if still or sizes[0] < _SOLVED * sizes[1:].max():
                     points[k], accuracy[k] = coefficients[0], change
+                    largest = max(float(np.abs(circle[:, -1]).max()), 1e-300)
+                    constant[k] = float(np.abs(coefficients[0, -1])) / largest
                     finite[k] = settled[number] = True
             negative[k], before[k], means[k], winding[k] = share, below, coefficients[0], c
         active, here = active[~settled], here[~settled]
         if active.size == 0:
             break
-    return Endings(points, finite, infinite, np.where(finite, winding, 0), accuracy)
+    return Endings(points, finite, infinite, np.where(finite, winding, 0), accuracy, constant)

@@ -32,10 +32,10 @@ _RANK = 1e-7
 _COLUMNS = 1500
 #: Where there are curves or surfaces of solutions there are some at these distances, relative to the point, in every
 #: direction; no farther off than so many distances, and found with so many steps.
-_NEARBY, _AROUND, _CORRECTIONS = (0.1, 0.01), 5.0, 60
+_NEARBY, _AROUND, _CORRECTIONS = (0.3, 0.1, 0.01), 5.0, 60
 #: Equations are solved when they are smaller than this part of the sum of the moduli of their terms. Near an isolated
-#: solution they are like a power of the distance.
-_VANISHING = 1e-12
+#: solution they are like a power of the distance, at most the multiplicity: 0.3^24.
+_VANISHING = 1e-13
 
 
 @frozen
@@ -45,8 +45,8 @@ class LocalStructure:
     Attributes
     ----------
     isolated
-        True, False, or None where the matrices would have become too large, or where there are more than as many
-        derivatives as an isolated solution could have, and yet no other solutions nearby.
+        True; False where other solutions are nearby, and there are more derivatives than an isolated solution could
+        have, or too many for the matrices; None where there are as many, and yet no other solutions nearby.
     multiplicity
         The multiplicity where `isolated`, else the last dimension found, a lower bound on it.
     """
@@ -148,7 +148,7 @@ def local_structure(system: PolynomialSystem, point: Complex, most: int) -> Loca
     for degree in range(1, most + 2):
         columns = _exponents(n, degree)
         if len(columns) > _COLUMNS:
-            return LocalStructure(None, before)
+            break
         index = {exponents: number for number, exponents in enumerate(columns)}
         rows = []
         for shift in _exponents(n, degree - 1):
@@ -167,6 +167,8 @@ def local_structure(system: PolynomialSystem, point: Complex, most: int) -> Loca
             return LocalStructure(True, dimension)
         if dimension > most:
             # `most` is too small where paths that belong here were lost.
-            return LocalStructure(False if _continues(system, point, scale) else None, dimension)
+            before = dimension
+            break
         before = dimension
-    return LocalStructure(None, before)
+    # One equation in one unknown has isolated solutions only.
+    return LocalStructure(False if n > 1 and _continues(system, point, scale) else None, before)

@@ -75,6 +75,9 @@ class ParameterHomotopy(Solver):
     certified
         Prove of every regular solution that it exists, differs from all others, and is real or is not, in ball
         arithmetic: ``Solutions.certificates``.
+    leave_out_curves
+        Return the isolated solutions of members that have curves or surfaces of solutions besides, and count in
+        ``statistics["curves"]`` how many paths ended there; otherwise a path that ends there is an error.
 
     Examples
     --------
@@ -94,6 +97,7 @@ class ParameterHomotopy(Solver):
     parameters: tuple[tuple[float, float], ...] = field(converter=_numbers)
     solutions: tuple[tuple[tuple[float, float], ...], ...] = field(converter=_points)
     certified: bool = field(default=False, validator=of_type(bool), kw_only=True)
+    leave_out_curves: bool = field(default=False, validator=of_type(bool), kw_only=True)
 
     def solve(self, system: PolynomialSystem, generator: torch.Generator) -> Solutions:
         """Solve one system from another one with the same monomials.
@@ -120,6 +124,8 @@ class ParameterHomotopy(Solver):
         PolynomialError
             At once when shapes do not fit, numbers are not finite, or the given points are not distinct regular
             solutions of their member.
+        SolverError
+            On the way, at a member where a path ends on a curve or surface of solutions.
         """
         names = len(family.parameter_names)
         targets = np.asarray(parameters)
@@ -214,5 +220,6 @@ class ParameterHomotopy(Solver):
                     sentences=[said],
                     complete=False,
                     lost=lost,
+                    leave_out_curves=self.leave_out_curves,
                 )
                 yield certified(family, target, solutions) if self.certified else solutions

@@ -10,9 +10,10 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
+from landscape.errors import SolverError
 from landscape.systems import PolynomialSystem, Solutions
 from landscape_homotopy.endgame import RADIUS, VANISHED, endings, escaping, falling, height
-from landscape_homotopy.multiplicity import local_structure
+from landscape_homotopy.multiplicity import LocalStructure, local_structure
 from landscape_homotopy.points import distinct, is_regular, with_zeros
 from landscape_homotopy.scaling import scaled
 from landscape_homotopy.tracker import LOST, REGULAR, Homotopy, Settings, polish, track
@@ -38,6 +39,13 @@ _LEGS = 40
 _MET = 1e-11
 #: Singular ends nearer to each other than this, relative to their size, are one. They are known to about 1e-9.
 _TOGETHER = 1e-5
+#: Numbers of a point that are written out in errors.
+_SHOWN = 4
+#: The homogenising coordinate of an end at infinity is smaller than its largest value nearby by this factor. What it
+#: is instead of zero is an error; ends are excluded that are this part as far out as it says.
+_NO_CONSTANT, _ROUNDED = 1e-2, 0.1
+#: Singular ends this far out, in units that suit the equations, are not told from points of curves at infinity.
+_FARTHEST = 1e5
 #: What a singular end is known to, with a margin, and how small the equations are there beside the sum of the moduli
 #: of their terms. Ends that come of a wrong extrapolation miss the second by far.
 _KNOWN, _SOLVED = 1e-6, 1e-5
@@ -185,7 +193,14 @@ def follow(
         points[some] = last.points
         # In homogeneous coordinates all ends are finite.
         outcome[some[last.infinite]] = INFINITE if projective is None else LOST
-        finite = np.flatnonzero(last.finite)
+        ended = last.finite
+        if projective is not None:
+            # Without a constant term the homogenising coordinate is zero at the end.
+            gone = ended & (last.constant < _NO_CONSTANT)
+            outcome[some[gone]] = INFINITE
+            reach[some[gone]] = _ROUNDED / np.maximum(height(last.points[gone]), 1e-300)
+            ended = ended & ~gone
+        finite = np.flatnonzero(ended)
         done = some[finite]
         winding[done] = last.winding[finite]
         residuals[done], outcome[done] = last.accuracy[finite], SINGULAR
@@ -243,6 +258,31 @@ def _solves(system: PolynomialSystem, point: Complex) -> bool:
     return bool((np.abs(system.value(point[None])[0]) <= _SOLVED * np.array(sizes)).all())
 
 
+def _not_isolated(
+    unknowns: Sequence[str], point: Complex, parameters: NDArray[np.generic] | None
+) -> SolverError:
+    """Return the error that says where solutions are not isolated, and what can be done."""
+    size = float(np.abs(point).max())
+    digits = 3 - int(np.floor(np.log10(size))) if size else 0
+    # Adding zero makes a zero of what would be a negative one.
+    values = np.round(point[:_SHOWN], digits) + 0.0
+    shown = ", ".join(
+        f"{name} = {value:.6g}" if value.imag else f"{name} = {value.real:.6g}"
+        for name, value in zip(unknowns[:_SHOWN], values, strict=True)
+    )
+    more = ", ..." if len(unknowns) > _SHOWN else ""
+    member = ""
+    if parameters is not None and len(parameters):
+        some = ", ".join(f"{value:.4g}" for value in parameters[:_SHOWN])
+        member = f" with the parameters ({some}{', ...' if len(parameters) > _SHOWN else ''})"
+    return SolverError(
+        f"the system{member} has infinitely many solutions: a curve or surface of them passes through {shown}{more}. "
+        f"Replace equations by ones that pick points of it, such as a linear one with random coefficients; regularise, "
+        f"with a coefficient of its own for every weight, where the equations are the gradient of a loss; or give "
+        f"leave_out_curves=True for the isolated solutions alone."
+    )
+
+
 def gathered(
     system: Callable[[], PolynomialSystem],
     ends: Ends,
@@ -251,6 +291,7 @@ def gathered(
     sentences: Sequence[str] = (),
     complete: bool = True,
     lost: int = 0,
+    leave_out_curves: bool = True,
 ) -> Solutions:
     """Return the isolated solutions at the ends of all paths to one target.
 
@@ -268,6 +309,13 @@ def gathered(
         Whether every isolated solution is the end of as many paths as its multiplicity.
     lost
         Paths that were lost before.
+    leave_out_curves
+        Whether to return the isolated solutions where there are curves or surfaces of solutions besides.
+
+    Raises
+    ------
+    SolverError
+        Where there are, if they are not to be left out.
     """
     n = ends.points.shape[1]
     regular = np.flatnonzero(ends.outcome == REGULAR)
@@ -292,6 +340,8 @@ def gathered(
             lost += len(members)
             continue
         structure = local_structure(units.system, point, len(members))
+        if structure.isolated is False and np.abs(point).max() > _FARTHEST:
+            structure = LocalStructure(None, structure.multiplicity)
         if structure.isolated and structure.multiplicity == 1:
             # A regular solution that paths did not reach as such, or another path did: one of them has jumped.
             lost += len(members)
@@ -305,6 +355,8 @@ def gathered(
         elif structure.isolated is None:
             undecided += len(members)
         else:
+            if not leave_out_curves:
+                raise _not_isolated(units.system.unknowns, ends.points[best], parameters)
             curves += len(members)
     infinite = int((ends.outcome == INFINITE).sum())
     text = list(sentences)

@@ -15,6 +15,7 @@ __all__ = [
     "CONDITION",
     "NEAR",
     "SAME",
+    "SUSPECT",
     "ZERO",
     "distinct",
     "equilibrated",
@@ -37,6 +38,9 @@ CONDITION = 1e12
 #: A point with another solution nearer than about this, relative to its coordinates, cannot be told from a multiple
 #: one: Newton's method in double precision finds a double solution to about 1e-8.
 NEAR = 1e-8
+#: And one with another solution nearer than this may be one of the points that rounding makes of a solution of higher
+#: multiplicity: of a five-fold one, at a distance of about 1e-3.
+SUSPECT = 1e-3
 #: Largest product of the length of a Newton step and the relative change of the Jacobian per length at a regular
 #: solution; 1/2 would do for exact numbers (Kantorovich), and a double solution has 1/2.
 ALPHA = 0.05
@@ -114,7 +118,8 @@ def is_regular(family: Homotopy, z: Complex, p: NDArray[np.generic]) -> NDArray[
     multiple solution J is as small as the point is far from it, by rounding, so that the second is large there
     whatever the scale of the equations; at a regular one it says that no other solution is as near as that.
 
-    A point that fails the second only may be a regular one of a badly conditioned member. Then a Newton step with
+    A point that fails the second only may be a regular one of a badly conditioned member, and one that would fail it
+    for h of size `SUSPECT` near a solution of multiplicity three or more. Then a Newton step with
     a residual in double-double arithmetic decides: with its length beta and the above divided by the size of h,
     omega, a regular solution known to rounding has beta omega far below one, a multiple one about 1/2 or more,
     however well it is known (it halves the distance at best). Below `ALPHA` Newton's method converges quadratically
@@ -154,8 +159,8 @@ def is_regular(family: Homotopy, z: Complex, p: NDArray[np.generic]) -> NDArray[
             size = scale[which, None, :]
             moved = solve_batched(jacobian[which] * size, change * size)
             omega = np.maximum(omega, np.abs(moved).sum(axis=2).max(axis=1) / _PROBED)
-        doubtful = ~(omega * NEAR < 1.0)
-        regular[which[doubtful]] = False
+        regular[which[~(omega * NEAR < 1.0)]] = False
+        doubtful = ~(omega * SUSPECT < 1.0)
         which, omega = which[doubtful], omega[doubtful]
         extended = extended_precision(family) if which.size else None
         if extended is not None:

@@ -47,25 +47,28 @@ _MARGIN = 10.0
 class _Line:
     """a G(z) + b F(z) in homogeneous coordinates (z_1, ..., z_N, z_0), with the parameters (a, b, patch).
 
-    G_i = z_i^d_i - c_i z_0^d_i. The last equation, patch . z = 1, picks one representative of every point but
-    those on a hyperplane, so that paths to infinity end at ordinary points with z_0 = 0.
+    G_i = (U z)_i^d_i - c_i z_0^d_i, U a unitary matrix of size N. The last equation, patch . z = 1, picks one
+    representative of every point but those on a hyperplane, so that paths to infinity end at ordinary points with
+    z_0 = 0.
     """
 
     target: PolynomialSystem
     degrees: NDArray[np.int64]
     constants: Complex
+    rotation: Complex
 
     def value(self, z: Complex, p: Complex) -> Complex:
         value = p[:, 1:2] * self.target.value(z)
-        value[:, :-1] += p[:, :1] * (z[:, :-1] ** self.degrees - self.constants * z[:, -1:] ** self.degrees)
+        turned = z[:, :-1] @ self.rotation.T
+        value[:, :-1] += p[:, :1] * (turned**self.degrees - self.constants * z[:, -1:] ** self.degrees)
         value[:, -1] = (z * p[:, 2:]).sum(axis=1) - 1.0
         return np.asarray(value)
 
     def jacobian(self, z: Complex, p: Complex) -> Complex:
         jacobian = p[:, 1, None, None] * self.target.jacobian(z)
-        diagonal = np.arange(z.shape[1] - 1)
+        turned = z[:, :-1] @ self.rotation.T
         lowered = p[:, :1] * self.degrees
-        jacobian[:, diagonal, diagonal] += lowered * z[:, :-1] ** (self.degrees - 1)
+        jacobian[:, :-1, :-1] += (lowered * turned ** (self.degrees - 1))[:, :, None] * self.rotation
         jacobian[:, :-1, -1] -= lowered * self.constants * z[:, -1:] ** (self.degrees - 1)
         jacobian[:, -1] = p[:, 2:]
         return np.asarray(jacobian)
@@ -94,7 +97,8 @@ class _Line:
             for c, d in zip(self.constants, self.degrees, strict=True)
         ]
         grid = np.stack(np.meshgrid(*roots, indexing="ij"), axis=-1).reshape(-1, n)
-        z = np.concatenate([grid, np.ones((len(grid), 1))], axis=1)
+        # U^-1 is the conjugate of its transpose.
+        z = np.concatenate([grid @ self.rotation.conj(), np.ones((len(grid), 1))], axis=1)
         return np.asarray(z / (z @ patch)[:, None])
 
 
@@ -128,14 +132,16 @@ def _line(system: PolynomialSystem, rng: np.random.Generator) -> _Line:
     # Stands for the patch, which does not take part in the homotopy.
     rows.append({(0,) * n + (1,): 1.0})
     homogeneous = PolynomialSystem.from_monomials(rows, [*system.unknowns, homogenising])
-    return _Line(homogeneous, degrees, np.exp(2j * np.pi * rng.random(n)))
+    rotation = np.linalg.qr(rng.normal(size=(n, n)) + 1j * rng.normal(size=(n, n)))[0]
+    return _Line(homogeneous, degrees, np.exp(2j * np.pi * rng.random(n)), rotation)
 
 
 def total_degree_ends(system: PolynomialSystem, rng: np.random.Generator) -> Ends:
-    """Follow the solutions of z_i^d_i = c_i to the ends of their paths at `system`.
+    """Follow the solutions of (U z)_i^d_i = c_i to the ends of their paths at `system`.
 
     The c_i and the factor of (1 - t) gamma G + t F are random complex numbers of modulus one, so that for almost
-    all of them paths meet nowhere before t = 1 (Sommese and Wampler 2005, theorem 8.4.1).
+    all of them paths meet nowhere before t = 1 (Sommese and Wampler 2005, theorem 8.4.1). So it is without the random
+    unitary matrix U; but then the ends on a surface of solutions can all be special points of it, at infinity.
     """
     n = len(system.unknowns)
     units = scaled(system)
@@ -184,6 +190,10 @@ class TotalDegree(Solver):
     8.4.1). The other paths go to infinity, or end on curves of solutions; what each did is counted. An endgame
     finds singular ends, and a local test whether they are isolated, and their multiplicity.
 
+    Systems with infinitely many solutions are refused: every curve or surface of solutions is the end of at least as
+    many paths as its degree (Fulton, Intersection Theory, 1998, theorem 12.3), so that it does not go unnoticed unless
+    all of these are lost.
+
     Nothing is assumed of the system but that it is square, and the members of a family are solved one by one.
     For many members of a family that has fewer solutions than its degrees allow, :class:`Monodromy` follows
     only as many paths as there are solutions.
@@ -196,6 +206,9 @@ class TotalDegree(Solver):
         Prove of every regular solution that it exists, differs from all others, and is real or is not, in ball
         arithmetic: ``Solutions.certificates``. Where they are as many as the product of the degrees, the set is
         proved complete.
+    leave_out_curves
+        Return the isolated solutions of systems that have curves or surfaces of solutions besides, and count in
+        ``statistics["curves"]`` how many paths ended there, where such systems are refused otherwise.
     """
 
     references: ClassVar[tuple[str, ...]] = (
@@ -205,6 +218,7 @@ class TotalDegree(Solver):
 
     most_paths: int = field(default=100_000, validator=at_least(1))
     certified: bool = field(default=False, validator=of_type(bool))
+    leave_out_curves: bool = field(default=False, validator=of_type(bool), kw_only=True)
 
     def solve(self, system: PolynomialSystem, generator: torch.Generator) -> Solutions:
         """Find the isolated solutions of one system.
@@ -212,7 +226,7 @@ class TotalDegree(Solver):
         Raises
         ------
         SolverError
-            When there are more than `most_paths` paths to follow.
+            When there are more than `most_paths` paths to follow, or infinitely many solutions.
         """
         solutions = self._solve(system, generator)
         if self.certified:
@@ -228,7 +242,8 @@ class TotalDegree(Solver):
         Raises
         ------
         SolverError
-            At once when generic members need more than `most_paths` paths.
+            At once when generic members need more than `most_paths` paths; on the way, at a member with infinitely
+            many solutions.
         """
         self._check(family.bezout_number())
         return self._members(family, parameters, generator)
@@ -237,7 +252,7 @@ class TotalDegree(Solver):
         self, family: ParametricFamily, parameters: NDArray[np.generic], generator: torch.Generator
     ) -> Iterator[Solutions]:
         for row in parameters:
-            solutions = evolve(self._solve(family.system(row), generator), parameters=row)
+            solutions = evolve(self._solve(family.system(row), generator, row), parameters=row)
             yield certified(family, row, solutions) if self.certified else solutions
 
     def _check(self, number: int) -> None:
@@ -247,7 +262,12 @@ class TotalDegree(Solver):
                 f"most_paths={self.most_paths}, or use Monodromy, which follows as many as there are solutions."
             )
 
-    def _solve(self, system: PolynomialSystem, generator: torch.Generator) -> Solutions:
+    def _solve(
+        self,
+        system: PolynomialSystem,
+        generator: torch.Generator,
+        parameters: NDArray[np.generic] | None = None,
+    ) -> Solutions:
         self._check(system.bezout_number)
         rng = numpy_generator(generator)
         if system.bezout_number == 0 and system.unknowns:
@@ -256,4 +276,9 @@ class TotalDegree(Solver):
                 completeness="proved",
                 evidence="An equation is a constant other than zero, so that there are no solutions.",
             )
-        return gathered(lambda: system, total_degree_ends(system, rng))
+        return gathered(
+            lambda: system,
+            total_degree_ends(system, rng),
+            parameters=parameters,
+            leave_out_curves=self.leave_out_curves,
+        )
