@@ -578,8 +578,9 @@ def _print_critical_points(run: Any) -> None:
     _print_table(printed(network), "All samples")
     print(footnote(network))
     # As long as it is the same for all, what is known of a sample is told once.
-    told = list(dict.fromkeys(solutions.evidence for solutions in run.solutions))
-    print(f"How it is known{', of sample 0' if len(told) > 1 else ''}: {told[0]}")
+    told = run.tables["evidence"]
+    if len(told):
+        print(f"How it is known{', of sample 0' if len(told) > 1 else ''}: {told['evidence'][0]}")
     for title, name in (
         ("How many critical points are real", "real_counts"),
         ("Hessian indices of the real critical points", "hessian_indices"),

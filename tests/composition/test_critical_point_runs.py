@@ -12,6 +12,7 @@ from attrs import evolve, frozen
 
 import landscape as ls
 from landscape.composition.critical_points import (
+    evidence_table,
     failed_checks,
     index_table,
     joined,
@@ -141,6 +142,7 @@ def test_tables_of_a_study_are_what_was_solved_by_hand():
         "real_counts",
         "hessian_indices",
         "zero_patterns",
+        "evidence",
     }
     a = run.study.parameters()[:, 0]
     b = run.study.parameters()[:, 1]
@@ -398,3 +400,18 @@ def test_the_solver_sees_only_what_is_missing_when_a_run_is_resumed():
     base = ls.CriticalPointStudy(ls.models.DeepLinear(widths=(1, 1, 1)), ls.solvers.Monodromy(), samples=3)
     whole = base.run(store="runs")
     assert base.resume(ls.open(whole.path)).summary().equals(whole.summary())
+
+
+def test_what_is_said_of_several_samples_is_told_once():
+    found = [Solutions(np.zeros((1, 1)), evidence=text) for text in ("of all", "of one", "of all", "")]
+    table = evidence_table(found)
+    assert table.to_numpy().tolist() == [[2, 0, "of all"], [1, 1, "of one"]]
+
+
+def test_the_evidence_stands_in_the_report_unabridged():
+    run = ls.CriticalPointStudy(
+        ls.models.DeepLinear(widths=(1, 1, 1)), ls.solvers.Monodromy(), samples=2
+    ).run()
+    (text,) = run.tables["evidence"]["evidence"]
+    assert "It is proved that generic members have 5 isolated solutions" in text
+    assert f'<td style="white-space: normal">{text}</td>' in run.report().read_text()

@@ -62,14 +62,14 @@ def test_runs_of_other_kinds_get_no_figures():
 def test_captions_claim_what_is_known():
     known = SUMMARY.assign(N_R=[1, 5, 5, 9], lost=0, certified=33, completeness="heuristic")
     (first,) = figures(Recorded("critical-points", known, pd.DataFrame()))
-    assert "(≥ 33)" in first.caption
+    assert "samples: ≥ 33." in first.caption
     assert "All counts are odd" in first.caption
     (first,) = figures(Recorded("critical-points", known.assign(completeness="proved"), pd.DataFrame()))
-    assert "(33)" in first.caption
+    assert "samples: 33." in first.caption
     (first,) = figures(Recorded("critical-points", known.assign(certified=np.nan), pd.DataFrame()))
-    assert "(33 found)" in first.caption
+    assert "samples: 33 found." in first.caption
     (first,) = figures(Recorded("critical-points", known.assign(N_C=[33, 31, 33, 33]), pd.DataFrame()))
-    assert "(31 to 33 found)" in first.caption
+    assert "samples: 31 to 33 found." in first.caption
 
 
 PATTERNS = pd.DataFrame(

@@ -138,7 +138,8 @@ class CriticalPointStudy:
         Run
             ``summary()`` has a row per sample; ``solutions`` everything. ``tables``: ``network``, one row for all
             samples; ``real_points``, a row per real critical point with its loss and Hessian index;
-            ``zero_patterns``, ``real_counts`` and ``hessian_indices``; ``failed_checks`` where any failed.
+            ``zero_patterns``, ``real_counts`` and ``hessian_indices``; ``evidence``, how it is known that no solution
+            is missing; ``failed_checks`` where any failed.
 
         Raises
         ------
@@ -266,6 +267,7 @@ class CriticalPointStudy:
             directory.write_table(
                 "zero_patterns", tables.pattern_table(family, (solutions for _, solutions in ordered))
             )
+            directory.write_table("evidence", tables.evidence_table(solutions for _, solutions in ordered))
             failed = tables.failed_checks(summary)
             if len(failed):
                 directory.write_table("failed_checks", failed)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "checks",
+    "evidence_table",
     "failed_checks",
     "index_table",
     "joined",
@@ -255,6 +256,22 @@ def unequal_counts(summary: list[dict[str, Any]]) -> None:
             row["checks_failed"] = "; ".join(filter(None, [row["checks_failed"], said]))
             if row["completeness"] != "proved":
                 row["completeness"] = "unknown"
+
+
+def evidence_table(found: Iterable[Solutions]) -> pd.DataFrame:
+    """Return how it is known that nothing is missing: a row per statement of the solver.
+
+    ``samples``, how many it is about; ``first``, the first of them; ``evidence``.
+    """
+    import pandas as pd
+
+    first: dict[str, int] = {}
+    times: Counter[str] = Counter()
+    for sample, solutions in enumerate(found):
+        first.setdefault(solutions.evidence, sample)
+        times[solutions.evidence] += 1
+    rows = [{"samples": times[text], "first": first[text], "evidence": text} for text in first if text]
+    return pd.DataFrame(rows, columns=["samples", "first", "evidence"])
 
 
 def failed_checks(summary: pd.DataFrame) -> pd.DataFrame:

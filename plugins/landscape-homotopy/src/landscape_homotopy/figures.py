@@ -383,8 +383,8 @@ def _of_a_study(run: Run) -> list[Figure]:
             Figure(
                 name="real-critical-points",
                 title="How many critical points are real",
-                caption=f"Real ones among the isolated complex critical points ({_counted(summary)}) of each of "
-                f"{samples} random samples.{note}",
+                caption=f"Real ones among the isolated complex critical points of each of {samples} random samples: "
+                f"{_counted(summary)}.{note}",
                 figure=draw_real_counts(summary),
                 order=40,
             )
