@@ -291,3 +291,49 @@ def test_long_legends_leave_the_panels_their_height():
         canvas.draw_without_rendering()
         heights.append(grid[0, 0].get_window_extent().height)
     assert heights[1] > 0.9 * heights[0]
+
+
+@pytest.mark.parametrize(
+    ("stem", "label", "limited"),
+    [
+        ("batch_gradient_hessian_overlap", "mean of |Pᵢg| / |g|", True),
+        ("covariance_along_hessian", "variance vᵢᵀKvᵢ", False),
+        ("covariance_hessian_ratio", "vᵢᵀKvᵢ / λᵢ", False),
+        ("covariance_hessian_cosine", "cosine vᵢᵀKvᵢ / |Kvᵢ|", True),
+        ("covariance_in_hessian", "tr(PᵢK) / tr K", True),
+    ],
+)
+def test_noise_along_the_curvature_says_what_it_is(drawn, stem, label, limited):
+    columns = {f"{stem}_{i}": [0.1 * i, 0.2 * i] for i in (1, 2, 3)}
+    figure = drawn(pd.DataFrame(table([0, 5], **columns)))[stem.replace("_", "-")]
+    (axes,) = panels(figure)
+    assert axes.get_ylabel() == label
+    assert figure.caption
+    legend = figure.figure.legends[0]
+    assert [text.get_text()[1:] for text in legend.get_texts()] == ["₁", "₂", "₃"]
+    assert all(text.get_text()[0] in "vP" for text in legend.get_texts())
+    # What never changes is a table's matter.
+    still = {name: [values[0]] * 2 for name, values in columns.items()}
+    assert stem.replace("_", "-") not in drawn(pd.DataFrame(table([0, 5], loss=[1.0, 2.0], **still)))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.9, 1.4), (0.02, 0.3), (1e-3, 5.0), (1e-9, 1e7), (3.1, 3.2)])
+def test_numbers_of_logarithmic_axes_are_few_and_do_not_touch(low, high):
+    canvas, grid = style.figure(1, 2)
+    for axes in grid.flat:
+        axes.plot([low, high], [low, high])
+        axes.set_yscale("log")
+    axes.set_xscale("log")
+    for axis in (axes.xaxis, axes.yaxis, grid[0, 0].xaxis):
+        style.logarithmic(axis)
+    canvas.canvas.draw()
+    for axis in (axes.xaxis, axes.yaxis):
+        shown = [
+            tick.label1.get_window_extent()
+            for tick in axis.get_major_ticks()
+            if tick.label1.get_text() and low * 0.99 <= tick.get_loc() <= high * 1.01
+        ]
+        assert len(shown) <= 10
+        assert not any(one.overlaps(other) for k, one in enumerate(shown) for other in shown[:k])
+    # A linear axis stays one.
+    assert grid[0, 0].get_xscale() == "linear"

@@ -67,6 +67,7 @@ def test_columns_have_names():
     assert name_of("loss_test") == "Loss (test)"
     assert name_of("hessian_eigenvalue_12") == "Hessian eigenvalue λ₁₂"
     assert name_of("gradient_hessian_overlap_3") == "Gradient in the first eigenvectors, i = 3"
+    assert name_of("covariance_along_hessian_3") == "Gradient noise along the Hessian's eigenvector v₃"
     assert name_of("my_own_quantity_2") == "My own quantity 2"
 
 

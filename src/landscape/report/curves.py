@@ -126,6 +126,60 @@ _FAMILIES = (
 )
 
 
+#: What numbered quantities are that are drawn where they change.
+_DESCRIBED = {
+    one.stem: one
+    for one in (
+        _Family(
+            "batch_gradient_hessian_overlap",
+            "batch-gradient-hessian-overlap",
+            "Share of mini-batch gradients in the Hessian's leading eigenspaces",
+            "mean of |Pᵢg| / |g|",
+            "P",
+            "Mean length of the projections of mini-batch gradients g on the first i eigenvectors of the Hessian, "
+            "relative to g.",
+            limits=(0.0, 1.0),
+        ),
+        _Family(
+            "covariance_along_hessian",
+            "covariance-along-hessian",
+            "Gradient noise along the Hessian's eigenvectors",
+            "variance vᵢᵀKvᵢ",
+            "v",
+            "Variance of the gradients, whose covariance is K, along the Hessian's leading eigenvectors vᵢ.",
+        ),
+        _Family(
+            "covariance_hessian_ratio",
+            "covariance-hessian-ratio",
+            "Gradient noise over curvature",
+            "vᵢᵀKvᵢ / λᵢ",
+            "v",
+            "Variance of the gradients along the Hessian's leading eigenvectors vᵢ, over its eigenvalues λᵢ: the same "
+            "for all where the covariance K of the gradients is proportional to the Hessian.",
+        ),
+        _Family(
+            "covariance_hessian_cosine",
+            "covariance-hessian-cosine",
+            "Are the Hessian's eigenvectors those of the noise?",
+            "cosine vᵢᵀKvᵢ / |Kvᵢ|",
+            "v",
+            "Cosine of the angle by which the covariance K of the gradients turns the Hessian's leading eigenvectors "
+            "vᵢ: 1 where they are its own.",
+            limits=(0.0, 1.0),
+        ),
+        _Family(
+            "covariance_in_hessian",
+            "covariance-in-hessian",
+            "Share of the gradient noise in the Hessian's leading eigenspaces",
+            "tr(PᵢK) / tr K",
+            "P",
+            "Share of the variance of the gradients that lies in the span of the Hessian's first i eigenvectors.",
+            limits=(0.0, 1.0),
+        ),
+    )
+}
+
+
 def quantities(metrics: pd.DataFrame) -> list[str]:
     """Return the columns that hold measured numbers: not steps, workers, errors or words.
 
@@ -224,11 +278,12 @@ _NUMBERED = 3
 
 
 def _unknown_families(metrics: pd.DataFrame, names: Sequence[str]) -> list[_Family]:
-    """Return the families of numbered quantities of which nothing is known but their names."""
+    """Return the families of numbered quantities that change; of most, nothing is known but their names."""
     found = [re.fullmatch(r"(.+)_\d+", name) for name in names]
     stems = list(dict.fromkeys(match[1] for match in found if match))
     return [
-        _Family(
+        _DESCRIBED.get(stem)
+        or _Family(
             stem,
             stem.replace("_", "-").replace(".", "-"),
             name_of(stem),

@@ -26,6 +26,13 @@ _NAMES = {
     "distance_mean": "Distance between points, mean",
     "distance_to_centre_mean": "Distance to the centre, mean",
     "covariance_trace": "Trace of the gradient covariance",
+    "covariance_stable_rank": "Stable rank of the gradient covariance",
+    "covariance_hessian_overlap": "Overlap of covariance and Hessian",
+    "covariance_hessian_slope": "Slope of noise over curvature, log-log",
+    "gradient_noise_scale": "Gradient noise scale (examples)",
+    "gradient_noise_trace": "Variance of an example's gradient",
+    "gradient_noise_scale_hessian": "Noise scale with the Hessian (examples)",
+    "gradient_noise_trace_hessian": "Trace of Hessian times noise",
     "spherical_barrier_mean": "Norm-corrected barrier, mean",
     "spherical_barrier_max": "Norm-corrected barrier, max",
     "hessian_products": "Hessian-vector products",
@@ -35,6 +42,11 @@ _FAMILIES = {
     "hessian_eigenvalue": "Hessian eigenvalue λ",
     "covariance_eigenvalue": "Covariance eigenvalue κ",
     "gradient_hessian_overlap": "Gradient in the first eigenvectors, i = ",
+    "batch_gradient_hessian_overlap": "Mini-batch gradients in the first eigenvectors, i = ",
+    "covariance_along_hessian": "Gradient noise along the Hessian's eigenvector v",
+    "covariance_hessian_ratio": "Gradient noise over curvature along v",
+    "covariance_hessian_cosine": "Cosine of v with the covariance times v, i = ",
+    "covariance_in_hessian": "Gradient noise in the first eigenvectors, i = ",
 }
 
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from attrs import frozen
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 __all__ = [
     "DOTS_PER_INCH",
@@ -27,6 +28,7 @@ __all__ = [
     "dress",
     "figure",
     "legend_below",
+    "logarithmic",
     "order_of",
     "scale",
     "sequence",
@@ -123,6 +125,23 @@ def scale(axes: Axes, values: Iterable[float]) -> str:
         return "log"
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
     return "linear"
+
+
+def logarithmic(axis: Axis) -> None:
+    """Label a logarithmic axis so that its numbers do not overlap, however short or long it is.
+
+    An axis with another scale is left as it is.
+    """
+    if axis.get_scale() != "log":
+        return
+    low, high = sorted(axis.get_view_interval())
+    decades = np.log10(high / low)
+    if decades < 2:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades > 0.7 else tuple(range(1, 10))))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    else:
+        axis.set_major_locator(LogLocator(numticks=6))
+    axis.set_minor_formatter(NullFormatter())
 
 
 @frozen

@@ -11,7 +11,16 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from landscape.interfaces import Figure
-from landscape.report.style import INK, TEXT, dress, figure, legend_below, sequence, worker_styles
+from landscape.report.style import (
+    INK,
+    TEXT,
+    dress,
+    figure,
+    legend_below,
+    logarithmic,
+    sequence,
+    worker_styles,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,20 +122,6 @@ def _worker(metrics: pd.DataFrame, names: Sequence[str]) -> str:
     return str(next(iter(worker_styles(list(known.unique()) or ["0"]))))
 
 
-def _logarithmic(axis: Any) -> None:
-    """Label a logarithmic axis so that its numbers do not overlap, however short or long it is."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    low, high = sorted(axis.get_view_interval())
-    decades = np.log10(high / low)
-    if decades < 2:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades > 0.7 else tuple(range(1, 10))))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-    else:
-        axis.set_major_locator(LogLocator(numticks=6))
-    axis.set_minor_formatter(NullFormatter())
-
-
 def _of(worker: str) -> str:
     return "" if worker == "0" else f" Of the point {worker!r}."
 
@@ -172,7 +167,7 @@ def _eigenvalues(
             positive = positive.drop(columns=[f"{column}_error"], errors="ignore")
             _curve(axes, positive, column, color=colours[place], linewidth=1.2)
         axes.set_yscale("log")
-        _logarithmic(axes.yaxis)
+        logarithmic(axes.yaxis)
     handles = [Line2D([], [], color=colour) for colour in colours]
     legend_below(canvas, handles, [f"i = {i + 1}" for i in range(count)])
     caption = (
@@ -209,8 +204,8 @@ def _alignment(entries: Sequence[Mapping[str, Any]], probe: str) -> Figure:
         known = np.isfinite(entry["hessian_eigenvalues"])
         hidden += int((np.asarray(entry["hessian_eigenvalues"])[known] <= 0).sum())
     _proportional(left, entries[chosen[-1]])
-    _logarithmic(left.xaxis)
-    _logarithmic(left.yaxis)
+    logarithmic(left.xaxis)
+    logarithmic(left.yaxis)
     dress(
         right,
         title=f"Squared cosines, step {steps[-1]}",

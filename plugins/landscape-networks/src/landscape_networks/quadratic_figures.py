@@ -10,7 +10,7 @@ import numpy as np
 
 from landscape.errors import LandscapeError
 from landscape.interfaces import Figure
-from landscape.report.style import PALETTE, dress, figure, legend_below
+from landscape.report.style import PALETTE, dress, figure, legend_below, logarithmic
 from landscape_networks.quadratic_comparison import Comparison, comparison_of
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _walk(found: Comparison) -> Figure:
     )
     draw_variances(right, found)
     for axis in (left.yaxis, right.xaxis, right.yaxis):
-        _logarithmic(axis)
+        logarithmic(axis)
     _legend(canvas)
     late = found.steps[found.late]
     return Figure(
@@ -221,8 +221,8 @@ def _rates(found: Sequence[Comparison]) -> Figure:
                 )
             )
             words = f"The best learning rate in theory is η = {rate:.4g}, with a loss of {least:.4g}. {words}"
-    _logarithmic(axes.xaxis)
-    _logarithmic(axes.yaxis)
+    logarithmic(axes.xaxis)
+    logarithmic(axes.yaxis)
     _legend(canvas, extra)
     return Figure(
         "theory-and-rates",
@@ -255,19 +255,3 @@ def _agreement(z: np.ndarray) -> Figure:
         canvas,
         order=11,
     )
-
-
-def _logarithmic(axis: Any) -> None:
-    """Label a logarithmic axis so that its numbers do not overlap, however short or long it is."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    if axis.get_scale() != "log":
-        return
-    low, high = sorted(axis.get_view_interval())
-    decades = np.log10(high / low)
-    if decades < 2:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades > 0.7 else tuple(range(1, 10))))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-    else:
-        axis.set_major_locator(LogLocator(numticks=6))
-    axis.set_minor_formatter(NullFormatter())
