@@ -5,6 +5,7 @@ import functools
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -246,6 +247,44 @@ def test_what_was_kept_of_other_weights_or_options_is_not_used(tmp_path, monkeyp
         assert list(tmp_path.iterdir()) == [kept]
 
 
+def test_a_run_that_is_killed_within_a_measurement_resumes_within_it(tmp_path, monkeypatch):
+    experiment = ls.Experiment(
+        ls.models.MLP(hidden=(6,)),
+        ls.datasets.Digits(),
+        ls.walkers.SGD(lr=0.1, batch_size=32),
+        probes=(ls.Every(2, HessianSpectrum(k=2, checkpoint=str(tmp_path / "kept"))),),
+        steps=4,
+        seed=3,
+    )
+    matvec, count = ls.CurvatureOperator.matvec, 0
+
+    def mortal(operator, vector):
+        nonlocal count
+        count += 1
+        if count == limit:
+            raise KeyboardInterrupt
+        return matvec(operator, vector)
+
+    limit = 0
+    monkeypatch.setattr(ls.CurvatureOperator, "matvec", mortal)
+    whole = experiment.run()
+    needed = count
+    # Two products before the end of the second measurement.
+    taken = whole.metrics["hessian_products"].dropna().tolist()
+    assert sum(taken) == needed
+    count, limit = 0, int(sum(taken[:2])) - 2
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run(store=tmp_path / "runs", run_id="r")
+    stopped = ls.open(tmp_path / "runs" / "r")
+    assert len(list((tmp_path / "kept").glob("*/product-*"))) == limit - 1 - taken[0]
+    limit = 0
+    resumed = stopped.resume()
+    # The product that was killed was counted twice; the rest was taken once, or the first of the two was repeated.
+    assert count == needed + 1
+    pd.testing.assert_frame_equal(resumed.metrics, whole.metrics, check_exact=True)
+    assert not list((tmp_path / "kept").iterdir())
+
+
 @pytest.mark.parametrize("kind", ["gauss_newton", "fisher", "second_moment", "covariance"])
 def test_every_matrix_of_second_order_has_its_ends(kind):
     torch.manual_seed(0)
@@ -454,6 +493,21 @@ def test_a_noisy_quadratic_has_the_spectrum_that_it_was_given():
     density = point.measure("CurvatureDensity", samples=3, steps=30)
     assert density.scalars["hessian_density_trace"] == pytest.approx(exact.sum(), rel=1e-12)
     assert density.scalars["hessian_density_negative_low"] == 0
+
+
+def test_where_rounding_hides_the_edge_no_smaller_tolerance_is_advised():
+    x = np.linspace(0.5 / 600, 1 - 0.5 / 600, 600)
+    flat = -0.02 * np.sqrt(1 - np.sqrt(x))
+    curvatures = torch.tensor([9.0, 8.0, *flat], dtype=torch.float32)
+    module = nn.Linear(len(curvatures), 1, bias=False)
+    loss = ls.BatchLoss(lambda module, batch: (batch[0] * module.weight[0] ** 2).sum() / 2)
+    landscape = ls.Landscape(module, loss, (curvatures[None],))
+    point = ls.Point(landscape, landscape.initial())
+    found = point.measure("HessianSpectrum", k=0, bottom=3, tolerance=1e-5)
+    assert "evaluate in float64" in found.warnings[0]
+    for i in range(3):
+        name = f"hessian_eigenvalue_bottom_{i + 1}"
+        assert abs(found.scalars[name] - np.sort(flat)[i]) <= found.errors[name].value
 
 
 def test_vectors_that_the_memory_cannot_hold_are_refused_before_any_work(monkeypatch):

@@ -72,7 +72,7 @@ from torch import Tensor
 from landscape.errors import ConfigurationError, NonFiniteLossError
 from landscape_hessian.dense import DENSE_MEMORY, finite, formed, matrix_bytes
 
-__all__ = ["Eigenpairs", "ExtremePairs", "extreme_eigenpairs", "orthogonalised"]
+__all__ = ["Eigenpairs", "ExtremePairs", "extreme_eigenpairs", "least_bound", "orthogonalised"]
 
 Floats = NDArray[np.float64]
 
@@ -93,6 +93,8 @@ _MOST_LEFT = 0.1
 _LITTLE_LEFT = 0.1
 #: Bisections end when the distance that they look for, added to a bound, is known to so much of it.
 _SHARP = 1e-3
+#: Part of the risk that the first search takes; it is the only one as a rule.
+_FIRST = 0.8
 #: Iterating on and searching together may use as many products as there had been when the wanted pairs converged.
 #: At twelve places (three networks on digits, both ends, two generators each) this resolved the edge of the
 #: spectrum to 5e-3 of the radius or better; half as many left it open by up to a tenth at flat edges.
@@ -531,8 +533,8 @@ class _Krylov:
         # product above all, and is the only honest measurement of it that is free.
         expected = self.B[0]
         if self.parked is not None:
-            known = self.parked[1]
-            expected = expected + np.pad(parked @ known, (0, j - 1 - known.shape[1]))
+            couplings = self.parked[1]
+            expected = expected + np.pad(parked @ couplings, (0, j - 1 - couplings.shape[1]))
         self.asymmetry = max(self.asymmetry, float(np.linalg.norm(column[:-1] - expected)))
         self.radius = max(self.radius, abs(float(column[-1])))
         grown = np.zeros((j, j))
@@ -674,7 +676,7 @@ def _iterate(
                 _keep_decoupled(krylov, values, vectors, top, bottom, threshold)
                 # However many searches there are, their risks add up to no more than the one accepted; most of
                 # it is the first one's, which as a rule is the only one.
-                share = 0.8 * risk / 5 ** len(searches)
+                share = _FIRST * risk / 5 ** len(searches)
                 searches.append(_search(krylov, top, bottom, threshold, limit - krylov.products, share))
                 if not searches[-1].found:
                     break
@@ -775,10 +777,7 @@ def _search(krylov: _Krylov, top: int, bottom: int, threshold: float, budget: in
     # between the two ends when both were asked for.
     share = risk / (1 + bool(top and bottom))
     log_needed = math.log(share) - 0.5 * math.log(2 * (krylov.size - base) / math.pi)
-    # A component of u so small that rounding hides it for good is as improbable as the risk where the
-    # distance to the Ritz values is larger than this: an ulp of rounding has the component eps / sqrt(n)
-    # along z, and what u has of z counts with the distance.
-    margin = math.sqrt(2 / math.pi) * krylov.eps * krylov.radius / share
+    margin = _hidden(krylov.eps, share) * krylov.radius
     beta: list[float] = []
     found = complete = False
     parked = 0 if krylov.parked is None else len(krylov.parked[0])
@@ -817,6 +816,29 @@ def _search(krylov: _Krylov, top: int, bottom: int, threshold: float, budget: in
     if not found and (residuals > threshold).any():
         krylov.rewind(quotient, queue)
     return _Search(found=found, resolved=complete and not found, upper=upper, lower=-lower)
+
+
+def _hidden(eps: float, share: float) -> float:
+    """Return how near to the Ritz values, in parts of the radius, rounding hides eigenvalues from a search.
+
+    A component of u so small that rounding hides it for good is as improbable as the risk, `share`, where the distance
+    is larger than this: an ulp of rounding has the component eps / sqrt(n) along z, and what u has of z counts with the
+    distance.
+    """
+    return math.sqrt(2 / math.pi) * eps / share
+
+
+def least_bound(dtype: torch.dtype, risk: float, *, both: bool) -> float:
+    """Return what bounds at a flat edge come down to at best, in parts of the spectral radius.
+
+    Parameters
+    ----------
+    dtype, risk
+        Of :func:`extreme_eigenpairs`.
+    both
+        Whether both ends are asked for: they share the risk.
+    """
+    return _hidden(torch.finfo(dtype).eps, _FIRST * risk / (1 + both))
 
 
 def _flipped(values: Floats, couplings: Floats) -> tuple[Floats, Floats]:
