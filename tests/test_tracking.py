@@ -174,3 +174,19 @@ def test_a_recorder_of_a_few_layers_leaves_checkpoints_of_the_whole_network(name
     table, whole = pd.read_csv("part.csv"), ls.measure(landscape, [probe], at=[states[0], states[3]])
     for row in (0, 1):
         same(table, row, whole.iloc[row])
+
+
+def test_snapshots_without_what_was_frozen_are_refused_with_the_cure(capsys):
+    landscape = ls.load("recipe.toml").landscapes()["train"]
+    first = next(landscape.module.parameters())
+    first.requires_grad_(False)
+    part = ls.Landscape(landscape.module, "cross_entropy", landscape.data.everything())
+    with ls.Recorder(part, ["HessianSpectrum"], store="loops", run="frozen") as watch:
+        watch(0)
+    (file,) = map(str, Path("loops/frozen/weights").iterdir())
+    assert main(["probe", file, "--probe", "HessianSpectrum", "--experiment", "recipe.toml"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "is missing (1 of 4 are)" in said
+    assert "torch.save(module.state_dict(), path)" in said
+    # Under the landscape that it was recorded on, it is at home.
+    assert len(ls.measure(part, ["HessianSpectrum"], at=file)) == 1

@@ -164,8 +164,13 @@ def placed(landscape: Landscape, state: Mapping[str, Tensor]) -> tuple[Landscape
         weights = landscape.full_layout.flatten(state)
         here = landscape.with_buffers({name: state[name] for name in buffers if name in state})
     except ConfigurationError as error:
+        # What a training keeps frozen is in no snapshot.
+        missing = any(name not in state for name in landscape.full_layout.names)
+        cure = (
+            " Give a checkpoint of all parameters: torch.save(module.state_dict(), path)." if missing else ""
+        )
         raise DataError(
-            f"The state dictionary does not fit {type(landscape.module).__name__}: {error}"
+            f"The state dictionary does not fit {type(landscape.module).__name__}: {error}{cure}"
         ) from error
     for name, parameter in parameters.items():
         if (
