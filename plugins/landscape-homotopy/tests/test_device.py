@@ -11,6 +11,7 @@ from landscape.systems import PolynomialFamily
 from landscape_homotopy import device, tracker
 from landscape_homotopy.circuit import circuit_of
 from landscape_homotopy.monodromy import Monodromy
+from landscape_homotopy.parameter_homotopy import ParameterHomotopy
 from landscape_homotopy.tracker import LOST, REGULAR, Settings, track
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -97,6 +98,46 @@ def test_monodromy_finds_the_same_solutions(where):
         assert len(ours) == 9
         assert ours.matches(theirs, 1e-10)
         assert ours.completeness == "proved"
+
+
+@pytest.mark.parametrize("where", DEVICES)
+def test_parameter_homotopy_finds_the_same_solutions(where):
+    family = ls.models.DeepLinear(widths=(1, 2, 2)).family()
+    parameters = family.sample(4, 0)
+    (known,) = Monodromy().solve_family(family, parameters[:1], torch.Generator().manual_seed(0))
+    fields = {"parameters": parameters[0], "solutions": known.points}
+    on_device, without = (
+        ParameterHomotopy(**fields, device=device).solve_family(
+            family, parameters[1:], torch.Generator().manual_seed(1)
+        )
+        for device in (where, None)
+    )
+    for ours, theirs in zip(on_device, without, strict=True):
+        assert len(ours) == 33
+        assert ours.matches(theirs, 1e-10)
+        assert ours.statistics["lost"] == theirs.statistics["lost"] == 0
+
+
+@pytest.mark.parametrize("where", DEVICES)
+def test_singular_ends_are_found_from_a_device(where):
+    circles = PolynomialFamily(["x^2 + y^2 - a", "x*y - b"], ["x", "y"], ["a", "b"])
+    start = ParameterHomotopy(
+        parameters=(10.0, 3.0), solutions=((1, 3), (3, 1), (-1, -3), (-3, -1)), device=where
+    )
+    targets = np.array([[2.0, 1.0], [5.0, 2.0]])
+    double, single = start.solve_family(circles, targets, torch.Generator().manual_seed(0))
+    assert double.multiplicities.tolist() == [2, 2]
+    assert sorted(np.abs(single.points[:, 0]).round(10)) == [1, 1, 2, 2]
+
+
+def test_parameter_homotopy_refuses_devices_at_once(monkeypatch):
+    family = PolynomialFamily(["x^2 - a"], ["x"], ["a"])
+    start, target = {"parameters": [1.0], "solutions": [[1.0], [-1.0]]}, np.ones((1, 1))
+    with pytest.raises(SolverError, match="'abacus'"):
+        ParameterHomotopy(**start, device="abacus").solve_family(family, target, torch.Generator())
+    monkeypatch.setattr(device, "circuit_of", lambda family: None)
+    with pytest.raises(SolverError, match="PolynomialFamily has no circuit"):
+        ParameterHomotopy(**start, device="cpu").solve_family(family, target, torch.Generator())
 
 
 def test_devices_that_are_not_there_are_refused_at_once():

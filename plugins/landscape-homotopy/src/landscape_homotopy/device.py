@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from landscape.errors import SolverError
-from landscape_homotopy.circuit import Circuit
+from landscape.systems import ParametricFamily
+from landscape_homotopy.circuit import Circuit, circuit_of
 from landscape_homotopy.tracker import NOISE, REGULAR, Settings
 
-__all__ = ["advance", "checked", "polish"]
+__all__ = ["advance", "checked", "checked_for", "polish"]
 
 Complex = NDArray[np.complex128]
 
@@ -41,6 +42,24 @@ def checked(device: str) -> str:
             f"paths cannot be followed on the device {device!r}: {reason}. Give device=None for the CPU."
         ) from error
     return device
+
+
+def checked_for(device: str | None, family: ParametricFamily) -> str | None:
+    """Return the name of a device that can follow paths of a family; None stands for the CPU without torch.
+
+    Raises
+    ------
+    SolverError
+        As :func:`checked` does, and when the family is no circuit that a device could compute.
+    """
+    if device is None:
+        return None
+    if circuit_of(family) is None:
+        raise SolverError(
+            f"{type(family).__name__} has no circuit of sums and products, which a device needs. Give device=None, or "
+            f"write the family out as a PolynomialFamily."
+        )
+    return checked(device)
 
 
 class _Walk:

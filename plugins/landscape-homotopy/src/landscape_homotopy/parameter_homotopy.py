@@ -14,8 +14,9 @@ from landscape.errors import PolynomialError
 from landscape.interfaces import Solver
 from landscape.randomness import numpy_generator
 from landscape.systems import ParametricFamily, PolynomialSystem, Solutions
-from landscape.validators import of_type
+from landscape.validators import of_type, optional
 from landscape_homotopy.certification import certified
+from landscape_homotopy.device import checked_for
 from landscape_homotopy.free_coefficients import coefficient_family
 from landscape_homotopy.paths import Ends, follow, gathered
 from landscape_homotopy.points import distinct, generic, is_regular
@@ -78,6 +79,10 @@ class ParameterHomotopy(Solver):
     leave_out_curves
         Return the isolated solutions of members that have curves or surfaces of solutions besides, and count in
         ``statistics["curves"]`` how many paths ended there; otherwise a path that ends there is an error.
+    device
+        Where paths to regular ends are followed with torch, all of a batch at once, as ``"cuda"``; None for the CPU
+        without torch, which is the faster one of the two for few paths of small families. What is followed again, and
+        endgames, stay on the CPU.
 
     Examples
     --------
@@ -98,6 +103,7 @@ class ParameterHomotopy(Solver):
     solutions: tuple[tuple[tuple[float, float], ...], ...] = field(converter=_points)
     certified: bool = field(default=False, validator=of_type(bool), kw_only=True)
     leave_out_curves: bool = field(default=False, validator=of_type(bool), kw_only=True)
+    device: str | None = field(default=None, validator=optional(of_type(str)), kw_only=True)
 
     def solve(self, system: PolynomialSystem, generator: torch.Generator) -> Solutions:
         """Solve one system from another one with the same monomials.
@@ -125,7 +131,8 @@ class ParameterHomotopy(Solver):
             At once when shapes do not fit, numbers are not finite, or the given points are not distinct regular
             solutions of their member.
         SolverError
-            On the way, at a member where a path ends on a curve or surface of solutions.
+            At once when there is no such device, or the family is no circuit that one could compute. On the way, at a
+            member where a path ends on a curve or surface of solutions.
         """
         names = len(family.parameter_names)
         targets = np.asarray(parameters)
@@ -133,6 +140,7 @@ class ParameterHomotopy(Solver):
             raise PolynomialError(f"parameters must have shape (samples, {names}), got {targets.shape}.")
         if not np.isfinite(targets).all():
             raise PolynomialError("parameters must be finite; some are NaN or infinite.")
+        checked_for(self.device, family)
         origin, points = self._checked(family)
         return self._solved(family, origin, points, targets, numpy_generator(generator))
 
@@ -184,7 +192,8 @@ class ParameterHomotopy(Solver):
             # A complex member has no special position to the real ones.
             corner = generic(rng, len(origin)) * max(1.0, float(np.abs(origin).max(initial=0.0)))
             here, there = np.tile(origin, (given, 1)), np.tile(corner, (given, 1))
-            ends = follow(family, points, here, there, np.zeros(given, dtype=np.int64))
+            none = np.zeros(given, dtype=np.int64)
+            ends = follow(family, points, here, there, none, device=self.device)
             points = ends.points[ends.outcome == REGULAR]
             origin, lost = corner, given - len(points)
         said = f"{given} given solutions of one member were followed."
@@ -201,6 +210,7 @@ class ParameterHomotopy(Solver):
                 np.tile(origin, (len(member), 1)),
                 rows[member],
                 member,
+                device=self.device,
             )
             for row in range(len(rows)):
                 own = slice(row * k, (row + 1) * k)

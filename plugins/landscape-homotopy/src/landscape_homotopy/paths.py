@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
-from attrs import frozen
+from attrs import evolve, frozen
 from numpy.typing import NDArray
 
 from landscape.errors import SolverError
@@ -90,6 +90,11 @@ class Projective(Protocol):
         """Return the representatives (n, N) of the points z on the patches of p."""
 
 
+def _on(settings: Settings, device: str | None) -> Settings:
+    """Return settings for a device, careful ones as they are."""
+    return settings if device is None or settings == CAREFUL else evolve(settings, device=device)
+
+
 def _met(target: NDArray[np.int64], points: Complex) -> NDArray[np.bool_]:
     """Return which points coincide with another one of the same target."""
     first = distinct(target, points, _MET)
@@ -104,6 +109,7 @@ def follow(
     target: NDArray[np.int64],
     *,
     projective: Projective | None = None,
+    device: str | None = None,
 ) -> Ends:
     """Follow solutions of F(.; p0) to their ends at p1.
 
@@ -125,6 +131,8 @@ def follow(
         infinity are found out early: some come so near to it long before their end that nothing is left to be told
         apart, or tracked. Where a patch is nearly parallel to the end of a path, power series have no room to
         converge: for s < RADIUS every path has a patch of its own.
+    device
+        Where torch follows paths to their regular ends; what is followed again, and endgames, stay on the CPU.
     """
     n, unknowns = start.shape
     points = np.zeros((n, unknowns), dtype=np.complex128)
@@ -141,7 +149,7 @@ def follow(
         if projective is not None and settings == CAREFUL:
             z[which], there[which], gone[which] = _in_legs(family, start[which], p0[which], p1[which])
         else:
-            ends = track(family, start[which], p0[which], near[which], settings)
+            ends = track(family, start[which], p0[which], near[which], _on(settings, device))
             z[which], there[which] = ends.points, ends.outcome == REGULAR
             if projective is not None:
                 gone[which] = there[which] & (height(z[which]) < VANISHED)
@@ -161,7 +169,7 @@ def follow(
     # What still meets has jumped for good: one of them is right, nobody knows which path it belongs to.
     arrived = np.flatnonzero(there)
     which = arrived[distinct(target[arrived], z[arrived], _MET)]
-    ends = track(family, z[which], near[which], p1[which], _LAST)
+    ends = track(family, z[which], near[which], p1[which], _on(_LAST, device))
     regular = ends.outcome == REGULAR
     regular[regular] = is_regular(family, ends.points[regular], p1[which[regular]])
     regular[regular] = ~_met(target[which[regular]], ends.points[regular])
