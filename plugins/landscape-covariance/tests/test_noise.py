@@ -341,3 +341,22 @@ def test_equal_curvatures_have_no_slope_and_say_so():
     )
     assert math.isnan(found.scalars["covariance_hessian_slope"])
     assert "covariance_hessian_slope is NaN" in found.warnings[0]
+
+
+def test_no_more_gradients_are_computed_at_once_than_fit(monkeypatch):
+    landscape, _ = network(n=40)
+    theta = landscape.initial()
+    whole = ls.Point(landscape, theta).measure(GradientNoiseScale(curvature=True))
+    sizes = []
+    compute = ls.Landscape.example_gradients
+
+    def counted(self, theta, batch):
+        sizes.append(len(batch[0]))
+        return compute(self, theta, batch)
+
+    monkeypatch.setattr(ls.Landscape, "example_gradients", counted)
+    monkeypatch.setattr("landscape_covariance.noise._MEMORY", 7 * 24 * landscape.size)
+    little = ls.Point(landscape, theta).measure(GradientNoiseScale(curvature=True))
+    assert sizes == [7] * 5 + [5]
+    for name, value in whole.scalars.items():
+        assert little.scalars[name] == pytest.approx(value, rel=1e-12)

@@ -22,6 +22,9 @@ __all__ = ["CovarianceHessianAlignment", "GradientNoiseScale"]
 
 #: Examples of which the noise scale is estimated where nothing is said.
 _EXAMPLES = 256
+#: Bytes that gradients of examples may take, and bytes for each of their numbers: in their own type, in float64 (or
+#: their products with the Hessian), and squared.
+_MEMORY, _BYTES = 2 * 1024**3, 24
 #: Points that a line with a standard error needs.
 _FITTED = 3
 
@@ -55,7 +58,8 @@ class GradientNoiseScale(Probe):
         S. None takes 256, or all where there are fewer. With 256, the traces of a perceptron and of a convolutional
         network on digits, after 200 steps of SGD, were known to 9 % and 3 %.
     batch_size
-        How many gradients of P numbers are held at a time.
+        How many gradients of P numbers are held at a time; fewer where so many, in float64 beside their own type and
+        with what is computed from them, take more than 2 GiB. The result does not depend on it.
     curvature
         Whether the scale with the Hessian is computed too.
 
@@ -111,7 +115,8 @@ class GradientNoiseScale(Probe):
         if self.curvature:
             squares["_hessian"] = []
         total = torch.zeros_like(centre)
-        for part in torch.split(indices, self.batch_size):
+        together = min(self.batch_size, max(1, _MEMORY // (_BYTES * landscape.size)))
+        for part in torch.split(indices, together):
             seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
             batch = taken(data, part, seed if data.draws else None)
             away = landscape.example_gradients(point.theta, batch).double() - centre
