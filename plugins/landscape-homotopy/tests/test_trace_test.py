@@ -200,13 +200,16 @@ def test_what_cannot_be_certified_proves_nothing(monkeypatch):
     }
     starts = {part: found for part, found in start.items() if found is not None}
     rng = np.random.default_rng(1)
-    assert "have 33 isolated" in monodromy._proof_of_number(family, starts, monodromy._parts(family), rng)
+    assert "have 33 isolated" in monodromy._proof_of_number(
+        family, starts, monodromy._parts(family), rng, Watch()
+    )
+    assert monodromy._proof_of_number(family, starts, monodromy._parts(family), rng, Watch(1e-9)) == ""
     # A point that is none of the solutions, and one that stands twice.
     part, found = next((part, found) for part, found in starts.items() if len(found.points) > 1)
     for wrong in (found.points[0] + 1e-3, found.points[1]):
         points = np.concatenate([wrong[None], found.points[1:]])
         bad = {**starts, part: evolve(found, points=points)}
-        assert monodromy._proof_of_number(family, bad, monodromy._parts(family), rng) == ""
+        assert monodromy._proof_of_number(family, bad, monodromy._parts(family), rng, Watch()) == ""
     # Then the trace test is made.
     monkeypatch.setattr(monodromy, "_proof_of_number", lambda *args: "")
     (solutions,) = Monodromy().solve_family(family, family.sample(1, 0), torch_generator(0))

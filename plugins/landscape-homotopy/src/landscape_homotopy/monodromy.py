@@ -334,7 +334,7 @@ class Monodromy(Solver):
             met = self.trace_test and _number(starts, parts) == bound
             # Where every solution of every member is certified, that proves what is proved here, and costs as much.
             later = met and self.certified
-            proof = None if later else _proof_of_number(family, starts, parts, own) if met else ""
+            proof = None if later else _proof_of_number(family, starts, parts, own, watch) if met else ""
             if suffice and self.trace_test and not proof and not later:
                 starts = {key: self._tested(start, own, watch) for key, start in starts.items()}
             bar.advance(bar.total - bar.done)
@@ -358,7 +358,7 @@ class Monodromy(Solver):
                 if met and len(solved) == bound and solved.completeness == "heuristic":
                     # Some solutions of this member could not be certified.
                     if proof is None:
-                        proof = _proof_of_number(family, starts, parts, own)
+                        proof = _proof_of_number(family, starts, parts, own, Watch())
                     solved = _complete(solved, proof) if proof else solved
                 yield solved
             _log.info("solved %d of %d members", min(first + chunk, len(targets)), len(targets))
@@ -957,17 +957,25 @@ def _proof_of_number(
     starts: dict[ParametricFamily, _Start],
     parts: dict[ParametricFamily, list[Subfamily]],
     rng: np.random.Generator,
+    watch: Watch,
 ) -> str:
     """Return how it is proved that generic members have as many solutions as is known of them; empty if it is not.
 
     The solutions of every part are certified as solutions of a member of the whole family, in which they are regular,
     so that every member near that one has them too, and therefore every generic one; those of different parts have
-    different coordinates that are not zero. The family's bound says that there are no more.
+    different coordinates that are not zero. The family's bound says that there are no more. When the time is up nothing
+    is proved.
     """
     n = len(family.unknown_names)
+    number = _number(starts, parts)
+    done = 0
     alone = sum(map(len, parts.values())) == 1
     for key, start in starts.items():
         for placed in parts[key]:
+            watch.tell(f"certifying {number} solutions of generic members, {done} are done")
+            if watch.is_up():
+                return ""
+            done += len(start.points) * start.group.order
             kept = list(placed.unknowns)
             p = _corner(family, rng).astype(np.complex128)
             p[list(placed.parameters)] = start.parameters
@@ -981,7 +989,6 @@ def _proof_of_number(
             apart = alone or bool((sizes.min(axis=1, initial=np.inf) > radii).all())
             if not (np.isfinite(radii).all() and apart):
                 return ""
-    number = _number(starts, parts)
     return (
         f"It is proved that generic members have {number} isolated solutions: so many regular ones were certified, "
         f"all different, and no member has more: {family.solution_bound_reason()}"
