@@ -465,6 +465,36 @@ def test_paths_to_infinity_are_counted_as_such():
     assert solutions.statistics["lost"] == 0
 
 
+def test_given_solutions_that_jump_on_their_way_are_followed_again(monkeypatch):
+    def jumping(family, start, p0, p1, settings):
+        ends = track(family, start, p0, p1, settings)
+        if settings == Settings() and len(start) > 1:
+            ends.points[-1] = ends.points[0]
+        return ends
+
+    monkeypatch.setattr(paths, "track", jumping)
+    (solutions,) = follow(CIRCLES, [[5.0, 2.0]], **START)
+    assert (len(solutions), solutions.statistics["lost"]) == (4, 0)
+    # Both of the paths that met: on the way to a generic member, and from there.
+    assert "2 of them were followed again on the way to a generic member" in solutions.evidence
+    assert solutions.statistics["retried"] == 2
+
+
+def test_given_solutions_that_are_lost_on_their_way_are_counted(monkeypatch):
+    def losing(family, start, p0, p1, settings):
+        ends = track(family, start, p0, p1, settings)
+        ends.outcome[:1] = paths.LOST
+        return ends
+
+    monkeypatch.setattr(paths, "track", losing)
+    (solutions,) = follow(CIRCLES, [[5.0, 2.0]], **START)
+    # One on the way to a generic member, one from there.
+    assert (len(solutions), solutions.statistics["lost"]) == (2, 2)
+    assert solutions.statistics["retried"] > 0
+    assert "1 of them did not reach a generic member" in solutions.evidence
+    assert "2 were lost" in solutions.evidence
+
+
 def test_complex_numbers_may_be_given_as_such_or_as_pairs():
     family = PolynomialFamily(["x^2 - a"], ["x"], ["a"])
     as_such = ParameterHomotopy(parameters=[2j], solutions=[[1 + 1j], [-1 - 1j]])

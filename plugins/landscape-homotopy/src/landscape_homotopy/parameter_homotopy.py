@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,6 +18,7 @@ from landscape.validators import of_type, optional
 from landscape_homotopy.certification import certified
 from landscape_homotopy.device import checked_for
 from landscape_homotopy.free_coefficients import coefficient_family
+from landscape_homotopy.inputs import checked_parameters, checked_system
 from landscape_homotopy.paths import Ends, follow, gathered
 from landscape_homotopy.points import distinct, generic, is_regular
 from landscape_homotopy.tracker import REGULAR, polish
@@ -37,7 +38,17 @@ _GIVEN = 1e-4
 
 def _numbers(values: Any) -> tuple[tuple[float, float], ...]:
     """Return complex numbers as pairs of real ones, which a configuration file can hold."""
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        array = np.empty(0, dtype=object)
+    if array.dtype.kind not in "biufc":
+        raise PolynomialError(f"numbers are needed for start parameters and solutions, got {values!r:.80}.")
+    if array.ndim == 0:
+        raise PolynomialError(
+            f"start parameters, and each of the start solutions, are sequences of numbers, got the number {values}; "
+            f"write [{values}] for one coordinate."
+        )
     if np.iscomplexobj(array) or array.ndim == 1:
         array = np.stack([array.real, array.imag], axis=-1)
     if array.size == 0:
@@ -48,7 +59,12 @@ def _numbers(values: Any) -> tuple[tuple[float, float], ...]:
 
 
 def _points(values: Any) -> tuple[tuple[tuple[float, float], ...], ...]:
-    return tuple(_numbers(row) for row in values)
+    rows = values.points if isinstance(values, Solutions) else values
+    if isinstance(rows, str) or not isinstance(rows, Iterable):
+        raise PolynomialError(
+            f"start solutions are points of shape (n, N), or Solutions of a solver, got {rows!r:.80}."
+        )
+    return tuple(_numbers(row) for row in rows)
 
 
 def _complex(pairs: Any) -> Complex:
@@ -72,7 +88,7 @@ class ParameterHomotopy(Solver):
         imaginary part. Where all are real the paths make a detour over a random complex member, since real
         members with solutions that meet can lie on the straight way.
     solutions
-        Regular solutions of that member, shape (n, N), given likewise.
+        Regular solutions of that member, shape (n, N), given likewise, or as the Solutions that a solver returned.
     certified
         Prove of every regular solution that it exists, differs from all others, and is real or is not, in ball
         arithmetic: ``Solutions.certificates``.
@@ -116,7 +132,7 @@ class ParameterHomotopy(Solver):
         PolynomialError
             As :meth:`solve_family` does.
         """
-        family, coefficients = coefficient_family(system)
+        family, coefficients = coefficient_family(checked_system(system))
         (solutions,) = self.solve_family(family, coefficients[None], generator)
         return evolve(solutions, parameters=None)
 
@@ -134,12 +150,7 @@ class ParameterHomotopy(Solver):
             At once when there is no such device, or the family is no circuit that one could compute. On the way, at a
             member where a path ends on a curve or surface of solutions.
         """
-        names = len(family.parameter_names)
-        targets = np.asarray(parameters)
-        if targets.ndim != 2 or targets.shape[1] != names:
-            raise PolynomialError(f"parameters must have shape (samples, {names}), got {targets.shape}.")
-        if not np.isfinite(targets).all():
-            raise PolynomialError("parameters must be finite; some are NaN or infinite.")
+        targets = checked_parameters(family, parameters)
         checked_for(self.device, family)
         origin, points = self._checked(family)
         return self._solved(family, origin, points, targets, numpy_generator(generator))
@@ -187,7 +198,7 @@ class ParameterHomotopy(Solver):
         rng: np.random.Generator,
     ) -> Iterator[Solutions]:
         given, n = len(points), points.shape[1]
-        lost = 0
+        lost = retried = 0
         if not origin.imag.any():
             # A complex member has no special position to the real ones.
             corner = generic(rng, len(origin)) * max(1.0, float(np.abs(origin).max(initial=0.0)))
@@ -195,8 +206,12 @@ class ParameterHomotopy(Solver):
             none = np.zeros(given, dtype=np.int64)
             ends = follow(family, points, here, there, none, device=self.device)
             points = ends.points[ends.outcome == REGULAR]
-            origin, lost = corner, given - len(points)
+            origin, lost, retried = corner, given - len(points), int(ends.retried.sum())
         said = f"{given} given solutions of one member were followed."
+        if retried:
+            said += (
+                f" {retried} of them were followed again on the way to a generic member, with short steps."
+            )
         if lost:
             said += f" {lost} of them did not reach a generic member."
         k = len(points)

@@ -16,6 +16,7 @@ from landscape.randomness import numpy_generator
 from landscape.systems import ParametricFamily, PolynomialFamily, PolynomialSystem, Solutions
 from landscape.validators import at_least, of_type
 from landscape_homotopy.certification import certified
+from landscape_homotopy.inputs import checked_parameters, checked_system
 from landscape_homotopy.paths import INFINITE, SINGULAR, Ends, follow, gathered
 from landscape_homotopy.scaling import scaled
 from landscape_homotopy.tracker import LOST, REGULAR, polish
@@ -228,7 +229,7 @@ class TotalDegree(Solver):
         SolverError
             When there are more than `most_paths` paths to follow, or infinitely many solutions.
         """
-        solutions = self._solve(system, generator)
+        solutions = self._solve(checked_system(system), generator)
         if self.certified:
             alone = PolynomialFamily(system.equations, system.unknowns, ())
             return certified(alone, np.zeros(0), solutions)
@@ -241,12 +242,15 @@ class TotalDegree(Solver):
 
         Raises
         ------
+        PolynomialError
+            At once when `parameters` are no finite numbers, or have another shape.
         SolverError
             At once when generic members need more than `most_paths` paths; on the way, at a member with infinitely
             many solutions.
         """
+        targets = checked_parameters(family, parameters)
         self._check(family.bezout_number())
-        return self._members(family, parameters, generator)
+        return self._members(family, targets, generator)
 
     def _members(
         self, family: ParametricFamily, parameters: NDArray[np.generic], generator: torch.Generator
@@ -270,7 +274,11 @@ class TotalDegree(Solver):
     ) -> Solutions:
         self._check(system.bezout_number)
         rng = numpy_generator(generator)
-        if system.bezout_number == 0 and system.unknowns:
+        if not system.unknowns:
+            return Solutions(
+                np.zeros((1, 0)), np.zeros(1), completeness="proved", evidence="There are no unknowns."
+            )
+        if system.bezout_number == 0:
             return Solutions(
                 np.zeros((0, len(system.unknowns)), dtype=np.complex128),
                 completeness="proved",
