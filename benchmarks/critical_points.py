@@ -62,6 +62,7 @@ COUNTED: list[tuple[tuple[int, ...], int, tuple[int, int] | None]] = [
 LARGEST: list[tuple[tuple[int, ...], int]] = [
     ((4, 4, 5), 1),
     ((2, 3, 3, 2), 1),
+    ((2, 3, 3), 2),
     ((5, 5, 5), 1),
     ((1, 6, 6), 1),
 ]
