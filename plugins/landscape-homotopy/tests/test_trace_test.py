@@ -304,3 +304,14 @@ def test_networks_whose_paths_are_badly_conditioned_pass(widths, seed):
     family = ls.models.DeepLinear(widths=widths, examples=2).family()
     (solutions,) = Monodromy().solve_family(family, family.sample(1, seed), torch_generator(seed))
     assert solutions.completeness == "trace test"
+
+
+def test_how_many_paths_are_too_many_is_for_the_time_limit_to_say(monkeypatch):
+    family = ls.models.DeepLinear(widths=(1, 1, 1, 1)).family()
+    parameters = family.sample(1, 0)
+    monkeypatch.setattr(module, "_MOST_PATHS", 1)
+    (short,) = Monodromy().solve_family(family, parameters, torch_generator(0))
+    assert short.completeness == "heuristic"
+    assert "it takes more than 1 paths; with a time_limit it goes on" in short.evidence
+    (solutions,) = Monodromy(time_limit=600.0).solve_family(family, parameters, torch_generator(0))
+    assert (len(solutions), solutions.completeness) == (17, "trace test")

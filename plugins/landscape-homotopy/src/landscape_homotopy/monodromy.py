@@ -212,7 +212,7 @@ class Monodromy(Solver):
         every member of which as many different solutions are found. Else, where start pairs lead to all solutions,
         comes a trace test (:mod:`landscape_homotopy.trace_test`, where it stands why it applies): ``completeness`` is
         ``"trace test"`` then. It takes longer than the monodromy: 0.2 s for two examples and widths (2, 1, 3), once
-        for all members; a test that would take more than 20,000 paths is given up.
+        for all members; a test that would take more than 20,000 paths is given up where no `time_limit` is given.
     certified
         Prove of every solution that it exists, differs from all others, and is real or is not, in ball
         arithmetic: ``Solutions.certificates``. Takes about 10 ms for the 33 solutions with widths (2, 2, 2), and

@@ -58,7 +58,7 @@ _SEEN = 10.0
 _STEP = 4.0
 #: Loops per round, and rounds: more loops follow where the test fails.
 _LOOPS, _ROUNDS = 3, 12
-#: A test that would follow more paths is given up: 20,000 take half a minute with a dozen unknowns.
+#: A test that would follow more paths is given up, where nobody says how long it may take: 20,000 take half a minute with a dozen unknowns.
 _MOST_PATHS = 20_000
 
 
@@ -324,10 +324,9 @@ def trace_test(
             paths += 3 * len(loop)
             done = len(x)
             x = _joined(orbits, x, around.points[around.outcome == REGULAR])
-            if paths + 3 * _LOOPS * (len(x) - done) > _MOST_PATHS:
-                return TraceTest(
-                    None, k, points, len(x), paths=paths, reason=f"it takes more than {_MOST_PATHS} paths"
-                )
+            if watch.limit is None and paths + 3 * _LOOPS * (len(x) - done) > _MOST_PATHS:
+                reason = f"it takes more than {_MOST_PATHS} paths; with a time_limit it goes on until then"
+                return TraceTest(None, k, points, len(x), paths=paths, reason=reason)
         all_there = True
         step = _STEP * generic(rng, 1)
         parallel, ends = [plane], [x]
