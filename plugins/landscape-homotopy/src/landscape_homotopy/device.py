@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from landscape.errors import SolverError
 from landscape.systems import ParametricFamily
 from landscape_homotopy.circuit import Circuit, circuit_of
+from landscape_homotopy.predictor import hermite_weights
 from landscape_homotopy.tracker import NOISE, REGULAR, Settings
 
 __all__ = ["advance", "checked", "checked_for", "polish"]
@@ -147,18 +148,7 @@ def _size(step: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 def _hermite(s: torch.Tensor, nodes: torch.Tensor, history: torch.Tensor) -> torch.Tensor:
     """Evaluate the polynomials that have given values and slopes at the nodes, as the tracker of arrays does."""
-    k = nodes.shape[1]
-    ahead = s[:, None] - nodes
-    weights = s.new_empty((len(s), 2 * k))
-    for i in range(k):
-        squared, derivative = torch.ones_like(s), torch.zeros_like(s)
-        for j in range(k):
-            if j != i:
-                inverse = 1.0 / (nodes[:, i] - nodes[:, j])
-                squared = squared * (ahead[:, j] * inverse) ** 2
-                derivative = derivative + inverse
-        weights[:, i] = (1.0 - 2.0 * derivative * ahead[:, i]) * squared
-        weights[:, k + i] = ahead[:, i] * squared
+    weights = torch.stack(hermite_weights(s, nodes), dim=1)
     return (weights[:, None, :].to(history.dtype) @ history)[:, 0]
 
 

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from landscape.systems import ParametricFamily
 from landscape_homotopy.circuit import Circuit, Walked, circuit_of
 from landscape_homotopy.double_double import extended_precision
+from landscape_homotopy.predictor import hermite_weights
 
 __all__ = ["LOST", "NOISE", "REGULAR", "Homotopy", "Settings", "Tracked", "polish", "solve_batched", "track"]
 
@@ -154,9 +155,6 @@ def _size(step: Complex, weights: NDArray[np.float64]) -> NDArray[np.float64]:
 def _hermite(s: NDArray[np.float64], nodes: NDArray[np.float64], history: Complex) -> Complex:
     """Evaluate the polynomial that has given values and slopes at the nodes.
 
-    It is the sum over the nodes of values times (1 - 2 l'(t) (s - t)) l(s)^2 and slopes times (s - t) l(s)^2, l the
-    Lagrange polynomial of the node t. Each node counts twice, so that k nodes give degree 2k - 1.
-
     Parameters
     ----------
     s
@@ -166,18 +164,7 @@ def _hermite(s: NDArray[np.float64], nodes: NDArray[np.float64], history: Comple
     history
         Values at the nodes, then slopes, shape (B, 2 k, N).
     """
-    k = nodes.shape[1]
-    ahead = s[:, None] - nodes
-    weights = np.empty((len(s), 2 * k))
-    for i in range(k):
-        squared, derivative = np.ones(len(s)), np.zeros(len(s))
-        for j in range(k):
-            if j != i:
-                inverse = 1.0 / (nodes[:, i] - nodes[:, j])
-                squared = squared * (ahead[:, j] * inverse) ** 2
-                derivative = derivative + inverse
-        weights[:, i] = (1.0 - 2.0 * derivative * ahead[:, i]) * squared
-        weights[:, k + i] = ahead[:, i] * squared
+    weights = np.stack(hermite_weights(s, nodes), axis=1)
     return np.asarray((weights[:, None, :] @ history)[:, 0])
 
 
