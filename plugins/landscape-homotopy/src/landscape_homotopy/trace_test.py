@@ -58,7 +58,8 @@ _SEEN = 10.0
 _STEP = 4.0
 #: Loops per round, and rounds: more loops follow where the test fails.
 _LOOPS, _ROUNDS = 3, 12
-#: A test that would follow more paths is given up, where nobody says how long it may take: 20,000 take half a minute with a dozen unknowns.
+#: A test that would follow more paths is given up, where nobody says how long it may take: 20,000 take half a minute
+#: with a dozen unknowns.
 _MOST_PATHS = 20_000
 
 
