@@ -32,7 +32,9 @@ def critical_points(monkeypatch):
 def rows(printed):
     """Return the cells of all rows of the tables that were printed, heads left out."""
     lines = [line for line in printed.splitlines() if line.startswith("| ")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines][1:]
+    head, *others = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert {len(other) for other in others} == {len(head)}
+    return others
 
 
 def test_counts_without_a_formula_are_printed_with_how_they_are_known(critical_points, capsys, monkeypatch):
