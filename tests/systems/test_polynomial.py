@@ -68,7 +68,8 @@ def test_three_formats_are_written():
     system = PolynomialSystem(["x^2 + (1 - 2*I)*y", "y - 1/3"], ["x", "y"])
     assert "@var x y" in system.to_text("hc")
     assert "x^2 + (1 - 2*im)*y" in system.to_text("hc")
-    assert system.to_text("phc") == "2\nx^2 + (1 - 2*i)*y;\ny - 0.3333333333333333;\n"
+    assert "    y - 1//3,\n" in system.to_text("hc")
+    assert system.to_text("phc") == "2\nx^2 + (1 - 2*i)*y;\ny - 1/3;\n"
     assert "variable_group x, y;" in system.to_text("bertini")
     assert "f1 = x^2 + (1 - 2*I)*y;" in system.to_text("bertini")
     with pytest.raises(PolynomialError, match="'hc', 'phc' or 'bertini'"):

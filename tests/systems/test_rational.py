@@ -32,9 +32,9 @@ def test_complex_numbers_are_refused(text):
         rational_monomials(PolynomialSystem([text], ["x"]))
 
 
-def test_what_only_rounding_keeps_from_zero_is_found_out():
-    with pytest.raises(PolynomialError, match="equation 1 is identically zero in exact arithmetic"):
-        rational_monomials(PolynomialSystem(["0.1*x + 0.2*x - 0.3*x"], ["x"]))
+def test_what_only_rounding_keeps_from_zero_is_refused():
+    with pytest.raises(PolynomialError, match="equation 1 is identically zero"):
+        PolynomialSystem(["0.1*x + 0.2*x - 0.3*x"], ["x"])
 
 
 def test_members_keep_the_relations_between_their_coefficients():

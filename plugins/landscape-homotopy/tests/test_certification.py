@@ -94,7 +94,14 @@ def test_real_solutions_are_proved_real_and_complex_ones_not():
     assert real.point.imag.tolist() == [0.0]
     assert abs(other.point.imag[0]) > other.radius
     # A root with an imaginary part of 1e-10 is not real, and must not pass for it.
-    assert certify(["x^2 - 2*x + 1 + 1e-20"], [1 + 1e-10j]) is None
+    near = certify(["x^2 - 2*x + 1 + 1e-20"], [1 + 1e-10j])
+    assert near.point.imag[0] == pytest.approx(1e-10)
+    assert near.radius < 1e-14
+    # Nor may a pair of which every coordinate is small, and points between that are no solution.
+    small = certify(["x^2 + 1e-20"], [1e-10j])
+    assert small.point.tolist() == [1e-10j]
+    assert small.radius < 1e-24
+    assert certify(["x^2 + 1e-20"], [0.0]) is None
 
 
 def test_complex_coefficients_prove_nothing_real():

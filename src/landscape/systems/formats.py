@@ -485,5 +485,6 @@ def _read_hc(text: str) -> PolynomialSystem:
     ordered = re.search(r"variables\s*=\s*\[([^\]]*)\]", options)
     if ordered:
         unknowns = [name.strip() for name in ordered[1].split(",") if name.strip()]
-    equations = [" ".join(part.split()) for part in re.split(r"[,;\n]", system[1])]
+    # Julia's fractions are written with two strokes.
+    equations = [" ".join(part.replace("//", "/").split()) for part in re.split(r"[,;\n]", system[1])]
     return PolynomialSystem([_renamed(each, {"im": "I"}) for each in equations if each], unknowns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import combinations
 from math import prod
@@ -16,12 +16,16 @@ from scipy.sparse import csr_array
 from landscape.errors import PolynomialError
 from landscape.systems.distributions import Distribution
 from landscape.systems.expressions import (
+    ExactMonomials,
     Monomials,
     check_names,
     degree,
     derivative,
+    exact,
     format_polynomial,
-    parse,
+    parse_exact,
+    rounded,
+    rounded_polynomial,
     to_text,
 )
 from landscape.systems.family import ParametricFamily, Subfamily
@@ -83,7 +87,11 @@ def _parameters(names: Sequence[str]) -> tuple[str, ...]:
     return check_names(tuple(map(str, names)) if not isinstance(names, str) else names, "parameters")
 
 
-def _check_square(equations: Sequence[Monomials], unknowns: Sequence[str]) -> None:
+def _rounded(exact: Sequence[ExactMonomials], texts: Sequence[str]) -> tuple[Monomials, ...]:
+    return tuple(rounded_polynomial(f, text) for f, text in zip(exact, texts, strict=True))
+
+
+def _check_square(equations: Sequence[ExactMonomials], unknowns: Sequence[str]) -> None:
     if len(equations) != len(unknowns):
         raise PolynomialError(
             f"the system is not square: {len(equations)} equations in {len(unknowns)} unknowns "
@@ -105,7 +113,9 @@ class PolynomialSystem:
     ----------
     equations
         Text such as ``"x^2 + 3*x*y - 1"`` (``^`` or ``**``; complex numbers as ``2.5*I`` or ``2.5j``; nothing
-        is evaluated as code) or SymPy expressions.
+        is evaluated as code) or SymPy expressions. The text means what it says: ``2/3`` is two thirds and ``0.1``
+        a tenth (:attr:`exact`). Numbers that are given as floating-point numbers, in SymPy expressions say, are the
+        binary fractions that they are.
     unknowns
         Names of the unknowns, in the order of the coordinates.
 
@@ -128,11 +138,17 @@ class PolynomialSystem:
     unknowns: tuple[str, ...] = field(converter=_unknowns)
 
     def __attrs_post_init__(self) -> None:
-        _check_square(self.monomials, self.unknowns)
+        _check_square(self.exact, self.unknowns)
 
     @classmethod
-    def from_monomials(cls, monomials: Iterable[Monomials], unknowns: Sequence[str]) -> PolynomialSystem:
-        """Build from ``{exponents: coefficient}``, one mapping per equation."""
+    def from_monomials(
+        cls, monomials: Iterable[Mapping[tuple[int, ...], Any]], unknowns: Sequence[str]
+    ) -> PolynomialSystem:
+        """Build from ``{exponents: coefficient}``, one mapping per equation.
+
+        Coefficients are taken for exactly what they are: whole numbers, fractions, and floating-point numbers,
+        which are binary fractions.
+        """
         texts = [format_polynomial(polynomial, unknowns) for polynomial in monomials]
         return cls(texts, unknowns)
 
@@ -146,13 +162,22 @@ class PolynomialSystem:
         ('4*x^3 - 4*x',)
         """
         names = _unknowns(unknowns)
-        polynomial = parse(to_text(loss), names)
+        polynomial = parse_exact(to_text(loss), names)
         return cls.from_monomials([derivative(polynomial, v) for v in range(len(names))], names)
 
     @cached_property
+    def exact(self) -> tuple[ExactMonomials, ...]:
+        """The equations as ``{exponents: coefficient}``, nothing rounded: what is proved is proved of these.
+
+        Coefficients are whole numbers, :class:`fractions.Fraction`, or, where they are not real,
+        :class:`landscape.systems.expressions.Gaussian`, which has a fraction for each part.
+        """
+        return tuple(parse_exact(text, self.unknowns) for text in self.equations)
+
+    @cached_property
     def monomials(self) -> tuple[Monomials, ...]:
-        """The equations as ``{exponents: coefficient}``."""
-        return tuple(parse(text, self.unknowns) for text in self.equations)
+        """The equations as ``{exponents: coefficient}``, each coefficient rounded once to double precision."""
+        return _rounded(self.exact, self.equations)
 
     @property
     def degrees(self) -> tuple[int, ...]:
@@ -192,7 +217,7 @@ class PolynomialSystem:
         return self._jacobian(points).reshape(len(points), n, n)
 
     def to_text(self, format: Literal["hc", "phc", "bertini"]) -> str:
-        """Write the system for HomotopyContinuation.jl, PHCpack or Bertini; coefficients keep 17 digits.
+        """Write the system for HomotopyContinuation.jl, PHCpack or Bertini, its coefficients without rounding.
 
         Raises
         ------
@@ -203,7 +228,7 @@ class PolynomialSystem:
         if format == "hc":
             if "im" in self.unknowns:
                 raise PolynomialError("Julia reads the name 'im' as the imaginary unit: rename that unknown.")
-            lines = [format_polynomial(f, self.unknowns, imaginary="im") for f in self.monomials]
+            lines = [format_polynomial(f, self.unknowns, imaginary="im", division="//") for f in self.exact]
             return (
                 "using HomotopyContinuation\n"
                 f"@var {' '.join(self.unknowns)}\n"
@@ -216,13 +241,13 @@ class PolynomialSystem:
                 raise PolynomialError(
                     f"PHCpack may misread the name {wrong[0]!r}: rename unknowns that begin with i or e."
                 )
-            lines = [format_polynomial(f, self.unknowns, imaginary="i") for f in self.monomials]
+            lines = [format_polynomial(f, self.unknowns, imaginary="i") for f in self.exact]
             if lines and not self._occur_in_order():
                 # PHCpack numbers unknowns as they first occur; so all of them do, and cancel, at the beginning.
                 lines[0] = " + ".join(f"{name} - {name}" for name in self.unknowns) + f" + {lines[0]}"
             return f"{len(lines)}\n" + "".join(f"{line};\n" for line in lines)
         if format == "bertini":
-            lines = [format_polynomial(f, self.unknowns) for f in self.monomials]
+            lines = [format_polynomial(f, self.unknowns) for f in self.exact]
             names = [f"f{number}" for number in range(1, len(lines) + 1)]
             clash = sorted(set(names) & set(self.unknowns))
             if clash:
@@ -289,13 +314,13 @@ class PolynomialFamily(ParametricFamily):
         both = sorted(set(self.unknowns) & set(self.parameters))
         if both:
             raise PolynomialError(f"{both[0]!r} is both an unknown and a parameter; it can only be one.")
-        _check_square(self.monomials, self.unknowns)
+        _check_square(self.exact, self.unknowns)
         Distribution.parse(self.sampling).check_size(len(self.parameters), "the parameters")
 
     @classmethod
     def from_monomials(
         cls,
-        monomials: Iterable[Monomials],
+        monomials: Iterable[Mapping[tuple[int, ...], Any]],
         unknowns: Sequence[str],
         parameters: Sequence[str],
         **options: Any,
@@ -310,7 +335,7 @@ class PolynomialFamily(ParametricFamily):
     ) -> PolynomialFamily:
         """Return the family of critical points of a polynomial `loss` in unknowns and parameters."""
         text, inner, outer = to_text(loss), _unknowns(unknowns), _parameters(parameters)
-        polynomial = parse(text, (*inner, *outer))
+        polynomial = parse_exact(text, (*inner, *outer))
         equations = [derivative(polynomial, v) for v in range(len(inner))]
         return cls.from_monomials(equations, inner, outer, objective=text, **options)
 
@@ -327,10 +352,18 @@ class PolynomialFamily(ParametricFamily):
     # -- the polynomials ----------------------------------------------------------------------------------
 
     @cached_property
-    def monomials(self) -> tuple[Monomials, ...]:
-        """The equations as ``{exponents: coefficient}``; exponents of unknowns, then of parameters."""
+    def exact(self) -> tuple[ExactMonomials, ...]:
+        """The equations as ``{exponents: coefficient}``, nothing rounded; see :attr:`PolynomialSystem.exact`.
+
+        Exponents of unknowns, then of parameters.
+        """
         names = (*self.unknowns, *self.parameters)
-        return tuple(parse(text, names) for text in self.equations)
+        return tuple(parse_exact(text, names) for text in self.equations)
+
+    @cached_property
+    def monomials(self) -> tuple[Monomials, ...]:
+        """The equations as ``{exponents: coefficient}``, each coefficient rounded once to double precision."""
+        return _rounded(self.exact, self.equations)
 
     @cached_property
     def _value(self) -> _SparseMap:
@@ -371,6 +404,9 @@ class PolynomialFamily(ParametricFamily):
     def at(self, p: ArrayLike) -> PolynomialSystem:
         """Return the member with parameters `p` of shape (M,).
 
+        Coefficients that depend on no parameter stay what they are. The others are rounded to double precision;
+        solvers that compute exactly, and certificates, start from the family and `p` themselves.
+
         Raises
         ------
         PolynomialError
@@ -386,15 +422,20 @@ class PolynomialFamily(ParametricFamily):
             if not np.isfinite(value):
                 raise PolynomialError(f"the parameter {name} is {value}; parameters must be finite.")
         members = []
-        for polynomial in self.monomials:
+        for polynomial in self.exact:
+            fixed = {e[:n]: coefficient for e, coefficient in polynomial.items() if not any(e[n:])}
             member: Monomials = {}
             for exponents, coefficient in polynomial.items():
-                factor = complex(coefficient)
+                if not any(exponents[n:]):
+                    continue
+                factor = rounded(coefficient)
                 for value, power in zip(values, exponents[n:], strict=True):
                     if power:
                         factor *= complex(np.power(value, power))
                 member[exponents[:n]] = member.get(exponents[:n], 0) + factor
-            members.append({exponents: c for exponents, c in member.items() if c != 0})
+            # A sum of both kinds is rounded; its parts are not rounded before.
+            whole = fixed | {e: exact(c) + fixed.get(e, 0) for e, c in member.items()}
+            members.append({e: rounded(c) if e in member else c for e, c in whole.items() if c != 0})
         return PolynomialSystem.from_monomials(members, self.unknowns)
 
     def system(self, p: ArrayLike) -> PolynomialSystem:
@@ -554,7 +595,7 @@ class PolynomialFamily(ParametricFamily):
         columns = [*kept, *(n + k for k in parameters)]
         family = PolynomialFamily.from_monomials(
             [
-                {tuple(e[c] for c in columns): self.monomials[number][e] for e in left}
+                {tuple(e[c] for c in columns): self.exact[number][e] for e in left}
                 for number, left in remaining.items()
             ],
             [self.unknowns[v] for v in kept],
@@ -570,7 +611,8 @@ class PolynomialFamily(ParametricFamily):
     @cached_property
     def _objective(self) -> _SparseMap:
         names = (*self.unknowns, *self.parameters)
-        return _SparseMap([parse(self.objective or "0", names)], len(names))
+        text = self.objective or "0"
+        return _SparseMap(_rounded([parse_exact(text, names)], [text]), len(names))
 
     def objective_value(self, z: NDArray[np.float64], p: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the loss at real z and p, shape (B,).

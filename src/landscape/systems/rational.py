@@ -1,16 +1,16 @@
-"""Polynomials with rational coefficients, read exactly."""
+"""Polynomials with rational coefficients."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from landscape.errors import PolynomialError
-from landscape.systems.expressions import Monomials, _Parser
+from landscape.systems.expressions import ExactMonomials, Gaussian, format_polynomial
 
 if TYPE_CHECKING:
     from landscape.systems.polynomial import PolynomialFamily, PolynomialSystem
@@ -19,46 +19,20 @@ __all__ = ["RationalFamily", "RationalMonomials", "rational_monomials"]
 
 #: Exponents of the variables to the coefficient; zero coefficients are left out.
 RationalMonomials = dict[tuple[int, ...], Fraction]
-#: Decimal exponents beyond this are no double precision number, and as a fraction they would fill the memory.
-_MOST_DIGITS = 400
 
 
-class _RationalParser(_Parser):
-    """The parser of expressions with fractions in the place of floating-point numbers."""
-
-    def number(self, polynomial: Monomials, complaint: str, position: int) -> Any:
-        if any(any(exponents) for exponents in polynomial):
-            self.fail(complaint, position)
-        return sum(polynomial.values(), Fraction(0))
-
-    def atom(self) -> Monomials:
-        token = self.peek()
-        if token.kind == "number":
-            self.next += 1
-            if token.text[-1] in "jJ":
-                raise PolynomialError(f"the coefficient {token.text} is not real, so it is not rational.")
-            _, _, exponent = token.text.lower().partition("e")
-            if abs(int(exponent or 0)) > _MOST_DIGITS:
-                self.fail(f"the number {token.text} is outside the range of double precision", token.position)
-            return self.constant(Fraction(token.text))  # type: ignore[arg-type]
-        if token.kind == "name" and token.text not in self.names and token.text == "I":
-            raise PolynomialError("the imaginary unit I is not rational.")
-        atom = super().atom()
-        if token.kind == "name":
-            return {exponents: Fraction(1) for exponents in atom}  # type: ignore[misc]
-        return atom
-
-
-def _read(equations: Sequence[str], names: Sequence[str]) -> tuple[RationalMonomials, ...]:
+def _rational(equations: Sequence[ExactMonomials], names: Sequence[str]) -> tuple[RationalMonomials, ...]:
     found: list[RationalMonomials] = []
-    for number, text in enumerate(equations, 1):
-        try:
-            polynomial: Any = _RationalParser(text, names).parse()
-        except RecursionError:
-            raise PolynomialError(
-                f"equation {number} has parentheses nested too deeply; expand it first."
-            ) from None
-        found.append({exponents: Fraction(value) for exponents, value in polynomial.items() if value != 0})
+    for number, polynomial in enumerate(equations, 1):
+        real: RationalMonomials = {}
+        for exponents, value in polynomial.items():
+            if isinstance(value, Gaussian):
+                term = format_polynomial({exponents: value}, names)
+                raise PolynomialError(
+                    f"equation {number} contains {term}, of which the coefficient is not real, so it is not rational."
+                )
+            real[exponents] = Fraction(value)
+        found.append(real)
     return tuple(found)
 
 
@@ -77,7 +51,7 @@ def rational_monomials(system: PolynomialSystem) -> tuple[RationalMonomials, ...
     Raises
     ------
     PolynomialError
-        When a coefficient is not real, or an equation is zero once nothing is rounded.
+        When a coefficient is not real.
 
     Examples
     --------
@@ -85,7 +59,7 @@ def rational_monomials(system: PolynomialSystem) -> tuple[RationalMonomials, ...
     >>> rational_monomials(PolynomialSystem(["0.1*x^2 - 1/3"], ["x"]))
     ({(2,): Fraction(1, 10), (0,): Fraction(-1, 3)},)
     """
-    return _nonzero(_read(system.equations, system.unknowns))
+    return _rational(system.exact, system.unknowns)
 
 
 class RationalFamily:
@@ -115,7 +89,7 @@ class RationalFamily:
     def __init__(self, family: PolynomialFamily) -> None:
         self._unknowns = len(family.unknowns)
         self._parameters = len(family.parameters)
-        self._equations = _read(family.equations, (*family.unknowns, *family.parameters))
+        self._equations = _rational(family.exact, (*family.unknowns, *family.parameters))
 
     def at(self, p: ArrayLike) -> tuple[RationalMonomials, ...]:
         """Return the member with the parameters `p`, shape (M,), as the double precision numbers they are.

@@ -11,8 +11,8 @@ equations involving analytic functions, ISSAC 2019; Breiding, Rose and Timme, Ce
 systems using interval arithmetic, ACM Trans. Math. Softw. 49 (2023)). If the equations are real and X is its own
 complex conjugate, so is the one solution in it: it is real.
 
-What is certified are the solutions of the equations with the parameters as given, every double precision number
-taken for exactly what it is.
+What is certified are the solutions of the equations as they are written: 2/3 is two thirds and 0.1 a tenth, as balls
+that hold them. Parameters, and coefficients given as floating-point numbers, are the binary numbers that they are.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from attrs import evolve, frozen
 from numpy.typing import NDArray
 
 from landscape.systems import ParametricFamily, PolynomialFamily, Solutions
+from landscape.systems.expressions import Exact, Gaussian
 from landscape_homotopy.circuit import Circuit, circuit_of
 
 __all__ = ["Certifier", "certified"]
@@ -40,6 +41,8 @@ _FACTORS = (4.0, 64.0, 1024.0, 16384.0)
 #: Points tried for one solution: where none of the boxes around a badly conditioned point holds, its Newton step in
 #: ball arithmetic leads to one that is as near to the solution as double precision allows.
 _CENTERS = 3
+#: A Newton step longer than this part of the largest coordinate is taken before boxes are tried.
+_IMPROVABLE = 1e-14
 #: No box is smaller than this part of the largest coordinate: a few units in the last place.
 _SMALLEST = 1e-15
 #: Nor larger than this part of it, or of one: points of solvers are polished, and a box around one that is not
@@ -71,6 +74,12 @@ def _exact_circuit(family: ParametricFamily) -> Circuit | None:
     return circuit
 
 
+def _ball(number: Exact) -> flint.acb:
+    """Return a ball that holds `number`; its imaginary part is exactly zero for a real one."""
+    parts = (number.real, number.imag) if isinstance(number, Gaussian) else (number, 0)
+    return flint.acb(*(flint.arb(flint.fmpq(part.numerator, part.denominator)) for part in parts))
+
+
 class Certifier:
     """Certifies solutions of one member of a family.
 
@@ -97,14 +106,14 @@ class Certifier:
         n = len(written.unknowns)
         self.unknowns = n
         with flint.ctx.workprec(_PRECISION):
-            exact = [flint.acb(complex(v).real, complex(v).imag) for v in values]
+            numbers = [flint.acb(complex(v).real, complex(v).imag) for v in values]
             # Per equation: coefficient and powers of the unknowns that occur.
             self._terms: list[list[tuple[flint.acb, tuple[tuple[int, int], ...]]]] = []
-            for polynomial in written.monomials:
+            for polynomial in written.exact:
                 collected: dict[tuple[int, ...], flint.acb] = {}
                 for exponents, c in polynomial.items():
-                    value = flint.acb(complex(c).real, complex(c).imag)
-                    for base, power in zip(exact, exponents[n:], strict=True):
+                    value = _ball(c)
+                    for base, power in zip(numbers, exponents[n:], strict=True):
                         if power:
                             value = value * base**power
                     inner = exponents[:n]
@@ -210,10 +219,21 @@ class Certifier:
             return _Box(point, 0.0)
         if not np.isfinite(point).all():
             return None
-        real = self.is_real and bool(np.abs(point.imag).max() <= _REAL * max(size, 1.0))
-        center = point.real.astype(np.complex128) if real else point
+        if not (self.is_real and bool(np.abs(point.imag).max() <= _REAL * max(size, 1.0))):
+            return self._certified(point, size, real=False)
+        box = self._certified(point.real.astype(np.complex128), size, real=True)
+        if box is not None and bool(np.abs(point - box.point).max() <= box.radius):
+            return box
+        # Near a real point and perhaps not real: a pair of conjugates may lie this near to each other.
+        if point.imag.any() and (apart := self._certified(point, size, real=False)) is not None:
+            return apart
+        return box
+
+    def _certified(self, point: Complex, size: float, *, real: bool) -> _Box | None:
+        """Return a box around a point, or one near it; with real centre if `real`, else one of no real solution."""
+        n, center = self.unknowns, point
         with flint.ctx.workprec(_PRECISION):
-            for _ in range(_CENTERS):
+            for tries in range(_CENTERS, 0, -1):
                 x = [flint.acb(c) for c in center.tolist()]
                 value, jacobian = self._value_and_jacobian(x)
                 try:
@@ -225,7 +245,9 @@ class Certifier:
                 approximate = flint.acb_mat(inverse.tolist())
                 step = approximate * flint.acb_mat(n, 1, value)
                 newton = max(float(step[k, 0].abs_upper()) for k in range(n))
-                for factor in _FACTORS:
+                # The point may solve rounded equations; that of the written ones is a step away.
+                improvable = newton > _IMPROVABLE * size and tries > 1
+                for factor in () if improvable else _FACTORS:
                     radius = float(np.nextafter(max(factor * newton, _SMALLEST * size, 1e-300), np.inf))
                     if radius > _LARGEST * max(size, 1.0):
                         break
@@ -233,7 +255,10 @@ class Certifier:
                         if real or not self.is_real or bool(np.abs(center.imag).max() > radius):
                             return _Box(center, radius)
                         return None
-                moved = center - np.array([complex(step[k, 0]) for k in range(n)])
+                correction = np.array([complex(step[k, 0]) for k in range(n)])
+                # Zeros for structural reasons stay zeros; rounding of the inverse is all that moves them.
+                correction[(center == 0) & (np.abs(correction) <= _SMALLEST * size)] = 0.0
+                moved = center - correction
                 center = moved.real.astype(np.complex128) if real else moved
                 # Written so that a step that is not a number ends it too.
                 if not bool(np.abs(center - point).max() <= _LARGEST * max(size, 1.0)):

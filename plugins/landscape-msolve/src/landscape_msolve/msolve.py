@@ -68,7 +68,8 @@ class Msolve(Solver):
     def solve(self, system: PolynomialSystem, generator: torch.Generator) -> Solutions:
         """Find the isolated regular solutions of one system.
 
-        The text of the equations is taken as it stands: ``0.1`` is 1/10. Where coefficients are rounded results
+        The text of the equations is taken as it stands: ``0.1`` is 1/10
+        (:attr:`~landscape.PolynomialSystem.exact`). Where coefficients are rounded results
         of a computation, the solutions are those of the rounded system, which may have more: see
         :class:`landscape.systems.rational.RationalFamily`; :meth:`solve_family` avoids this.
 

@@ -57,7 +57,7 @@ class Problem:
     def of(cls, system: PolynomialSystem) -> Problem:
         """Rename the unknowns."""
         names = [f"z{number}" for number in range(1, len(system.unknowns) + 1)]
-        return cls(PolynomialSystem.from_monomials(system.monomials, names))
+        return cls(PolynomialSystem.from_monomials(system.exact, names))
 
     @property
     def polynomials(self) -> list[str]:

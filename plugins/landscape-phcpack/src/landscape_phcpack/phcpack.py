@@ -218,7 +218,7 @@ class _Symmetries:
     def __init__(self, system: PolynomialSystem) -> None:
         self._system = system
         self._real = all(complex(c).imag == 0 for f in system.monomials for c in f.values())
-        group = PolynomialFamily.from_monomials(system.monomials, system.unknowns, ()).sign_group()
+        group = PolynomialFamily.from_monomials(system.exact, system.unknowns, ()).sign_group()
         self._generators = group.generators
 
     def images(self, points: NDArray[np.complex128]) -> list[NDArray[np.complex128]]:
