@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import eigsh
 
 from landscape.errors import ConfigurationError, NonFiniteLossError
-from landscape_hessian.lanczos import _Krylov, extreme_eigenpairs
+from landscape_hessian.krylov import Krylov
+from landscape_hessian.lanczos import extreme_eigenpairs
 
 
 def with_spectrum(eigenvalues, seed=0, dtype=torch.float64):
@@ -174,7 +175,7 @@ def test_every_vector_of_a_basis_is_orthogonal_to_rounding(dtype):
     generator = torch.Generator().manual_seed(0)
     spectrum = np.concatenate([[1e4, 1e3, 900.0], np.linspace(-1, 1, 397)])
     matrix = with_spectrum(spectrum, dtype=dtype)
-    krylov = _Krylov(lambda v: matrix @ v, 400, 60, generator, dtype, torch.device("cpu"))
+    krylov = Krylov(lambda v: matrix @ v, 400, 60, generator, dtype, torch.device("cpu"))
     krylov.begin(None)
     eps = torch.finfo(dtype).eps
     for round_ in range(3):
@@ -194,7 +195,7 @@ def test_every_vector_of_a_basis_is_orthogonal_to_rounding(dtype):
 def test_couplings_that_are_not_as_symmetry_knows_are_removed_all_the_same():
     matrix = with_spectrum(np.linspace(-1, 1, 200))
     skew = 0.5 * torch.triu(torch.randn(200, 200, generator=torch.Generator().manual_seed(1)).double()) / 14
-    krylov = _Krylov(
+    krylov = Krylov(
         lambda v: (matrix + skew) @ v,
         200,
         40,
