@@ -191,9 +191,10 @@ class TotalDegree(Solver):
     8.4.1). The other paths go to infinity, or end on curves of solutions; what each did is counted. An endgame
     finds singular ends, and a local test whether they are isolated, and their multiplicity.
 
-    Systems with infinitely many solutions are refused: every curve or surface of solutions is the end of at least as
-    many paths as its degree (Fulton, Intersection Theory, 1998, theorem 12.3), so that it does not go unnoticed unless
-    all of these are lost.
+    Systems with infinitely many solutions are refused. Every curve or surface of solutions is the end of at least as
+    many paths as its degree when they come from a generic system of the same degrees (Fulton, Intersection Theory,
+    1998, theorem 12.3), so that it goes unnoticed only if all of these are lost. That powers of random linear forms,
+    with which paths begin here, are generic enough is not proved.
 
     Nothing is assumed of the system but that it is square, and the members of a family are solved one by one.
     For many members of a family that has fewer solutions than its degrees allow, :class:`Monodromy` follows
