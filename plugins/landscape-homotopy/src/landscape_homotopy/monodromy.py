@@ -977,7 +977,7 @@ def _proof_of_number(
                 return ""
             done += len(start.points) * start.group.order
             kept = list(placed.unknowns)
-            p = _corner(family, rng).astype(np.complex128)
+            p = generic(rng, len(family.parameter_names))
             p[list(placed.parameters)] = start.parameters
             images = start.group.orbits(start.points)
             points = np.zeros((len(images) * start.group.order, n), dtype=np.complex128)
