@@ -8,7 +8,7 @@ import pytest
 import sympy
 import torch
 from attrs import evolve
-from hypothesis import Phase, assume, given, settings
+from hypothesis import Phase, assume, example, given, settings
 from hypothesis import strategies as st
 
 import landscape as ls
@@ -137,8 +137,8 @@ _COEFFICIENTS = ["1", "-2", "p", "q", "p*q", "p^2", "3*q", "(p - q)"]
 )
 @example(
     # As many as the degrees allow, and no start pair: the equations share a parameter.
-    terms=[("x^3", "1"), ("x^3", "3*q"), ("x*y^2", "1"), ("x", "p"), ("x*y^2", "p*q")],
-    values=(19, -17),
+    [("x^3", "1"), ("x^3", "3*q"), ("x*y^2", "1"), ("x", "p"), ("x*y^2", "p*q")],
+    (19, -17),
 )
 def test_random_gradient_families_have_the_solutions_of_resultants(terms, values):
     loss = " + ".join(f"{coefficient}*{monomial}" for monomial, coefficient in terms)
