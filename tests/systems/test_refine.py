@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from landscape.errors import PolynomialError
-from landscape.systems import PolynomialSystem, distinct, refine
+from landscape.systems import PolynomialSystem, Solutions, distinct, refine
 
 CUBIC = PolynomialSystem(["x^3 - 6*x^2 + 11*x - 6"], ["x"])  # 1, 2, 3
 
@@ -75,3 +75,29 @@ def test_distinct_keeps_the_first_of_each():
     points = np.array([[1, 0], [2, 5], [1, 1e-9], [2 + 1e-9j, 5], [1, 1e-7]], dtype=complex)
     assert distinct(points).tolist() == [True, True, False, False, True]
     assert distinct(points[:0]).tolist() == []
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e-10, 1e-16, 1.0, 1e5])
+@pytest.mark.parametrize("equation", ["(x - {0})*(x - 2*{0})", "x^2 + {0}^2", "(x - {0})*(x^2 + {0}^2)"])
+def test_solutions_are_told_apart_at_every_scale(scale, equation):
+    system = PolynomialSystem([equation.format(f"{scale:.0e}")], ["x"])
+    unit = {
+        "(x - {0})*(x - 2*{0})": [1, 2],
+        "x^2 + {0}^2": [-1j, 1j],
+        "(x - {0})*(x^2 + {0}^2)": [-1j, 1, 1j],
+    }[equation]
+    truth = scale * np.array(unit, dtype=complex)
+    refined = refine(system, np.concatenate([truth, truth * (1 + 1e-7)])[:, None])
+    found = np.array(sorted(refined.points[:, 0], key=lambda z: (round(z.real / scale, 6), z.imag)))
+    expected = np.array(sorted(truth, key=lambda z: (round(z.real / scale, 6), z.imag)))
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-14 * scale)
+    assert refined.counts["repeated"] == len(truth)
+    solutions = Solutions(refined.points, refined.residuals)
+    assert solutions.is_real().sum() == sum(np.imag(unit) == 0)
+
+
+def test_distinct_merges_no_more_than_is_known():
+    points = np.array([[1e-10], [2e-10], [2e-10 + 1e-20], [0.0], [1e-300]], dtype=complex)
+    assert distinct(points).tolist() == [True, True, False, True, True]
+    errors = np.full(5, 1e-17)
+    assert distinct(points, errors=errors).tolist() == [True, True, False, True, False]

@@ -128,3 +128,27 @@ def test_wrong_shapes_and_words_are_refused():
         Solutions(np.zeros((3, 2)), np.zeros(2))
     with pytest.raises(PolynomialError, match="one of"):
         Solutions(np.zeros((3, 2)), completeness="sure")
+
+
+def test_small_solutions_are_not_real_for_being_small():
+    # The roots of x^2 + 1e-20, alone and beside a coordinate of size one.
+    points = np.array([[1e-10j], [-1e-10j], [1e-10 + 1e-26j]])
+    for residuals in (np.full(3, np.nan), np.full(3, 1e-20)):
+        assert Solutions(points, residuals).is_real().tolist() == [False, False, True]
+    beside = np.array([[1, 1e-10j], [1, 1e-10], [1, 1e-17 + 1e-17j]])
+    assert Solutions(beside, np.full(3, 1e-16)).is_real().tolist() == [False, True, True]
+    # Where the coordinates are known no better, nothing tells the first from a real one.
+    assert Solutions(beside, np.full(3, 1e-12)).is_real().tolist() == [True, True, True]
+    assert Solutions(np.array([[1e-17 + 1e-17j]]), np.array([1e-17])).is_real().tolist() == [True]
+
+
+def test_certificates_decide_what_is_real():
+    points = np.array([[1 + 1e-12j], [1 + 1e-12j], [1 + 1e-12j], [1.0], [0.0]])
+    certificates = np.array([1e-14, 1e-11, np.nan, 1e-15, 0.0])
+    found = Solutions(points, np.full(5, 1e-16), certificates=certificates).is_real()
+    assert found.tolist() == [False, True, True, True, True]
+
+
+def test_multiple_solutions_are_known_to_fewer_digits():
+    points = np.array([[1e-9 + 1e-9j], [1e-9 + 1e-9j]])
+    assert Solutions(points, np.full(2, 1e-16), np.array([1, 2])).is_real().tolist() == [False, True]

@@ -91,9 +91,35 @@ def _condition(matrices: NDArray[np.complex128]) -> NDArray[np.float64]:
     return np.asarray(norms[0] * norms[1])
 
 
-def distinct(points: NDArray[np.complex128], tolerance: float = 1e-8) -> NDArray[np.bool_]:
-    """Return a mask that keeps the first of points (n, N) nearer than `tolerance`, relative to their size.
+def distinct(
+    points: NDArray[np.complex128], tolerance: float = 1e-8, errors: NDArray[np.float64] | None = None
+) -> NDArray[np.bool_]:
+    """Return a mask that keeps the first of points that are nearer than their errors allow to tell apart.
 
+    Parameters
+    ----------
+    points
+        Shape (n, N).
+    tolerance
+        Distance, relative to the largest coordinate of the points, up to which they are the same.
+    errors
+        To which the points are known, shape (n,), in the unit of the points; nearer than ten times that they are the
+        same too. Of points near zero nothing else tells when they are the same.
+
+    Returns
+    -------
+    numpy.ndarray
+        Bool of shape (n,).
+
+    Examples
+    --------
+    >>> distinct(np.array([[1e-10], [2e-10], [2e-10 + 1e-25]])).tolist()
+    [True, True, False]
+    >>> distinct(np.array([[1e-10], [2e-10]]), errors=np.array([1e-10, 1e-16])).tolist()
+    [True, False]
+
+    Notes
+    -----
     Points are sorted along a fixed direction, so that only neighbours need comparing.
     """
     n, unknowns = points.shape
@@ -102,12 +128,14 @@ def distinct(points: NDArray[np.complex128], tolerance: float = 1e-8) -> NDArray
         return keep
     direction = np.exp(1j * np.arange(1, unknowns + 1) ** 2) / max(unknowns, 1)
     along = (points @ direction).real
-    size = _sizes(points)
+    reaches = tolerance * np.abs(points).max(axis=1, initial=0.0)
+    if errors is not None:
+        reaches = np.maximum(reaches, 10 * errors)
     order = np.argsort(along, kind="stable")
     # Walks in the order of rank, so that the first of a pair is always the one that was given first.
     for offset in range(1, n):
         left, right = order[:-offset], order[offset:]
-        reach = tolerance * np.maximum(size[left], size[right])
+        reach = np.maximum(reaches[left], reaches[right])
         near = along[right] - along[left] <= reach
         if not near.any():
             break
@@ -171,8 +199,11 @@ def refine(system: PolynomialSystem, candidates: ArrayLike) -> Refined:
     kept = z[regular]
     modulus = np.abs(kept)
     kept = np.where(modulus > _ZERO * modulus.max(axis=1, keepdims=True, initial=0.0), kept, 0.0)
-    kept = np.where(modulus.max(axis=1, keepdims=True, initial=0.0) > _ZERO, kept, 0.0)
-    first = distinct(kept)
+    errors = residuals[regular] * _sizes(kept)
+    # Small, and yet not zero, are points that the last correction moved by far less than their size.
+    zero = modulus.max(axis=1, initial=0.0) <= np.minimum(_ZERO, 10 * errors)
+    kept = np.where(zero[:, None], 0.0, kept)
+    first = distinct(kept, errors=errors)
     points, accuracy = kept[first], residuals[regular][first]
     order = _sorted(points)
     return Refined(
@@ -203,13 +234,16 @@ def _is_regular(system: PolynomialSystem, z: NDArray[np.complex128]) -> NDArray[
     if z.shape[1] == 0 or len(z) == 0:
         return np.ones(len(z), dtype=bool)
     condition = _condition(system.jacobian(z))
-    distance = _DISPLACED * _sizes(z)
     direction = np.exp(1j * np.arange(1, z.shape[1] + 1) ** 2)
-    displaced = z + distance[:, None] * direction
-    back = displaced + _corrections(system, displaced)
-    returned = np.abs(back - z).max(axis=1, initial=0.0)
-    # NaN compares as not less.
-    return np.asarray((condition < _SINGULAR) & (returned < 0.1 * distance))
+    attracts = np.zeros(len(z), dtype=bool)
+    # At the scale of one, and that of the point itself: there may be others within a millionth.
+    for size in (_sizes(z), np.abs(z).max(axis=1)):
+        distance = _DISPLACED * size
+        displaced = z + distance[:, None] * direction
+        back = displaced + _corrections(system, displaced)
+        # NaN compares as not less.
+        attracts |= np.abs(back - z).max(axis=1, initial=0.0) < 0.1 * distance
+    return np.asarray((condition < _SINGULAR) & attracts)
 
 
 def _sorted(points: NDArray[np.complex128]) -> NDArray[np.int64]:

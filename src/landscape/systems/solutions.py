@@ -21,6 +21,9 @@ _COMPLETENESS = ("proved", "trace test", "heuristic", "unknown")
 #: Coordinates of points that are compared at once.
 _COMPARED = 4_000_000
 
+#: Errors of points are at most this many times their residuals, and at least this part of the largest coordinate.
+_KNOWN, _ROUNDING = 1e3, 1e-12
+
 
 def _distances(a: NDArray[np.complex128], b: NDArray[np.complex128]) -> NDArray[np.float64]:
     """Return the largest coordinate difference of points (n, N) and their partners, relative to their size."""
@@ -219,15 +222,32 @@ class Solutions:
     def is_real(self, tolerance: float = 1e-8) -> NDArray[np.bool_]:
         """Return which points are real, shape (n,).
 
+        Where a solution has a certificate, that decides: it is real where its box reaches the complex conjugate of
+        the point, since the box holds one solution, and of real equations the conjugate of one is another.
+        Elsewhere every coordinate is compared with its own modulus, and with the error to which it is known.
+
         Parameters
         ----------
         tolerance
-            Largest imaginary part relative to the largest coordinate (where that exceeds one). Regular
-            solutions are known to about 1e-14, so that 1e-8 is far from both rounding and, for generic real
-            parameters, from pairs of complex conjugates.
+            Largest imaginary part of a coordinate relative to its modulus, for points without certificate. An
+            imaginary part at the level of the error is no evidence either: below 1e-12 of the largest coordinate,
+            or a thousand times the residual. Where no residual is known, the error is taken to be `tolerance`
+            relative to the largest coordinate, and for multiple solutions relative to one where that is more; it is
+            never taken to be more than that. Regular solutions are known to about 1e-14, so that 1e-8 is far from
+            both rounding and, for generic real parameters, from pairs of complex conjugates.
         """
-        size = np.maximum(np.abs(self.points).max(axis=1, initial=0.0), 1.0)
-        return np.asarray(np.abs(self.points.imag).max(axis=1, initial=0.0) <= tolerance * size)
+        modulus, imaginary = np.abs(self.points), np.abs(self.points.imag)
+        size = modulus.max(axis=1, initial=0.0)
+        coarse = tolerance * np.maximum(size, 1.0)
+        error = np.maximum(_KNOWN * self.residuals * np.maximum(size, 1.0), _ROUNDING * size)
+        error = np.where(self.multiplicities == 1, np.fmin(error, coarse), coarse)
+        error = np.where(np.isnan(self.residuals), tolerance * size, error)
+        real = (imaginary <= np.maximum(tolerance * modulus, error[:, None])).all(axis=1)
+        if self.certificates is None:
+            return np.asarray(real)
+        proved = np.isfinite(self.certificates)
+        reached = 2 * imaginary.max(axis=1, initial=0.0) <= self.certificates
+        return np.where(proved, reached, real)
 
     def real(self, tolerance: float = 1e-8) -> Solutions:
         """Return the real solutions (see :meth:`is_real`); imaginary rounding is removed."""
