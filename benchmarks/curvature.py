@@ -46,11 +46,11 @@ PEERS = (
     *("backpack-for-pytorch", "vivit-for-pytorch"),
 )
 
-_FLOOR = f"trace, {SAMPLES} samples ({SAMPLES} products of the fewest operations: 59.7)"
+_FLOOR = f"trace, {SAMPLES} samples (as many products of the fewest operations take 59.7)"
 #: What shall be reached, in gradients, by network (the first word of its name) and by what is measured. The trace of
 #: the SimpleCNN was to cost no more than the best peer's, whose 48 gradients were those of PyHessian, which had stopped
-#: after a part of the samples: 30 products of as many operations as are needed take 59.7. So there are two rows for it,
-#: and in the tables all peers take all samples.
+#: after a part of the samples: 30 products of as many operations as are needed take 59.7. Quadratic forms need no
+#: products. There are two rows for it, and in the tables all peers take all samples.
 GOALS = {
     ("MLP", "a product"): 1.75,
     ("SimpleCNN", "a product"): 2.05,

@@ -192,6 +192,20 @@ def test_the_density_of_a_network_has_the_moments_and_shares_of_the_dense_spectr
     assert np.trapezoid(np.abs(below - exact), grid) < 0.02 * (values[-1] - values[0])
 
 
+def test_a_share_that_no_node_resolves_has_no_standard_error():
+    """A hundredth of the spectrum is negative, near zero; five steps do not find it."""
+    values = np.concatenate([np.linspace(-0.02, -0.01, 10), np.linspace(0.5, 10, 990)])
+    known = quadratic(values)
+    found = ls.Point(known.landscape, known.landscape.initial()).measure(
+        CurvatureDensity(samples=3, steps=3, zero=1e-6)
+    )
+    name = "hessian_density_negative"
+    assert found.scalars[name] == 0
+    assert found.errors[name].value >= 0.005
+    assert found.scalars[f"{name}_low"] <= 0.01 <= found.scalars[f"{name}_high"]
+    assert any(f"{name} is not resolved" in line for line in found.warnings)
+
+
 def test_a_run_that_ends_early_is_padded_with_nodes_of_no_weight():
     known = quadratic([2.0, 2.0, 1.0, 1.0])
     found = ls.Point(known.landscape, known.landscape.initial()).measure(CurvatureDensity(samples=3, steps=9))

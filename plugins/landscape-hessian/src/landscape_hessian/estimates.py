@@ -354,7 +354,9 @@ class CurvatureDensity(Probe):
     certainly below and possibly below.
 
     Columns ``hessian_density_negative``, the share of eigenvalues below minus `zero` times the radius, and
-    ``hessian_density_zero``, the share within; with standard errors, and with ``_low`` and ``_high``, the bracket;
+    ``hessian_density_zero``, the share within; with standard errors, and with ``_low`` and ``_high``, the bracket.
+    Where all runs say the same, such as 0, for want of nodes that would tell the vectors apart, half of the bracket
+    stands in for the standard error, with a warning;
     ``hessian_density_trace``, with its standard error; ``hessian_density_products``. Arrays
     ``hessian_density_grid``, ``hessian_density`` and ``hessian_density_error``, shape (512,);
     ``hessian_density_nodes`` and ``hessian_density_weights``, shape (S, steps), padded by nodes of weight zero where
@@ -427,7 +429,8 @@ class CurvatureDensity(Probe):
         sigma = self.width * spread
         grid = np.linspace(nodes.min() - 4 * sigma, nodes.max() + 4 * sigma, _POINTS)
         curves = np.stack([_smooth(grid, t, w, sigma) for t, w in zip(nodes, weights, strict=True)])
-        scalars, errors = {f"{name}_products": float(products)}, {}
+        scalars, errors = {f"{name}_products": float(products)}, dict[str, Uncertainty]()
+        warnings: list[str] = []
         edge = self.zero * radius
         below, zero = _shares(nodes, weights, -edge), _shares(nodes, weights, edge)
         for column, low, middle, high in (
@@ -437,6 +440,15 @@ class CurvatureDensity(Probe):
         ):
             scalars[column] = float(middle.mean())
             errors[column] = _standard_error(middle)
+            unresolved = float((high - low).mean())
+            if errors[column].value <= _RESOLVED * unresolved:
+                # All runs agree for want of nodes there, not for knowledge.
+                errors[column] = Uncertainty(unresolved / 2, "standard error")
+                warnings.append(
+                    f"{column} is not resolved: all vectors say the same for want of nodes there. Its error is half of "
+                    f"what lies between {column}_low and {column}_high, {unresolved:.2g} of the spectrum; take more "
+                    "steps."
+                )
             scalars[f"{column}_low"] = float(np.clip(low.mean(), 0, 1))
             scalars[f"{column}_high"] = float(np.clip(high.mean(), 0, 1))
         traces = size * (nodes * weights).sum(axis=1)
@@ -451,11 +463,14 @@ class CurvatureDensity(Probe):
                 f"{name}_nodes": nodes,
                 f"{name}_weights": weights,
             },
+            warnings=tuple(warnings),
         )
 
 
 #: Bytes that the vectors of Lanczos runs may take for these to go on together rather than one after the other.
 _BASES = 2 * 1024**3
+#: A standard error of a share below this times what its bracket leaves open is none.
+_RESOLVED = 1e-6
 #: Points of the grid on which a density is given.
 _POINTS = 512
 
