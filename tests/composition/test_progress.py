@@ -38,11 +38,23 @@ def test_a_log_hears_of_long_work_while_it_goes_on(capsys, monkeypatch):
 
 @pytest.mark.usefixtures("lines")
 def test_a_log_hears_how_long_it_still_takes(capsys, monkeypatch):
+    class Clock:
+        now = 1000.0
+
+        def monotonic(self):
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
     monkeypatch.setattr(progress, "_LINE_INTERVAL", -1.0)
     with stage("Walking", 10, done=4) as current:
-        current.started -= 60.0  # two steps took a minute, so the other four take two
+        clock.now += 35.0  # compiling, which is done once
+        current.advance(0)
+        current.advance()
+        assert "to go" not in capsys.readouterr().err
+        clock.now += 60.0  # two steps took a minute, so the other three take a minute and a half
         current.advance(2)
-    assert "Walking: 6/10 in 60.0 s, about 120 s to go" in capsys.readouterr().err
+    assert "Walking: 7/10 in 95.0 s, about 90 s to go" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("lines")

@@ -68,13 +68,14 @@ class _Lines(Stage):
     started: float = field(factory=time.monotonic, init=False)
     told: float = field(factory=time.monotonic, init=False)
     text: str = field(default="", init=False)
-    before: int = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.before = self.done
+    # When, and how much was done, after the first steps: these also waited for what is done once, such as compilation
+    # and the first reading of data, so that they say nothing about the others.
+    first: tuple[float, int] | None = field(default=None, init=False)
 
     def advance(self, steps: int = 1) -> None:
         self.done += steps
+        if self.first is None and steps > 0:
+            self.first = (time.monotonic(), self.done)
         if time.monotonic() - self.told > _LINE_INTERVAL:
             self.tell(f", {self.text}" if self.text else "")
 
@@ -85,9 +86,10 @@ class _Lines(Stage):
         """Write a line."""
         self.told = time.monotonic()
         elapsed = self.told - self.started
-        left, here = self.total - self.done, self.done - self.before
-        if here > 0 and left > 0 and elapsed > _WORTH_A_LINE:
-            tail += f", about {elapsed * left / here:.0f} s to go"
+        if self.first is not None and self.done < self.total:
+            since, here = self.told - self.first[0], self.done - self.first[1]
+            if here > 0 and since > _WORTH_A_LINE:
+                tail += f", about {since * (self.total - self.done) / here:.0f} s to go"
         self.console.print(
             f"{self.title}: {self.done}/{self.total} in {elapsed:.1f} s{tail}",
             highlight=False,

@@ -247,7 +247,7 @@ class Solutions:
             return np.asarray(real)
         proved = np.isfinite(self.certificates)
         reached = 2 * imaginary.max(axis=1, initial=0.0) <= self.certificates
-        return np.where(proved, reached, real)
+        return np.asarray(np.where(proved, reached, real))
 
     def real(self, tolerance: float = 1e-8) -> Solutions:
         """Return the real solutions (see :meth:`is_real`); imaginary rounding is removed."""
