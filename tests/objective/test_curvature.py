@@ -511,7 +511,7 @@ def example_weights(loss, y):
 def dense_kinds(landscape, loss, x, y, penalty=None, reduction="mean"):
     """Return every matrix, (P, P), from dense Jacobians of the whole data at once."""
     theta = landscape.initial()
-    shares = example_weights(loss, y)
+    shares, examples = example_weights(loss, y), len(y)
     counted = shares.nonzero().squeeze(1)
     x, y, shares = x[counted], y[counted], shares[counted]
 
@@ -540,7 +540,7 @@ def dense_kinds(landscape, loss, x, y, penalty=None, reduction="mean"):
         "gauss_newton": jacobian.T @ of_output @ jacobian + curvature,
         "fisher": rows.T @ (p.unsqueeze(1) * rows),
         "second_moment": moved.T @ (p.unsqueeze(1) * moved),
-        "covariance": (rows - mean).T @ (p.unsqueeze(1) * (rows - mean)),
+        "covariance": examples * (rows - mean).T @ (p.unsqueeze(1) ** 2 * (rows - mean)),
     }
 
 

@@ -172,11 +172,12 @@ class _Factored:
         The batch's loss, without a graph.
     weight
         How much the products count.
-    examples
-        How much the examples count in all, where J is that of their losses.
+    examples, shares
+        How much the examples count, in all and each, where J is that of their losses.
     """
 
     examples = 0.0
+    shares: Tensor | None = None
 
     def __init__(
         self,
@@ -292,13 +293,17 @@ class CurvatureOperator:
                        :math:`\sum_b w_b J_b^\top \nabla^2_z \ell_b\, J_b / \sum_b w_b` with z the module's output,
                        plus the penalty's Hessian (Schraudolph 2002)
     ``second_moment``  :math:`\sum_i p_i\, g_i g_i^\top` with the gradients of single examples, penalty included
-    ``covariance``     :math:`\sum_i p_i\, (g_i - \bar g) (g_i - \bar g)^\top`
+    ``covariance``     :math:`N \sum_i p_i^2\, (g_i - \bar g) (g_i - \bar g)^\top`
     ``fisher``         empirical Fisher: the second moment without the penalty
     =================  ========================================================================================
 
-    The :math:`p_i` are 1/N, or proportional to the examples' weights in the mean. Batches of B examples that are
-    drawn with replacement have gradients with the covariance of single examples divided by B. All but the
-    Hessian need the module's output, and so a loss of ``(output, target)``.
+    The :math:`p_i` are 1/N, or proportional to the examples' weights in the mean, such as their tokens that are
+    not ignored, and :math:`\bar g = \sum_i p_i g_i`. The gradients of batches of B examples that are drawn with
+    replacement have the covariance of single examples divided by B: exactly where all weights are equal. Where they
+    are not, the gradient of a batch is a ratio, :math:`\sum_{i \in B} w_i g_i / \sum_{i \in B} w_i`, whose
+    covariance is this one divided by B to the first order in 1/B (Cochran 1977, "Sampling techniques", ch. 6).
+    The second moment less the mean's is the covariance for equal weights only. All but the Hessian need the module's
+    output, and so a loss of ``(output, target)``.
 
     Attributes
     ----------
@@ -361,13 +366,15 @@ class CurvatureOperator:
         self._sum: Tensor | None = None
         self.products = 0
         try:
-            totals, gradient = self._linearise_all(memory)
+            totals, gradient, squared = self._linearise_all(memory)
         except _NoSummandsError:
             self._split, self._most_chunks = 1, 1
             self._kept.clear()
-            totals, gradient = self._linearise_all(memory)
+            totals, gradient, squared = self._linearise_all(memory)
         landscape._reduce(totals)
         landscape._reduce(gradient)
+        if squared is not None:
+            landscape._reduce(squared)
         #: What weighted sums over batches are divided by.
         total = totals[1] if landscape.reduction == "mean" else torch.ones_like(totals[1])
         #: The same for products.
@@ -376,6 +383,13 @@ class CurvatureOperator:
         self.gradient = (gradient / total).to(self.dtype)
         #: The mean gradient of an example, and what the penalty adds to each.
         self._mean = (gradient / self._total).to(self.dtype)
+        #: About the mean: the mean with the squares of the weights, and how far these are from equal.
+        self._second: Tensor | None = None
+        self._unequal = 1.0
+        if squared is not None:
+            self._total = self._total**2 / totals[3]
+            self._second = (squared / self._total).to(self.dtype)
+            self._unequal = float(totals[4] / self._total)
         self._extra: Tensor | None = None
         self._penalty = self._linearised_penalty()
         self._require_finite()
@@ -563,6 +577,7 @@ class CurvatureOperator:
         inside = self._layout.indices(other._layout.names).to(self.device)
         other.gradient, other._mean = self.gradient[inside], self._mean[inside]
         other._extra = None if self._extra is None else self._extra[inside]
+        other._second = None if self._second is None else self._second[inside]
         other.products, other._sum = 0, None
         return other
 
@@ -600,13 +615,15 @@ class CurvatureOperator:
 
     # -- building -----------------------------------------------------------------------------------------
 
-    def _linearise_all(self, memory: int) -> tuple[Tensor, Tensor]:
+    def _linearise_all(self, memory: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """Keep the graphs of as many batches as `memory` allows; return the sums over all batches.
 
         Returns
         -------
         tuple of Tensor
-            Sums of weighted loss and of weight, shape (2,), and of weighted gradients, shape (P,).
+            Sums of weighted loss, of weight, of the weights of examples, of examples and of the squares of their
+            weights, shape (5,); of weighted gradients, shape (P,); and of gradients of examples with the squares of
+            their weights, None but for a covariance.
 
         Raises
         ------
@@ -615,7 +632,8 @@ class CurvatureOperator:
             else than examples, such as tokens that are not padding, are that for full batches only.
         """
         landscape = self._landscape
-        totals, gradient = landscape._accumulator(3), landscape._accumulator(landscape.size)
+        totals, gradient = landscape._accumulator(5), landscape._accumulator(landscape.size)
+        squared = landscape._accumulator(landscape.size) if self.kind == "covariance" else None
         held, recomputed, recomputed_extent, extent_total = 0, 0, 0, 0
         bytes_per_element = 0.0
         with self._session() as session:
@@ -637,6 +655,11 @@ class CurvatureOperator:
                     totals[1] += weight
                     totals[2] += piece.examples
                     gradient += weighted(weight, flat)
+                    if squared is not None and isinstance(piece, _Factored):
+                        assert piece.shares is not None
+                        totals[3] += examples_in(chunk)
+                        totals[4] += (piece.shares**2).sum()
+                        squared += self._squares(piece, weighted(weight, flat))
                     summed += float(weighted(weight, piece.loss.double()))
                     weights.append(float(weight))
                     if keep:
@@ -657,7 +680,7 @@ class CurvatureOperator:
             bytes_held=held,
             vectors_held=1 + len(self._kept),
         )
-        return totals, gradient
+        return totals, gradient, squared
 
     def _require_summands(self, session: Session, batch: Batch, summed: float, weights: float) -> None:
         landscape = self._landscape
@@ -951,7 +974,7 @@ class CurvatureOperator:
                 f"kind={self.kind!r} needs the losses of single examples: for a batch of {count}, the module's "
                 f"output has shape {tuple(output.shape)}."
             )
-        shares = _example_weights(criterion, landscape.reduction, batch, weight, count).to(output)
+        shares = example_weights(criterion, landscape.reduction, batch, weight, count).to(output)
         # An example that does not count has a mean over nothing, NaN, whose gradient would be NaN as well.
         counted = shares.nonzero().squeeze(1)
         shares = shares[counted]
@@ -968,9 +991,26 @@ class CurvatureOperator:
                 "give one of torch's losses, such as nn.CrossEntropyLoss(weight=..., ignore_index=...): how they "
                 "count is known of these."
             )
-        piece = _Factored(loss, losses, self._leaves, lambda moved: shares * moved, 1, graph=graph)
-        piece.examples = float(shares.sum())
+        factors = shares**2 if self.kind == "covariance" else shares
+        piece = _Factored(loss, losses, self._leaves, lambda moved: factors * moved, 1, graph=graph)
+        piece.examples, piece.shares = float(shares.sum()), shares
         return piece, piece.gradient((shares / total).detach())
+
+    def _squares(self, piece: _Factored, gradient: Tensor) -> Tensor:
+        """Return the sum of the gradients of examples with the squares of their weights, shape (P,).
+
+        Parameters
+        ----------
+        piece
+            The batch.
+        gradient
+            The sum with the weights themselves.
+        """
+        assert piece.shares is not None
+        if not len(piece.shares) or bool((piece.shares == piece.shares[0]).all()):
+            return gradient * piece.shares[:1].sum()
+        parts = piece.gradient(piece.shares**2)
+        return self._landscape.layout.join([part.detach() for part in parts])
 
     def _require_second_derivative(self, session: Session, batch: Batch) -> None:
         """Try a product on one batch, once for each selection of parameters.
@@ -1129,8 +1169,9 @@ class CurvatureOperator:
                 form = self._penalty.form([full], [0])
                 if form is not None:
                     sums[number] += form
-        if self.kind == "covariance":
-            sums -= along(self._mean).square_()
+        if self._second is not None:
+            mean = along(self._mean)
+            sums += mean * (self._unequal * mean - 2 * along(self._second))
         elif self.kind == "second_moment" and self._extra is not None:
             extra = along(self._extra)
             sums += extra * (2 * along(self._mean) + extra)
@@ -1162,8 +1203,10 @@ class CurvatureOperator:
             product = self._penalty.product([self._in_full(row)], [0])
             if product is not None:
                 result += product[0] if self._layout is self._landscape.layout else product[0][self._places]
-        if self.kind == "covariance":
-            result -= self._mean * (self._mean @ row)
+        if self._second is not None:
+            mean, second = self._mean, self._second
+            along = mean @ row
+            result += mean * (self._unequal * along - second @ row) - second * along
         elif self.kind == "second_moment" and self._extra is not None:
             extra, mean = self._extra, self._mean
             result += mean * (extra @ row) + extra * ((mean + extra) @ row)
@@ -1269,7 +1312,7 @@ def _pick(batch: Any, rows: Any, examples: int) -> Any:
     return map_leaves(pick, batch)
 
 
-def _example_weights(criterion: Criterion, reduction: str, batch: Batch, weight: Any, count: int) -> Tensor:
+def example_weights(criterion: Criterion, reduction: str, batch: Batch, weight: Any, count: int) -> Tensor:
     """Return how much every example counts, shape (count,), float64."""
     if reduction == "sum" or (not isinstance(weight, Tensor) and weight == count):
         return torch.ones(count, dtype=torch.float64)
