@@ -306,7 +306,9 @@ def test_every_count_of_a_printed_table_says_how_it_is_known():
 def test_notes_say_what_was_not_certified_and_which_bound_is_missing():
     frame = table((73, 48, 5, 73, 48, 5, "trace test"), (0, 0, 0, 0, 0, 0, "heuristic"))
     assert "nothing was proved" not in footnote(frame)
-    assert "found: so many were found numerically" in footnote(frame)
+    assert "n found: the solver computed n different solutions numerically" in footnote(frame)
+    partly = table((73, 48, 5, 70, 48, 5, "heuristic"))
+    assert "only what stands before the bracket is proved" in footnote(partly)
     assert "In 2 samples not every solution could be certified." in footnote(frame.assign(uncertified=[2, 0]))
     assert "not every" not in footnote(frame.assign(uncertified=[0, 0]))
     assert "Where BKK is missing" in footnote(frame.assign(BKK=[144.0, NAN]))

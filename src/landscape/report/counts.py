@@ -117,11 +117,15 @@ def footnote(frame: pd.DataFrame) -> str:
         )
     rest = [(found, sure, how) for found, sure, how in rows if how != "proved"]
     shown = printed(frame)
-    if any(
-        str(cell).endswith(("found", "found)")) for name in _COUNTS if name in shown for cell in shown[name]
-    ):
+    cells = [str(cell) for name in _COUNTS if name in shown for cell in shown[name]]
+    if any(text.endswith("found") for text in cells):
         said.append(
-            "found: so many were found numerically, and no more is proved of them than stands beside it."
+            "n found: the solver computed n different solutions numerically; nothing is proved of their number."
+        )
+    if any(text.endswith("found)") for text in cells):
+        said.append(
+            "(n found): the solver computed n different solutions numerically; only what stands before the bracket "
+            "is proved."
         )
     known = {how for _, _, how in rest}
     if "trace test" in known:
