@@ -134,3 +134,73 @@ def test_gradients_of_examples_need_a_loss_that_is_their_mean(kind):
     landscape = Landscape(network(3, 4, 2), spread, (x, y))
     with pytest.raises(ConfigurationError, match="needs a loss that is a mean over examples"):
         CurvatureOperator.of(landscape, landscape.initial(), kind)
+
+
+class Rounded(torch.autograd.Function):
+    """Straight through: as if nothing had been rounded."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return (4 * x).round() / 4
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+class Reversed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return -gradient
+
+
+class Cubed(torch.autograd.Function):
+    """Right, and differentiable as often as one likes."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        return 3 * x**2 * gradient
+
+
+class Applied(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function.apply(x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("function", [Rounded, Reversed, Cubed])
+def test_backward_passes_that_are_no_derivatives_are_spoken_of(function, dtype):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 5), Applied(function), nn.Linear(5, 2)).to(dtype)
+    x, y = torch.randn(40, 3).to(dtype), torch.randn(40, 2).to(dtype)
+    landscape = Landscape(module, "mse", (x, y))
+    theta = landscape.initial()
+    if function is Cubed:
+        found = landscape.hessian(theta).dense()
+        exact = exact_hessian(landscape, lambda f: F.mse_loss(f(x), y))
+        torch.testing.assert_close(found, exact)
+        return
+    with pytest.warns(UserWarning, match=f"^{function.__name__}: the backward pass .* is not the derivative"):
+        landscape.hessian(theta)
+    landscape.hessian(theta)  # said once
+
+
+def test_backward_passes_of_losses_that_are_no_derivatives_are_spoken_of():
+    x, y = torch.randn(40, 3).double(), torch.randn(40, 2).double()
+    landscape = Landscape(network(3, 5, 2), lambda z, t: F.mse_loss(Rounded.apply(z), t), (x, y))
+    with pytest.warns(UserWarning, match="^Rounded: the backward pass"):
+        landscape.hessian(landscape.initial())

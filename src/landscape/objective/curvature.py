@@ -26,7 +26,9 @@ takes a tenth less per product in two chunks of 16 than in one of 32.
 
 from __future__ import annotations
 
+import math
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import accumulate, islice, pairwise
@@ -42,7 +44,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from landscape.errors import ConfigurationError, DataError, NonFiniteLossError, nearest
 from landscape.objective.batch import Batch, examples_in, leaves, map_leaves
 from landscape.objective.chain import Chain, Middle, Recording
-from landscape.objective.differentiability import not_twice_differentiable, why_not_twice
+from landscape.objective.differentiability import (
+    not_twice_differentiable,
+    own_functions,
+    why_not_twice,
+)
 from landscape.objective.losses import Criterion, predict, scalar, weighted
 from landscape.validators import is_whole
 
@@ -87,6 +93,10 @@ _TRIED = 16
 _SAME = 1e4
 #: The same for the loss alone, which is all that batches after the first are tried by.
 _SAME_LOSS = 1e2
+#: A gradient is not that of the loss where the loss changes along it at a rate that is so much of it away.
+_FORMAL = 0.2
+#: The longest step along it for that, in norms of the weights.
+_SHORT = 1e-3
 
 
 @frozen
@@ -933,9 +943,13 @@ class CurvatureOperator:
         landscape._require_graph(loss)
         if not loss.requires_grad:
             return False
+        own = own_functions(loss)
         flat = landscape._flat_gradient(loss, self._leaves)
         piece, found, _ = written
-        return self._same(piece.loss, loss) and self._same(found, flat) and bool(found.isfinite().all())
+        right = self._same(piece.loss, loss) and self._same(found, flat) and bool(found.isfinite().all())
+        if right and own:
+            self._warn_of_formal_derivatives(session, batch, own)
+        return right
 
     @property
     def _tried(self) -> bool:
@@ -1036,7 +1050,38 @@ class CurvatureOperator:
         reason = why_not_twice(loss, self._leaves)
         if reason is not None:
             raise not_twice_differentiable(evaluator.module, landscape._criterion, batch, reason)
+        own = own_functions(loss)
+        if own:
+            self._warn_of_formal_derivatives(session, batch, own)
         evaluator.twice_differentiable.add(landscape.layout.names)
+
+    def _warn_of_formal_derivatives(self, session: Session, batch: Batch, own: Sequence[str]) -> None:
+        """Compare the gradient, where backward passes are somebody's own, with what the loss does along it."""
+        loss = self._landscape._loss(session, self._leaves, batch)
+        gradient = self._landscape._flat_gradient(loss, self._leaves)
+        slope = float(torch.linalg.vector_norm(gradient, dtype=torch.float64))
+        size = float(loss.detach().abs())
+        if not slope > 0 or not math.isfinite(slope + size):
+            return
+        # Far enough for the loss to change by more than its rounding, not so far that it bends.
+        eps = torch.finfo(self.dtype).eps
+        longest = _SHORT * float(torch.linalg.vector_norm(self._theta, dtype=torch.float64))
+        step = min(eps ** (1 / 3) * size / slope, longest)
+        if step * slope < eps / _FORMAL**2 * size:
+            return  # nothing to be seen beside the rounding
+        ends = []
+        with torch.no_grad():
+            for sign in (1, -1):
+                leaves = self._landscape._leaves(self._theta + gradient * (sign * step / slope))
+                ends.append(float(self._landscape._loss(session, leaves, batch)))
+        found = (ends[0] - ends[1]) / (2 * step)
+        if abs(found - slope) > _FORMAL * slope:
+            warnings.warn(
+                f"{' and '.join(own)}: the backward pass of a torch.autograd.Function is not the derivative of its "
+                f"forward pass. Along its gradient, of norm {slope:.3g}, the loss changes by {found:.3g} per unit. "
+                "Second derivatives are those of what the backward passes say, not of the loss.",
+                stacklevel=2,
+            )
 
     def _linearised_penalty(self) -> _Linearised | None:
         landscape = self._landscape

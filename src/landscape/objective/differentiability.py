@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 
 from landscape.errors import NotTwiceDifferentiableError
 from landscape.objective.batch import Batch, leaves, map_leaves
 from landscape.objective.losses import Criterion
 
-__all__ = ["not_twice_differentiable", "why_not_twice"]
+__all__ = ["not_twice_differentiable", "own_functions", "why_not_twice"]
 
 
 def why_not_twice(loss: Tensor, inputs: Sequence[Tensor]) -> str | None:
@@ -125,7 +126,17 @@ def _present(gradients: Sequence[Tensor | None]) -> list[Tensor]:
     return [gradient for gradient in gradients if gradient is not None]
 
 
+def own_functions(loss: Tensor) -> list[str]:
+    """Return the names of functions behind `loss` whose backward pass is somebody's own, each once."""
+    own = [node for node in _nodes([loss]) if isinstance(node, BackwardCFunction)]
+    return sorted({type(node).__name__.removesuffix("Backward") for node in own})
+
+
 def _has_node(tensors: Sequence[Tensor], name: str) -> bool:
+    return any(node.name() == name for node in _nodes(tensors))
+
+
+def _nodes(tensors: Sequence[Tensor]) -> Iterator[Any]:
     seen: set[Any] = set()
     pending = [tensor.grad_fn for tensor in tensors]
     while pending:
@@ -133,7 +144,5 @@ def _has_node(tensors: Sequence[Tensor], name: str) -> bool:
         if node is None or node in seen:
             continue
         seen.add(node)
-        if node.name() == name:
-            return True
+        yield node
         pending.extend(function for function, _ in node.next_functions)
-    return False
