@@ -48,6 +48,13 @@ def test_what_is_real_and_what_is_zero_is_decided_exactly(msolve, generator):
     assert zeros.in_torus().sum() == 4
     assert [0, 0.1] in zeros.points.tolist()
     assert near.statistics["certified_real"] == 3
+    # However small they are.
+    small = solved(["x*(x^2 + 1e-60)*(x - 1e-40)"], generator)
+    assert small.is_real().tolist() == [imaginary == 0 for imaginary in small.points[:, 0].imag]
+    expected = [-1e-30j, 0, 1e-40, 1e-30j]
+    assert sorted(small.points[:, 0], key=lambda z: (z.imag, z.real)) == pytest.approx(
+        expected, rel=1e-15, abs=0
+    )
     assert zeros.statistics["certified_real"] == 4
 
 

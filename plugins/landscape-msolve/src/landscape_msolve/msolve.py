@@ -32,7 +32,7 @@ __all__ = ["Msolve"]
 _DEGREE = re.compile(r"^degree of ideal\s+(\d+)\s*$", re.MULTILINE)
 #: Bits at which coordinates are first computed, and at which it is given up.
 _FIRST_BITS, _MOST_BITS = 256, 1 << 20
-#: Coordinates are known to this many bits, relative to the point where it exceeds one, before they are rounded.
+#: Coordinates are known to this many bits, relative to the largest of the point, before they are rounded.
 _KNOWN_BITS = 80
 
 
@@ -234,7 +234,9 @@ def _known(rows: Sequence[Sequence[acb]], zeros: Sequence[int]) -> bool:
     """Return whether enclosures are narrow, and only those of zeros contain zero."""
     limit = arb(2) ** -_KNOWN_BITS
     for row in rows:
-        size = max([arb(1), *(value.abs_lower() for value in row)])
+        # Where all may be zero the count of zeros decides.
+        size = max((value.abs_lower() for value in row), default=arb(1))
+        size = size if size > 0 else arb(1)
         if not all(value.is_finite() and value.rad() < limit * size for value in row):
             return False
     return all(sum(row[k].contains(0) for row in rows) == count for k, count in enumerate(zeros))
@@ -258,18 +260,21 @@ def _certified(
     radii: list[float] = []
     residuals: list[float] = []
     with precision(max(bits, _FIRST_BITS)):
-        for row in enclosed:
-            point = [_rounded(value) for value in row]
+        rounded = [[_rounded(value) for value in row] for row in enclosed]
+        sizes = [max(map(abs, point)) for point in rounded]
+        # The box of the origin is as small as that of the solution next to it.
+        least = min(filter(None, sizes), default=1.0)
+        for row, point, own in zip(enclosed, rounded, sizes, strict=True):
             centre = [acb(value.real, value.imag) for value in point]
             error = max((a - b).abs_upper() for a, b in zip(row, centre, strict=True))
-            size = max(1.0, *map(abs, point))
+            size = own or least
             # From twice the rounding error upwards; at least a bit of the largest coordinate.
             radius = max(float(error) * 2, size * 2.0**-53)
             for _ in range(8):
                 if certifier.proves(centre, arb(radius)):
                     points.append(point)
                     radii.append(radius)
-                    residuals.append(float(error) / size)
+                    residuals.append(float(error) / max(size, 1.0))
                     break
                 radius *= 16
     n = len(equations)
