@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import sympy
@@ -5,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landscape.errors import PolynomialError
-from landscape.systems.expressions import derivative, format_polynomial, parse, to_text
+from landscape.systems.expressions import (
+    Gaussian,
+    derivative,
+    exact,
+    format_polynomial,
+    parse,
+    parse_exact,
+    rounded,
+    to_text,
+)
 
 NAMES = ("x", "y", "z")
 _SYMBOLS = sympy.symbols(NAMES)
@@ -132,3 +143,76 @@ def test_zero_is_no_coefficient_that_is_too_small():
 def test_coefficients_that_are_not_finite_are_not_written(value):
     with pytest.raises(PolynomialError, match="x\\^2 is"):
         format_polynomial({(2,): value, (0,): 1}, ("x",))
+
+
+rationals = st.fractions(max_denominator=10**12)
+gaussians = st.builds(Gaussian.of, rationals, rationals).filter(lambda c: c != 0)
+exact_polynomials = st.dictionaries(st.tuples(*[st.integers(0, 4)] * 3), gaussians, max_size=6)
+
+
+@given(exact_polynomials)
+def test_fractions_are_read_back_as_they_were_written(polynomial):
+    assert parse_exact(format_polynomial(polynomial, NAMES), NAMES) == polynomial
+
+
+@given(polynomials)
+def test_floating_point_numbers_are_written_without_rounding(polynomial):
+    back = parse_exact(format_polynomial(polynomial, NAMES), NAMES)
+    assert back == {e: exact(c) for e, c in polynomial.items()}
+    for e, c in polynomial.items():
+        parts = (back[e].real, back[e].imag) if isinstance(back[e], Gaussian) else (back[e], 0)
+        assert parts == (Fraction(c.real), Fraction(c.imag))
+
+
+def by_sympy_exactly(text):
+    expression = sympy.sympify(text.replace("^", "**"), rational=True)
+    terms = sympy.Poly(expression, *_SYMBOLS, extension=sympy.I).terms()
+    parts = {tuple(map(int, e)): c.as_real_imag() for e, c in terms if c != 0}
+    return {
+        e: Gaussian.of(Fraction(int(a.p), int(a.q)), Fraction(int(b.p), int(b.q)))
+        for e, (a, b) in parts.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(x - 2/3)^2/7 - 1e-12*y",
+        "(x/3 + I*y/7)^5*(z - 0.1)/(1 - 2*I)",
+        "(0.1*x + 0.2*x - 0.3*x) + 1e16*y + y - 1e16*y",
+        "(1.5*I)^4*x + (2 - I)^3*(2 + I)^3*y^2 + I*I",
+        "(x + y/6 - z/35)^4",
+        "7^0*x + (x*y)^0",
+    ],
+)
+def test_sums_products_and_powers_are_exact(text):
+    found = parse_exact(text, NAMES)
+    assert found == by_sympy_exactly(text)
+    # Rounded once, at the end.
+    for exponents, coefficient in parse(text, NAMES).items():
+        assert coefficient == rounded(found[exponents])
+
+
+def test_one_floating_point_number_does_not_round_the_others():
+    x = sympy.Symbol("x")
+    found = parse_exact(to_text(sympy.Rational(1, 3) * x**2 + 0.1 * x + sympy.Float("0.1", 50)), ("x",))
+    assert found[(2,)] == Fraction(1, 3)
+    assert found[(1,)] == Fraction(0.1)
+    assert abs(found[(0,)] - Fraction(1, 10)) < Fraction(1, 10**50)
+    root = parse_exact(to_text(sympy.sqrt(2) * x), ("x",))[(1,)]
+    assert abs(root**2 - 2) < Fraction(1, 10**38)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["((1.1^1000)^1000)^1000*x", "(x + 0." + "7" * 4000 + ")^999", "1" * 5000 + "*x", "0." + "3" * 5000],
+)
+def test_numbers_of_too_many_digits_are_refused_at_once(text):
+    with pytest.raises(PolynomialError, match="too many digits"):
+        parse_exact(text, ("x",))
+
+
+def test_fractions_of_large_numbers_are_within_range():
+    large = "1" + "0" * 400
+    assert parse(f"{large}/3{'0' * 400}*x", ("x",)) == {(1,): pytest.approx(1 / 3)}
+    assert parse("0e999999999 + x", ("x",)) == {(1,): 1}
