@@ -141,7 +141,11 @@ class _Operation(ABC):
 
     @abstractmethod
     def pull(self, cotangent: Tensor, rows: slice, sums: _Sums, below: bool) -> Sequence[Tensor | None]:
-        """Return what reaches the inputs, where `below` asks for it; add to `sums` what reaches the parameters."""
+        """Return what reaches the inputs, where `below` asks for it; add to `sums` what reaches the parameters.
+
+        The cotangent is the operation's own, to write into or to give on. Who keeps it as slopes, or gives it to
+        several inputs, gives on other numbers: new ones, or copies.
+        """
 
     def bend(  # noqa: B027 (nothing to do for what is linear)
         self,
@@ -166,6 +170,11 @@ class _Operation(ABC):
     def held(self) -> Sequence[Tensor]:
         """Return the tensors that are held."""
         return [value for value in self.__dict__.values() if isinstance(value, Tensor)]
+
+
+def _of(tensor: Tensor, rows: slice) -> Tensor:
+    """Return some rows; the tensor itself for all, as a view of it takes longer to make."""
+    return tensor if rows.stop - rows.start == len(tensor) else tensor[rows]
 
 
 def _folded(tensor: Tensor) -> Tensor:
@@ -201,7 +210,7 @@ class _Linear(_Operation):
 
     def push(self, tangents: Sequence[Tensor | None], vectors: Vectors, rows: slice) -> Tensor | None:
         k, (o, _) = vectors.count, self.weight.shape
-        moved, a = tangents[0], self.a[rows]
+        moved, a = tangents[0], _of(self.a, rows)
         found = None if moved is None else moved @ self.weight.T
         leaf, bias = self.leaves
         if leaf in vectors:
@@ -227,7 +236,7 @@ class _Linear(_Operation):
         if sums.wants(leaf):
             assert leaf is not None
             flat = cotangent if cotangent.ndim == 3 else cotangent.movedim(1, -2)
-            sums.above(leaf).addmm_(flat.reshape(-1, k * o).T, self.a[rows].reshape(-1, i))
+            sums.above(leaf).addmm_(flat.reshape(-1, k * o).T, _of(self.a, rows).reshape(-1, i))
         if sums.wants(bias):
             assert bias is not None
             sums.above(bias).add_(_positions_summed(cotangent, -1).reshape(-1))
@@ -242,7 +251,7 @@ class _Linear(_Operation):
         into: list[Tensor | None],
     ) -> None:
         k, i = vectors.count, self.weight.shape[1]
-        leaf, slopes, moved = self.leaves[0], self.slopes[rows], tangents[0]
+        leaf, slopes, moved = self.leaves[0], _of(self.slopes, rows), tangents[0]
         wide = slopes.reshape(-1, slopes.shape[-1])
         if moved is not None and sums.wants(leaf):
             assert leaf is not None
@@ -263,7 +272,7 @@ class _Linear(_Operation):
             return None
         assert leaf is not None
         k, (o, i) = vectors.count, self.weight.shape
-        slopes = self.slopes[rows]
+        slopes = _of(self.slopes, rows)
         if slopes[..., 0].numel() < o:
             # Few rows: V meets the slopes, and nothing of its size is written.
             found = (slopes @ vectors.beside(leaf)).view(*slopes.shape[:-1], k, i)
@@ -316,19 +325,19 @@ class _Convolution(_Operation):
         leaf, bias = self.leaves
         if leaf in vectors:
             assert leaf is not None
-            many = self._forward(self.a[rows], vectors[leaf].flatten(0, 1))
+            many = self._forward(_of(self.a, rows), vectors[leaf].flatten(0, 1))
             many = many.view(len(many), k, -1, *many.shape[2:])
             found = many if found is None else found.add_(many)
         if bias in vectors:
             assert bias is not None
             v = vectors[bias].view(1, k, -1, *(1,) * (self.slopes.ndim - 2))
-            shape = (len(self.a[rows]), k, *self.slopes.shape[1:])
+            shape = (rows.stop - rows.start, k, *self.slopes.shape[1:])
             found = _repeated(v, shape) if found is None else found.add_(v)
         return found
 
     def pull(self, cotangent: Tensor, rows: slice, sums: _Sums, below: bool) -> Sequence[Tensor | None]:
         leaf, bias = self.leaves
-        a, k = self.a[rows], cotangent.shape[1]
+        a, k = _of(self.a, rows), cotangent.shape[1]
         weighs = sums.wants(leaf)
         found = None
         if k == 1 and (below or weighs):
@@ -358,12 +367,12 @@ class _Convolution(_Operation):
         sums: _Sums,
         into: list[Tensor | None],
     ) -> None:
-        leaf, slopes, moved = self.leaves[0], self.slopes[rows], tangents[0]
+        leaf, slopes, moved = self.leaves[0], _of(self.slopes, rows), tangents[0]
         weighs = moved is not None and sums.wants(leaf)
         bends = moved is not None and leaf in vectors
         if moved is None or not (weighs or bends):
             return
-        k, a, many = vectors.count, self.a[rows], moved.flatten(1, 2)
+        k, a, many = vectors.count, _of(self.a, rows), moved.flatten(1, 2)
         if bends:
             assert leaf is not None
             weight = vectors.beside(leaf)
@@ -382,7 +391,7 @@ class _Convolution(_Operation):
             return None
         assert leaf is not None
         many = moved.flatten(1, 2)
-        found, _ = self._backward(self.slopes[rows], many, vectors.beside(leaf), (True, False))
+        found, _ = self._backward(_of(self.slopes, rows), many, vectors.beside(leaf), (True, False))
         return _twice(found.view_as(moved), moved)
 
 
@@ -403,11 +412,11 @@ class _Elementwise(_Operation):
         moved = tangents[0]
         if moved is None:
             return None
-        slope = self.first[rows].unsqueeze(1)
+        slope = _of(self.first, rows).unsqueeze(1)
         return moved.mul_(slope) if self.last_use and self.second is None else moved * slope
 
     def pull(self, cotangent: Tensor, rows: slice, sums: _Sums, below: bool) -> Sequence[Tensor | None]:
-        return [cotangent * self.first[rows].unsqueeze(1)]
+        return [cotangent.mul_(_of(self.first, rows).unsqueeze(1))]
 
     def bend(
         self,
@@ -419,13 +428,13 @@ class _Elementwise(_Operation):
     ) -> None:
         moved = tangents[0]
         if self.second is not None and moved is not None:
-            _add(into, moved * self.second[rows].unsqueeze(1))
+            _add(into, moved * _of(self.second, rows).unsqueeze(1))
 
     def curve(self, tangents: Sequence[Tensor | None], vectors: Vectors, rows: slice) -> Tensor | None:
         moved = tangents[0]
         if self.second is None or moved is None:
             return None
-        return moved.square().mul_(self.second[rows].unsqueeze(1))
+        return moved.square().mul_(_of(self.second, rows).unsqueeze(1))
 
 
 class _Shape(_Operation):
@@ -456,12 +465,12 @@ class _LargestPixels(_Operation):
         moved = tangents[0]
         if moved is None:
             return None
-        places = self.places[rows].unsqueeze(1).expand(-1, moved.shape[1], -1, -1)
+        places = _of(self.places, rows).unsqueeze(1).expand(-1, moved.shape[1], -1, -1)
         return moved.flatten(3).gather(3, places).view(*moved.shape[:3], *self._after)
 
     def pull(self, cotangent: Tensor, rows: slice, sums: _Sums, below: bool) -> Sequence[Tensor | None]:
         k = cotangent.shape[1]
-        places = self.places[rows].unsqueeze(1).expand(-1, k, -1, -1)
+        places = _of(self.places, rows).unsqueeze(1).expand(-1, k, -1, -1)
         found = cotangent.new_zeros(len(cotangent), k, *self._before)
         flat = found.view(*found.shape[:3], -1)
         if self._overlap:
@@ -532,7 +541,7 @@ class _Normalisation(_Operation):
         if moved is not None:
             found = moved * self._spread(self.rate * self.scale)
         leaf, bias = self.leaves
-        normal = self.normal[rows].unsqueeze(1)
+        normal = _of(self.normal, rows).unsqueeze(1)
         if leaf in vectors:
             assert leaf is not None
             extra = normal * self._spread(vectors[leaf])
@@ -548,7 +557,7 @@ class _Normalisation(_Operation):
         leaf, bias = self.leaves
         if sums.wants(leaf):
             assert leaf is not None
-            many = cotangent * self.normal[rows].unsqueeze(1)
+            many = cotangent * _of(self.normal, rows).unsqueeze(1)
             sums.above(leaf).add_(_positions_summed(many, 2).reshape(-1))
         if sums.wants(bias):
             assert bias is not None
@@ -564,7 +573,7 @@ class _Normalisation(_Operation):
         into: list[Tensor | None],
     ) -> None:
         leaf, moved = self.leaves[0], tangents[0]
-        slopes = self.slopes[rows].unsqueeze(1)
+        slopes = _of(self.slopes, rows).unsqueeze(1)
         if moved is not None and sums.wants(leaf):
             assert leaf is not None
             many = moved * slopes * self._spread(self.rate)
@@ -578,7 +587,7 @@ class _Normalisation(_Operation):
         if moved is None or leaf not in vectors:
             return None
         assert leaf is not None
-        slopes = self.slopes[rows].unsqueeze(1)
+        slopes = _of(self.slopes, rows).unsqueeze(1)
         return _twice(slopes * self._spread(self.rate * vectors[leaf]), moved)
 
 
@@ -646,9 +655,9 @@ class Middle:
         """Return the products of some examples with (rows, k, ...); None where the loss is no sum over them."""
         if self._softmax is not None:
             p, c = self._softmax
-            return _softmax_product(p[rows].unsqueeze(1), c, moved)
+            return _softmax_product(_of(p, rows).unsqueeze(1), c, moved)
         matrices = self.matrices()
-        return None if matrices is None else torch.bmm(moved.flatten(2), matrices[rows]).view_as(moved)
+        return None if matrices is None else torch.bmm(moved.flatten(2), _of(matrices, rows)).view_as(moved)
 
     @property
     def is_sum(self) -> bool:
@@ -751,7 +760,7 @@ class Chain:
             self._numbers += arrived[0].numel()
             self._widest = max(self._widest, arrived[0].numel())
             below = any(slot is not None for slot in operation.inputs)
-            _arrive(cotangents, operation.inputs, operation.pull(arrived, slice(None), sums, below))
+            _arrive(cotangents, operation.inputs, operation.pull(arrived, slice(0, self._rows), sums, below))
         self._differentiated = True
         return [sums.total(n).squeeze(0) for n in range(len(self._leaves))]
 
