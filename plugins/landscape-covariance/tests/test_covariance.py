@@ -123,7 +123,7 @@ def products_of(rows, *, memory=1 << 30, size=1, centred=True, vectors=None):
     landscape = regression(rows)
     draws = [(part, None) for part in torch.split(torch.arange(len(rows)), size)]
     gradients = Gradients(landscape, torch.zeros(landscape.size).double(), draws, True, memory)
-    return *gradients.products(vectors, centred=centred), gradients
+    return *gradients.products(vectors, weights=torch.ones(len(rows)), centred=centred), gradients
 
 
 @settings(deadline=None, max_examples=50)
@@ -391,7 +391,8 @@ def test_layer_by_layer_and_stacked_gradients_give_the_same_eigenvalues(centred)
     np.testing.assert_allclose(
         one.arrays["covariance_eigenvalues"], other.arrays["covariance_eigenvalues"], rtol=1e-9, atol=1e-15
     )
-    assert probe._layer_wise(landscape, point.theta, probe._draws(landscape, generator)) is not None
+    draws = probe._draws(landscape, generator)
+    assert probe._layer_wise(landscape, point.theta, draws, torch.ones(20).double()) is not None
 
 
 @pytest.mark.parametrize("centred", [True, False])

@@ -992,7 +992,7 @@ class CurvatureOperator:
         # An example that does not count has a mean over nothing, NaN, whose gradient would be NaN as well.
         counted = shares.nonzero().squeeze(1)
         shares = shares[counted]
-        losses = losses_of(criterion.of_output, output[counted], _pick(target, counted, count))
+        losses = losses_of(criterion.of_output, output[counted], pick_examples(target, counted, count))
         total = shares.sum() if landscape.reduction == "mean" else torch.ones_like(shares.sum())
         loss = (shares * losses).sum() / total
         whole = scalar(criterion.of_output(output.detach(), target), criterion.name)
@@ -1345,10 +1345,10 @@ def _parts(batch: Batch, count: int) -> Iterator[Batch]:
     count = min(count, examples)
     edges = [examples * i // count for i in range(count + 1)]
     for low, high in pairwise(edges):
-        yield _pick(batch, slice(low, high), examples)
+        yield pick_examples(batch, slice(low, high), examples)
 
 
-def _pick(batch: Any, rows: Any, examples: int) -> Any:
+def pick_examples(batch: Any, rows: Any, examples: int) -> Any:
     """Return some examples of a batch, or of its target."""
 
     def pick(leaf: Any) -> Any:
@@ -1372,7 +1372,7 @@ def example_weights(criterion: Criterion, reduction: str, batch: Batch, weight: 
             pass  # control flow that depends on the data
         else:
             return torch.as_tensor(together).double()
-    singles = [float(criterion.weight(_pick(batch, slice(i, i + 1), count))) for i in range(count)]
+    singles = [float(criterion.weight(pick_examples(batch, slice(i, i + 1), count))) for i in range(count)]
     return torch.tensor(singles, dtype=torch.float64)
 
 
@@ -1421,6 +1421,7 @@ def losses_of(of_output: Callable[[Any, Any], Tensor], output: Tensor, target: A
         else:
             return found.reshape(count)
     rows = [
-        of_output(output[i : i + 1], _pick(target, slice(i, i + 1), count)).reshape(()) for i in range(count)
+        of_output(output[i : i + 1], pick_examples(target, slice(i, i + 1), count)).reshape(())
+        for i in range(count)
     ]
     return torch.stack(rows) if rows else output.new_zeros(0)

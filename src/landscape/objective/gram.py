@@ -33,7 +33,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from landscape.errors import ConfigurationError, DataError
 from landscape.objective.batch import Batch, examples_in, leaves, map_leaves
-from landscape.objective.curvature import losses_of, output_of
+from landscape.objective.curvature import losses_of, output_of, pick_examples
+from landscape.objective.examples import example_weights
 
 if TYPE_CHECKING:
     from landscape.objective.landscape import Landscape
@@ -122,7 +123,9 @@ def example_gram(
                     return None
             if len(output) != count or any(len(calls) != 1 for calls in seen.values()):
                 return None
-            losses = losses_of(landscape._criterion.of_output, output, target)
+            losses, counted = _losses(landscape, batch, output, target)
+            if not _make_up(landscape, batch, losses, counted, output, target):
+                return None
             outputs = [seen[layer.module][0][1] for layer in layers]
             found = torch.autograd.grad(losses.sum(), [*outputs, *parts], allow_unused=True)
             for total, part in zip(sums, found[len(outputs) :], strict=True):
@@ -185,12 +188,13 @@ def combined_gradients(
         for given in batches:
             batch = landscape._moved(given)
             output, target = output_of(landscape, session, parts, batch, "A sum of gradients")
-            assert landscape._criterion.of_output is not None
-            losses = losses_of(landscape._criterion.of_output, output, target)
-            low, above = above, above + len(losses)
+            losses, counted = _losses(landscape, batch, output, target)
+            low, above = above, above + len(output)
             if above > weights.shape[1]:
                 break
-            for row, own in zip(found, weights[:, low:above], strict=True):
+            if not len(losses):
+                continue
+            for row, own in zip(found, weights[:, low:above][:, counted], strict=True):
                 gradients = torch.autograd.grad(losses, parts, own, retain_graph=True, allow_unused=True)
                 for place, gradient in zip(slices, gradients, strict=True):
                     if gradient is not None:
@@ -236,8 +240,7 @@ def example_products(
         for given in batches:
             batch = landscape._moved(given)
             output, target = output_of(landscape, session, parts, batch, "A product with gradients")
-            assert landscape._criterion.of_output is not None
-            losses = losses_of(landscape._criterion.of_output, output, target)
+            losses, counted = _losses(landscape, batch, output, target)
             weights = torch.ones_like(losses, requires_grad=True)
             gradients = torch.autograd.grad(losses, parts, weights, create_graph=True, allow_unused=True)
             # autograd says None for zero, whatever the stubs say; a sum of no gradients has no graph either
@@ -254,8 +257,43 @@ def example_products(
                 else torch.zeros_like(losses)
                 for own in split
             ]
-            found.append(torch.stack(along, dim=1) if along else losses.detach().new_zeros(len(losses), 0))
+            rows = losses.detach().new_zeros(len(output), len(along))
+            if along:
+                rows[counted] = torch.stack(along, dim=1)
+            found.append(rows)
     return torch.cat(found).to(landscape._summing)
+
+
+def _losses(landscape: Landscape, batch: Batch, output: Tensor, target: Any) -> tuple[Tensor, Tensor]:
+    """Return the losses of the examples that count, shape (b,), and which these are, int64, shape (b,)."""
+    assert landscape._criterion.of_output is not None
+    # A mean over nothing has a gradient that is NaN.
+    counted = example_weights(landscape, batch).nonzero().squeeze(1)
+    if not len(counted):
+        return output.flatten()[:0], counted  # with its graph
+    if len(counted) < len(output):
+        output, target = output[counted], pick_examples(target, counted, len(output))
+    return losses_of(landscape._criterion.of_output, output, target), counted
+
+
+def _make_up(
+    landscape: Landscape, batch: Batch, losses: Tensor, counted: Tensor, output: Tensor, target: Any
+) -> bool:
+    """Whether the losses of the examples that count make up that of the batch."""
+    of_output = landscape._criterion.of_output
+    assert of_output is not None
+    if not len(losses):
+        return True
+    weights = example_weights(landscape, batch)[counted]
+    if landscape.reduction == "mean":
+        weights = weights / weights.sum()
+    with torch.no_grad():
+        summands = weights * losses
+        whole = of_output(output, target)
+        apart = (summands.sum() - whole).abs()
+        limit = _SAME * torch.finfo(landscape.dtype).eps * summands.abs().sum()
+        # What is not finite shows in the gradients.
+        return bool(apart <= limit) or not bool(whole.isfinite())
 
 
 def _layers(landscape: Landscape) -> list[_Layer] | None:

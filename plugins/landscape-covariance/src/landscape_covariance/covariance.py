@@ -38,16 +38,19 @@ class Sample:
         Examples of the batches.
     gradients
         The gradients themselves; None where inputs and outputs of the layers stood for them.
+    weights
+        How much they count, shape (L,), float64: ones, but for examples that count differently.
     gram
-        Their products over L, about their mean where that is asked for, shape (L, L), float64.
+        Their products over L, weighed and about their mean where that is asked for, shape (L, L), float64.
     along
-        Their products with given vectors, about their mean likewise, shape (L, j), float64.
+        Their products with given vectors, likewise, shape (L, j), float64.
     warnings
         What is to be said about how they were had.
     """
 
     draws: Sequence[Draw]
     gradients: Gradients | None
+    weights: Tensor
     gram: np.ndarray
     along: np.ndarray
     warnings: tuple[str, ...]
@@ -76,7 +79,20 @@ class GradientCovariance(Probe):
 
     The batches are drawn by the measurement's own generator: without replacement within a batch, and each
     batch independently of the others, as in the theory of stochastic gradient noise; they may share examples.
-    The penalty of the landscape adds the same vector to every gradient.
+    The penalty of the landscape adds the same vector to every gradient. In a landscape with a group of processes, each
+    process draws `batch_size` of its own examples for every batch.
+
+    With `per_example` the L gradients are those of single examples, which may count differently in the loss: by
+    weights :math:`w_l` that are zero for ignored targets, those of classes, the tokens of a sequence. Then
+
+    .. math:: K = \frac1L \sum_{l=1}^L \Big(\frac{w_l}{\bar w}\Big)^2 (g_l - \bar g)(g_l - \bar g)^T, \qquad
+              \bar g = \frac{\sum_l w_l g_l}{\sum_l w_l},
+
+    with the mean weight :math:`\bar w` of the L. K/B is the covariance of the gradient of a batch of B of them drawn
+    with replacement, to the first order in 1/B: that gradient is a ratio, of the sum of :math:`w_l g_l` to that of
+    :math:`w_l` (Cochran 1977, ch. 6; ``GradientNoiseScale`` says how good this is). With ``centred=False``, it is
+    :math:`\sum_l w_l\, g_l g_l^T / \sum_l w_l`, the mean that the loss takes. For equal weights both are those
+    above. On all examples, they are the matrices of ``point.curvature("covariance")`` and ``"second_moment"``.
 
     Columns ``covariance_eigenvalue_1`` .. ``_k``, largest first, and ``covariance_trace``, the sum of all,
     including those that have no column; ``covariance_stable_rank``, the trace over the largest eigenvalue. Array
@@ -117,7 +133,9 @@ class GradientCovariance(Probe):
     Raises
     ------
     landscape.errors.ConfigurationError
-        When measuring on data with fewer examples than one draw needs.
+        When measuring on data with fewer examples than one draw needs. With `per_example`: in a landscape with a
+        group of processes; and when the gradients of examples do not make up that of their batch, because the loss
+        compares examples or does not say how they count.
 
     Examples
     --------
@@ -143,6 +161,7 @@ class GradientCovariance(Probe):
     references: ClassVar[tuple[str, ...]] = (
         "F. Dangel, L. Tatzel, P. Hennig. ViViT: curvature access through the generalized Gauss-Newton's low-rank "
         "structure. TMLR (2022).",
+        "W. G. Cochran. Sampling techniques, 3rd edition, chapter 6: ratio estimators. Wiley (1977).",
     )
 
     def __attrs_post_init__(self) -> None:
@@ -166,7 +185,8 @@ class GradientCovariance(Probe):
             return Measurement(
                 scalars=dict.fromkeys([*names, "covariance_trace", "covariance_stable_rank"], math.nan),
                 arrays={"covariance_eigenvalues": np.full(rank, np.nan)},
-                warnings=("The covariance of gradients is unknown: a gradient is NaN or infinite here.",),
+                warnings=sample.warnings
+                or ("The covariance of gradients is unknown: a gradient is NaN or infinite here.",),
             )
         values, coefficients = eigenpairs(sample.gram, rank)
         warnings: tuple[str, ...] = ()
@@ -196,14 +216,22 @@ class GradientCovariance(Probe):
         """Return how many eigenvalues can be non-zero for so many weights."""
         return min(self.batches - self.centred, size)
 
-    def require_enough(self, data: Data) -> None:
-        """Refuse data with fewer examples than one draw needs.
+    def require_possible(self, landscape: Landscape) -> None:
+        """Refuse data with fewer examples than one draw needs, and examples that lie with several processes.
 
         Raises
         ------
         landscape.errors.ConfigurationError
-            Naming both numbers.
+            Naming both numbers, or the group.
         """
+        data = landscape.data
+        if self.per_example and landscape.group is not None:
+            raise ConfigurationError(
+                "GradientCovariance(per_example=True) knows the examples of its own process only, and this landscape "
+                "sums over those of a group. Measure on a landscape of all data without group=..., or take the "
+                "gradients of batches, per_example=False: they are those of all processes together, batch_size "
+                "examples of each."
+            )
         needed = self.batches if self.per_example else self._batch_size(data)
         if needed > data.examples:
             name = "batches" if self.per_example else "batch_size"
@@ -231,27 +259,33 @@ class GradientCovariance(Probe):
         Raises
         ------
         landscape.errors.ConfigurationError
-            When the data has fewer examples than one draw needs.
+            When the data has fewer examples than one draw needs; see also the class.
         """
         from landscape.objective.gram import example_products
-        from landscape_covariance.gradients import Gradients, about_mean, batches_of
+        from landscape_covariance.gradients import Gradients, batches_of, weighed
 
         landscape, theta = point.landscape, point.theta
-        self.require_enough(landscape.data)
+        self.require_possible(landscape)
         draws = self._draws(landscape, generator)
-        gram = self._layer_wise(landscape, theta, draws) if layers else None
+        weights = self._weights(landscape, draws)
+        gram = self._layer_wise(landscape, theta, draws, weights) if layers else None
         if gram is not None and (self.vectors or along is not None) and not self._told_apart(gram, landscape):
             gram = None
         gradients: Gradients | None = None
         if gram is None:
             gradients = Gradients(landscape, theta, draws, self.per_example, self.memory)
-            gram, products = gradients.products(along, centred=self.centred)
+            gram, products = gradients.products(along, weights=weights, centred=self.centred)
         elif along is None:
             products = gram.new_zeros(len(gram), 0)
         else:
             products = example_products(landscape, theta, batches_of(landscape, draws), along)
-            products = about_mean(products) if self.centred else products
+            products = weighed(products, weights, centred=self.centred)
         warnings = []
+        if not weights.any():
+            warnings.append(
+                f"None of the {self.batches} drawn examples counts in the loss: all of their targets are ignored. "
+                "Give more batches."
+            )
         if gradients is not None and not gradients.fits:
             times = gradients.computed / gradients.count
             warnings.append(
@@ -265,7 +299,9 @@ class GradientCovariance(Probe):
                 f"Batches of all {landscape.data.examples} examples are the same, and so are their gradients: the "
                 "covariance is zero. Give a smaller batch_size."
             )
-        return Sample(draws, gradients, _array(gram) / self.batches, _array(products), tuple(warnings))
+        return Sample(
+            draws, gradients, weights, _array(gram) / self.batches, _array(products), tuple(warnings)
+        )
 
     def _all_alike(self, data: Data) -> bool:
         """Whether there is but one batch to be drawn, and its gradient is subtracted."""
@@ -303,16 +339,33 @@ class GradientCovariance(Probe):
             return [(part, seed()) for part in torch.split(draw(self.batches), size)]
         return [(draw(size), seed()) for _ in range(self.batches)]
 
-    def _layer_wise(self, landscape: Landscape, theta: Tensor, draws: Sequence[Draw]) -> Tensor | None:
+    def _weights(self, landscape: Landscape, draws: Sequence[Draw]) -> Tensor:
+        """Return how much each gradient counts, shape (L,), float64."""
+        import torch
+
+        from landscape.objective.examples import example_weights
+        from landscape_covariance.gradients import batches_of
+
+        if not self.per_example:
+            return torch.ones(self.batches, dtype=torch.float64)
+        return torch.cat(
+            [example_weights(landscape, batch).cpu().double() for batch in batches_of(landscape, draws)]
+        )
+
+    def _layer_wise(
+        self, landscape: Landscape, theta: Tensor, draws: Sequence[Draw], weights: Tensor
+    ) -> Tensor | None:
         """Return the products of single examples from the layers' inputs and outputs, where that gives them."""
         # A penalty adds a vector to every gradient: without centring, its products are needed as well.
         if not self.per_example or (landscape.penalty is not None and not self.centred):
             return None
         from landscape.objective.gram import example_gram
-        from landscape_covariance.gradients import about_mean, batches_of
+        from landscape_covariance.gradients import batches_of, weighed
 
         found = example_gram(landscape, theta, batches_of(landscape, draws), memory=self.memory)
-        return about_mean(about_mean(found).T) if found is not None and self.centred else found
+        if found is None:
+            return None
+        return weighed(weighed(found, weights, centred=self.centred).T, weights, centred=self.centred)
 
     def _told_apart(self, gram: Tensor, landscape: Landscape) -> bool:
         """Whether k eigenvectors can be combined from sums of gradients in the dtype of the weights."""
@@ -336,16 +389,14 @@ class GradientCovariance(Probe):
         import torch
 
         from landscape.objective.gram import combined_gradients
-        from landscape_covariance.gradients import batches_of
+        from landscape_covariance.gradients import batches_of, combining
 
         vectors = point.theta.new_zeros(self.k, len(point.theta))
         count = min(self.k, above_rounding(values, len(sample.gram)))
         if not count:
             return vectors
-        weights = (coefficients[:, :count] / np.sqrt(len(sample.gram) * values[:count])).T
-        if self.centred:
-            weights = weights - weights.mean(axis=1, keepdims=True)
-        factors = torch.from_numpy(weights.copy())
+        factors = torch.from_numpy((coefficients[:, :count] / np.sqrt(len(sample.gram) * values[:count])).T)
+        factors = combining(factors, sample.weights, centred=self.centred)
         if sample.gradients is not None:
             vectors[:count] = sample.gradients.combined(factors)
         else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from attrs import define, field
 
+from landscape.objective.examples import weighed_gradients
 from landscape.randomness import preserved_random_state
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from landscape.objective import Data, Landscape
 
-__all__ = ["Draw", "Gradients", "about_mean", "batches_of", "rows_that_fit", "taken"]
+__all__ = ["Draw", "Gradients", "batches_of", "combining", "rows_that_fit", "taken", "weighed"]
 
 #: Numbers of the gradients that are turned into float64 at a time: 64 MiB.
 _NUMBERS = 1 << 23
@@ -99,15 +100,24 @@ class Gradients:
         """Whether all are held at once."""
         return len(self._blocks) == 1
 
-    def products(self, vectors: Tensor | None = None, *, centred: bool) -> tuple[Tensor, Tensor]:
+    def products(
+        self, vectors: Tensor | None = None, *, weights: Tensor, centred: bool
+    ) -> tuple[Tensor, Tensor]:
         """Return products of all pairs, shape (L, L), and with `vectors`, (k, P), shape (L, k); float64.
 
         Parameters
         ----------
         vectors
             Along which the gradients are wanted; none by default, and then k = 0.
+        weights
+            How much each counts, shape (L,); see :func:`weighed`.
         centred
             Whether the mean of the gradients is subtracted from each.
+
+        Raises
+        ------
+        landscape.errors.ConfigurationError
+            When gradients of examples do not make up those of their batches.
         """
         dtype = _float64(self.theta)
         vectors = self.theta.new_zeros(0, len(self.theta)) if vectors is None else vectors
@@ -134,7 +144,8 @@ class Gradients:
                     along[others] = self._along(piece, vectors)
                 del piece  # before the next are computed
             del held
-        return (about_mean(about_mean(gram).T), about_mean(along)) if centred else (gram, along)
+        gram = weighed(weighed(gram, weights, centred=centred).T, weights, centred=centred)
+        return gram, weighed(along, weights, centred=centred)
 
     def combined(self, weights: Tensor) -> Tensor:
         """Return weighted sums of the gradients, shape (k, P), in their dtype, for weights of shape (k, L).
@@ -167,8 +178,12 @@ class Gradients:
         done = 0
         for place, count in zip(draws, counts, strict=True):
             batch = taken(self.landscape.data, *self.draws[place])
-            compute = self.landscape.example_gradients if self.per_example else self.landscape.gradient
-            rows[done : done + count] = compute(self.theta, batch)
+            if self.per_example:
+                rows[done : done + count] = weighed_gradients(
+                    self.landscape, self.theta, batch, "A covariance of examples"
+                )[0]
+            else:
+                rows[done : done + count] = self.landscape.gradient(self.theta, batch)
             done += count
         self.computed += done
         if self.fits:
@@ -200,9 +215,37 @@ class Gradients:
         return block if self._reference is None else block - self._reference[columns]
 
 
-def about_mean(rows: Tensor) -> Tensor:
-    """Return the rows of a matrix less their mean."""
-    return rows - rows.mean(dim=0)
+def weighed(rows: Tensor, weights: Tensor, *, centred: bool) -> Tensor:
+    r"""Return rows whose second moment is the covariance, or the second moment, of those given.
+
+    With :math:`r_i = w_i / \bar w`: :math:`r_i (g_i - \sum_j w_j g_j / \sum_j w_j)` where they are `centred`, else
+    :math:`\sqrt{r_i}\, g_i`; see :class:`~landscape_covariance.covariance.GradientCovariance`.
+
+    Parameters
+    ----------
+    rows
+        Shape (L, n).
+    weights
+        w, shape (L,).
+    centred
+        Whether the mean is subtracted.
+    """
+    ratios = (weights / weights.mean()).to(rows).unsqueeze(1)
+    if not centred:
+        return rows * ratios.sqrt()
+    return (rows - (ratios / len(rows)).T @ rows) * ratios
+
+
+def combining(factors: Tensor, weights: Tensor, *, centred: bool) -> Tensor:
+    """Return the factors of rows with which they are summed, for those of what :func:`weighed` makes of them.
+
+    The transpose of that function; both of shape (k, L), float64.
+    """
+    ratios = (weights / weights.mean()).to(factors)
+    if not centred:
+        return factors * ratios.sqrt()
+    factors = factors * ratios
+    return factors - factors.sum(dim=1, keepdim=True) * ratios / len(ratios)
 
 
 def _mean(rows: Tensor) -> Tensor:

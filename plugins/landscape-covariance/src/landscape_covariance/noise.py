@@ -40,6 +40,17 @@ class GradientNoiseScale(Probe):
     that of all data, not an estimate; the trace is estimated without bias from S examples drawn without replacement,
     and its standard error vanishes when they are all.
 
+    Where examples count differently, as with ignored targets, weights of classes, or the tokens of sequences of unequal
+    length, the gradient of a batch is a ratio, :math:`g_B = \sum_{i \in B} w_i g_i / \sum_{i \in B} w_i`, and
+
+    .. math:: \Sigma = \operatorname{cov} u_i, \qquad u_i = \frac{w_i}{\bar w} (g_i - G),
+
+    with the mean weight :math:`\bar w` of all data: :math:`g_B - G` is the mean of the :math:`u_i` over the batch,
+    divided by :math:`\sum_{i \in B} w_i / (B \bar w)`, which is 1 to the first order in 1/B (Cochran 1977). What is
+    left out makes the noise larger by a part of about :math:`c^2 / B`, with c the standard deviation of the weights
+    over their mean: by 9 % for batches of 32 of which three quarters are ignored. B counts examples, also those that
+    are ignored; sequences, not their tokens.
+
     With `curvature`, also the scale that takes the Hessian H into account (eq. 2.8), at which a step of the best
     length gains half of what it would gain without noise:
 
@@ -49,8 +60,9 @@ class GradientNoiseScale(Probe):
 
     Columns ``gradient_noise_scale`` and ``gradient_noise_trace``, with standard errors; with `curvature` also
     ``gradient_noise_scale_hessian`` and ``gradient_noise_trace_hessian``, the numerator. Costs one gradient of all
-    data and the gradients of S examples, `batch_size` at a time; with `curvature` a product with the Hessian for each
-    of these, and one more.
+    data and the gradients of S examples, `batch_size` at a time, with that of all of these together, which they must
+    make up; with `curvature` a product with the Hessian for each of these, and one more. Where examples may count
+    differently, the targets of all data are read.
 
     Parameters
     ----------
@@ -81,6 +93,7 @@ class GradientNoiseScale(Probe):
     references: ClassVar[tuple[str, ...]] = (
         "S. McCandlish, J. Kaplan, D. Amodei and others. An empirical model of large-batch training. "
         "arXiv:1812.06162 (2018).",
+        "W. G. Cochran. Sampling techniques, 3rd edition, chapter 6: ratio estimators. Wiley (1977).",
     )
 
     def measure(self, point: Point, generator: torch.Generator) -> Measurement:
@@ -89,15 +102,22 @@ class GradientNoiseScale(Probe):
         Raises
         ------
         landscape.errors.ConfigurationError
-            When there are fewer examples than asked for, or only one.
+            When there are fewer examples than asked for, or only one; in a landscape with a group of processes; and
+            when the gradients of examples do not make up that of their batch, because the loss compares examples.
         landscape.errors.NonFiniteLossError
             With `curvature`, when loss, gradient or a product with the Hessian is not finite here.
         """
         import torch
 
+        from landscape.objective.examples import mean_weight, weighed_gradients
         from landscape_covariance.gradients import taken
 
         landscape, data = point.landscape, point.landscape.data
+        if landscape.group is not None:
+            raise ConfigurationError(
+                "GradientNoiseScale knows the examples of its own process only, and this landscape sums over those of "
+                "a group. Measure on a landscape of all data without group=..."
+            )
         if data.examples < 2:
             raise ConfigurationError("GradientNoiseScale needs at least two examples; the data has one.")
         count = min(_EXAMPLES, data.examples) if self.examples is None else self.examples
@@ -107,19 +127,19 @@ class GradientNoiseScale(Probe):
                 f"has {data.examples}; give examples={data.examples} or less, or None for all of so few."
             )
         gradient = point.gradient().double()
-        # A reference near the mean: what is left to subtract is small, and nothing cancels.
         centre = gradient / (data.examples if landscape.reduction == "sum" else 1)
         indices = torch.randperm(data.examples, generator=generator, device=generator.device)[:count].cpu()
         # The squared lengths of the deviations, by the metrics in which they are measured: the identity and H.
         squares: dict[str, list[float]] = {"": []}
         if self.curvature:
             squares["_hessian"] = []
-        total = torch.zeros_like(centre)
+        total, mean = torch.zeros_like(centre), mean_weight(landscape)
         together = min(self.batch_size, max(1, _MEMORY // (_BYTES * landscape.size)))
         for part in torch.split(indices, together):
             seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
             batch = taken(data, part, seed if data.draws else None)
-            away = landscape.example_gradients(point.theta, batch).double() - centre
+            rows, weights = weighed_gradients(landscape, point.theta, batch, "GradientNoiseScale")
+            away = (rows.double() - centre) * (weights / mean).to(centre).unsqueeze(1)
             squares[""] += (away**2).sum(dim=1).tolist()
             if self.curvature:
                 squares["_hessian"] += (away * _products(point, away)).sum(dim=1).tolist()
@@ -266,7 +286,7 @@ class CovarianceHessianAlignment(Probe):
             per_example=self.per_example,
             memory=self.memory,
         )
-        covariance.require_enough(point.landscape.data)
+        covariance.require_possible(point.landscape)
         hessian = point.measure("HessianSpectrum", k=self.k)
         sample = covariance.sampled(point, generator, hessian.carry["eigenvectors"])
         names = [
