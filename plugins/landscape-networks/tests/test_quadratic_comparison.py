@@ -6,7 +6,7 @@ from scipy.stats import chi2
 
 import landscape as ls
 from landscape_networks.hooks import landscape_figures, landscape_tables
-from landscape_networks.quadratic_comparison import COLUMNS, comparison_of
+from landscape_networks.quadratic_comparison import COLUMNS, _form, comparison_of
 
 H = (1.0, 0.5, 0.2)
 C = ((1.0, 0.3, 0.0), (0.3, 0.5, -0.1), (0.0, -0.1, 0.4))
@@ -174,3 +174,12 @@ def test_figures_name_their_axes_and_draw_what_was_measured(run):
     bars = left.containers[0]
     np.testing.assert_allclose(bars.lines[0].get_ydata(), found.losses.mean(axis=1))
     np.testing.assert_allclose(right.containers[0].lines[0].get_xdata(), H)
+
+
+def test_what_is_zero_in_theory_is_not_printed_as_rounding():
+    turned, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((6, 6)))
+    values = np.array([3.0, 1.0, 0.3, 0.1, 1e-3, 1e-6])
+    matrix = turned * values @ turned.T
+    forms = [[_form(first, matrix, second) for second in turned.T] for first in turned.T]
+    assert forms[0][4] == forms[1][2] == 0.0 != float(turned[:, 0] @ matrix @ turned[:, 4])
+    np.testing.assert_allclose(np.diag(forms), values, rtol=1e-9)

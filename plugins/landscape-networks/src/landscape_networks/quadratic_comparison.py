@@ -34,6 +34,9 @@ COLUMNS = (
 _LARGEST = 64
 #: Workers from which on means over them have a standard error worth the name.
 _WORKERS = 8
+#: What is no more than so much of the terms that it is a sum of is their rounding: expected moments have come through
+#: hundreds of steps.
+_ROUNDING = 1e-12
 #: Steps of which the expected loss stands in the table, as parts of the run.
 _PARTS = (0.1, 0.3, 1.0)
 _DIGITS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
@@ -137,14 +140,13 @@ class Comparison:
         """Return mean products of the weights along two directions, over workers and late steps."""
         times = self.steps[self.late]
         products = ((self.away[self.late] @ first) * (self.away[self.late] @ second)).mean(axis=0)
-        expected = np.mean([first @ self.moments[t].second @ second for t in times])
         independent, small = self.stationary
         return Row(
             "",
-            float(expected),
+            _form(first, np.mean([self.moments[t].second for t in times], axis=0), second),
             *_mean(products),
-            independent=math.nan if independent is None else float(first @ independent.second @ second),
-            small=math.nan if small is None else float(first @ small @ second),
+            independent=math.nan if independent is None else _form(first, independent.second, second),
+            small=math.nan if small is None else _form(first, small, second),
         )
 
     def late_loss(self) -> Row:
@@ -242,6 +244,12 @@ def _named(quantity: str, row: Row) -> Row:
     from attrs import evolve
 
     return evolve(row, quantity=quantity)
+
+
+def _form(first: np.ndarray, matrix: np.ndarray, second: np.ndarray) -> float:
+    """Return a bilinear form; zero where it is no more than the rounding of its terms, as along two eigenvectors."""
+    value, size = float(first @ matrix @ second), float(abs(first) @ abs(matrix) @ abs(second))
+    return value if abs(value) > _ROUNDING * size else 0.0
 
 
 def _mean(values: np.ndarray) -> tuple[float, float]:
