@@ -96,6 +96,16 @@ def test_solutions_are_told_apart_at_every_scale(scale, equation):
     assert solutions.is_real().sum() == sum(np.imag(unit) == 0)
 
 
+def test_coordinates_of_different_size_do_not_make_solutions_singular():
+    # At the scale of y the two values of x are no more than forty displacements apart.
+    system = PolynomialSystem(["x^2 - 2/3*x + 1/9 - 1/10000", "x*y - 176"], ["x", "y"])
+    x = np.array([1 / 3 - 1e-2, 1 / 3 + 1e-2])
+    refined = refine(system, np.stack([x, 176 / x], axis=1))
+    np.testing.assert_allclose(refined.points[:, 0], x, rtol=1e-13)
+    double = PolynomialSystem(["(x - 1/1024)^2", "x*y - 17"], ["x", "y"])
+    assert refine(double, [[1 / 1024, 17 * 1024], [1 / 1024 + 1e-12, 17 * 1024]]).counts["singular"] == 2
+
+
 def test_distinct_merges_no_more_than_is_known():
     points = np.array([[1e-10], [2e-10], [2e-10 + 1e-20], [0.0], [1e-300]], dtype=complex)
     assert distinct(points).tolist() == [True, True, False, True, True]

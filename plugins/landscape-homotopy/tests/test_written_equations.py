@@ -154,6 +154,11 @@ def test_what_was_written_survives_pickles_text_and_other_programs():
     assert pickle.loads(pickle.dumps(system)).exact == system.exact
     for format in ("phc", "hc", "bertini"):
         assert ls.systems.read_system(system.to_text(format), format).exact == system.exact
+    # PHCpack gets no more digits than it reads.
+    long = PolynomialSystem(["x - 12345678901234567890123/7000000000000000000001"], ["x"])
+    assert ls.systems.read_system(long.to_text("hc"), "hc").exact == long.exact
+    (back,) = ls.systems.read_system(long.to_text("phc"), "phc").exact
+    assert 0 < abs(back[(0,)] / long.exact[0][(0,)] - 1) < Fraction(1, 10**69)
     again = PolynomialSystem.from_monomials(system.exact, system.unknowns)
     assert again.exact == system.exact
 

@@ -42,6 +42,26 @@ def test_every_option_finds_the_solutions(way, options, generator):
     assert solved.statistics["tracked"] == 4
 
 
+@pytest.mark.parametrize("precision", ["d", "dd", "qd"])
+def test_fractions_and_numbers_of_many_digits_are_not_misread(way, precision, generator):
+    # PHCpack reads another magnitude from whole numbers of 25 digits, and others wrongly from 300 decimals.
+    system = PolynomialSystem(
+        [
+            "x^2 - 2/3*x + 1/9 - 1/10000",
+            "y*x - 1234567890123456789012345678/700000000000000000000000001",
+            f"(1/3 + 1/1000003*I)*z - 0.{'7' * 300}",
+        ],
+        ["x", "y", "z"],
+    )
+    x = np.array([1 / 3 - 1e-2, 1 / 3 + 1e-2])
+    z = np.full(2, (7 / 9) / (1 / 3 + 1j / 1000003))
+    solved = PHCpack(way, precision=precision).solve(system, generator)
+    truth = Solutions(
+        np.stack([x, 1234567890123456789012345678 / 700000000000000000000000001 / x, z], axis=1)
+    )
+    assert solved.matches(truth, 1e-12), str(solved.matches(truth, 1e-12))
+
+
 def test_polyhedral_homotopies_find_the_solutions(phcpy, generator):
     assert PHCpack(method="polyhedral").solve(CIRCLE, generator).matches(TRUTH)
 

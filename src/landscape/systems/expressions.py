@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from cmath import isfinite
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from math import lcm
@@ -31,6 +31,7 @@ __all__ = [
     "derivative",
     "exact",
     "format_polynomial",
+    "in_full",
     "parse",
     "parse_exact",
     "rounded",
@@ -468,7 +469,7 @@ def degree(polynomial: Mapping[tuple[int, ...], Any]) -> int:
     return max((sum(exponents) for exponents in polynomial), default=0)
 
 
-def _decimal(value: int | Fraction, division: str) -> str:
+def in_full(value: int | Fraction, division: str = "/") -> str:
     """Write the modulus of a number: in full as a decimal where that has an end, else as a fraction."""
     above, below = abs(value.numerator), value.denominator
     twos = (below & -below).bit_length() - 1
@@ -499,7 +500,7 @@ def format_polynomial(
     variables: Sequence[str],
     *,
     imaginary: str = "I",
-    division: str = "/",
+    number: Callable[[int | Fraction], str] = in_full,
 ) -> str:
     """Write a polynomial that :func:`parse_exact` reads back to the very same coefficients.
 
@@ -514,8 +515,8 @@ def format_polynomial(
         Names.
     imaginary
         What the imaginary unit is called.
-    division
-        What stands between the two numbers of a fraction.
+    number
+        Writes the modulus of a real number.
 
     Raises
     ------
@@ -543,10 +544,10 @@ def format_polynomial(
             if imag == 0:
                 sign = "-" if real < 0 else "+"
                 if abs(real) != 1 or not factors:
-                    factors.insert(0, _decimal(real, division))
+                    factors.insert(0, number(real))
             else:
                 before, inner = "-" if real < 0 else "", "-" if imag < 0 else "+"
-                parts = _decimal(real, division), _decimal(imag, division)
+                parts = number(real), number(imag)
                 factors.insert(0, f"({before}{parts[0]} {inner} {parts[1]}*{imaginary})")
         except ValueError:  # Python writes and reads no whole number of more than 4300 digits
             raise PolynomialError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from decimal import Context, Decimal
+from fractions import Fraction
+from functools import cached_property, partial
 from itertools import combinations
 from math import prod
 from typing import Any, Literal
@@ -23,6 +25,7 @@ from landscape.systems.expressions import (
     derivative,
     exact,
     format_polynomial,
+    in_full,
     parse_exact,
     rounded,
     rounded_polynomial,
@@ -33,6 +36,8 @@ from landscape.systems.symmetry import SignGroup, kernel_mod_2
 
 __all__ = ["PolynomialFamily", "PolynomialSystem"]
 
+#: Quad-double precision holds 64.
+_DIGITS_OF_PHCPACK = 70
 #: Zero patterns of a family in monomials are found by trying all 2^N of them.
 _MAXIMAL_PATTERN_UNKNOWNS = 16
 
@@ -217,7 +222,10 @@ class PolynomialSystem:
         return self._jacobian(points).reshape(len(points), n, n)
 
     def to_text(self, format: Literal["hc", "phc", "bertini"]) -> str:
-        """Write the system for HomotopyContinuation.jl, PHCpack or Bertini, its coefficients without rounding.
+        """Write the system for HomotopyContinuation.jl, PHCpack or Bertini.
+
+        Coefficients are not rounded; only for PHCpack, which misreads very long numbers, those of more than 70 digits
+        are, which is more than it computes with.
 
         Raises
         ------
@@ -228,7 +236,10 @@ class PolynomialSystem:
         if format == "hc":
             if "im" in self.unknowns:
                 raise PolynomialError("Julia reads the name 'im' as the imaginary unit: rename that unknown.")
-            lines = [format_polynomial(f, self.unknowns, imaginary="im", division="//") for f in self.exact]
+            lines = [
+                format_polynomial(f, self.unknowns, imaginary="im", number=partial(in_full, division="//"))
+                for f in self.exact
+            ]
             return (
                 "using HomotopyContinuation\n"
                 f"@var {' '.join(self.unknowns)}\n"
@@ -241,7 +252,9 @@ class PolynomialSystem:
                 raise PolynomialError(
                     f"PHCpack may misread the name {wrong[0]!r}: rename unknowns that begin with i or e."
                 )
-            lines = [format_polynomial(f, self.unknowns, imaginary="i") for f in self.exact]
+            lines = [
+                format_polynomial(f, self.unknowns, imaginary="i", number=_for_phcpack) for f in self.exact
+            ]
             if lines and not self._occur_in_order():
                 # PHCpack numbers unknowns as they first occur; so all of them do, and cancel, at the beginning.
                 lines[0] = " + ".join(f"{name} - {name}" for name in self.unknowns) + f" + {lines[0]}"
@@ -266,6 +279,18 @@ class PolynomialSystem:
             for exponents in polynomial:
                 first |= dict.fromkeys(k for k, power in enumerate(exponents) if power)
         return list(first) == list(range(len(self.unknowns)))
+
+
+def _for_phcpack(value: int | Fraction) -> str:
+    """Write the modulus of a number such that PHCpack 2.4.86 reads it to the precision that it computes with.
+
+    Of whole numbers of 25 digits, above or below a stroke, it reads another magnitude, and decimals of 300 digits it
+    reads wrongly in its higher precisions; with decimals of 110 digits all is well.
+    """
+    above, below = abs(value.numerator), value.denominator
+    if max(above, below) < 10**9:
+        return in_full(value)
+    return f"{Context(prec=_DIGITS_OF_PHCPACK).divide(Decimal(above), Decimal(below)):e}"
 
 
 def _checked_distribution(instance: object, attribute: object, text: str) -> None:

@@ -236,13 +236,16 @@ def _is_regular(system: PolynomialSystem, z: NDArray[np.complex128]) -> NDArray[
     condition = _condition(system.jacobian(z))
     direction = np.exp(1j * np.arange(1, z.shape[1] + 1) ** 2)
     attracts = np.zeros(len(z), dtype=bool)
-    # At the scale of one, and that of the point itself: there may be others within a millionth.
-    for size in (_sizes(z), np.abs(z).max(axis=1)):
-        distance = _DISPLACED * size
-        displaced = z + distance[:, None] * direction
+    moduli = np.abs(z)
+    own = moduli.max(axis=1, keepdims=True)
+    # At the scale of one, that of the point and those of its coordinates: there may be others within a millionth of the
+    # larger ones. Near a multiple solution Newton's method comes no more than half way back at any scale.
+    for size in (_sizes(z)[:, None], own, np.where(moduli > 0, moduli, own)):
+        distance = np.broadcast_to(_DISPLACED * size, z.shape)
+        displaced = z + distance * direction
         back = displaced + _corrections(system, displaced)
         # NaN compares as not less.
-        attracts |= np.abs(back - z).max(axis=1, initial=0.0) < 0.1 * distance
+        attracts |= (np.abs(back - z) < 0.1 * distance).all(axis=1)
     return np.asarray((condition < _SINGULAR) & attracts)
 
 
