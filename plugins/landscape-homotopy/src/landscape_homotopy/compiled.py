@@ -29,6 +29,68 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
+#: Sums of two doubles must be computed as they are written.
+_STRICT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+#: 2^27 + 1 splits 53 bits into two times 26.
+_SPLITTER = 134217729.0
+
+
+@njit(**_STRICT)
+def _plus_product(high, low, a, a_low, b, b_low, sign):  # type: ignore[no-untyped-def]
+    """Return high + low + sign (a + a_low) (b + b_low) as two doubles, as `double_double` does for arrays."""
+    a, a_low = sign * a, sign * a_low
+    product = a * b
+    scaled = _SPLITTER * a
+    a_high = scaled - (scaled - a)
+    a_rest = a - a_high
+    scaled = _SPLITTER * b
+    b_high = scaled - (scaled - b)
+    b_rest = b - b_high
+    error = ((a_high * b_high - product) + a_high * b_rest + a_rest * b_high) + a_rest * b_rest
+    error += a * b_low + a_low * b
+    total = product + error
+    error -= total - product
+    product = total
+    # Knuth's sum of the high parts, and of the low parts.
+    total = high + product
+    part = total - high
+    rest = (high - (total - part)) + (product - part)
+    other = low + error
+    part = other - low
+    last = (low - (other - part)) + (error - part)
+    rest += other
+    high = total + rest
+    rest -= high - total
+    rest += last
+    total = high + rest
+    return total, rest - (total - high)
+
+
+@njit(**_STRICT)
+def _residual(double, registers, inputs, first, left, right, values, needed, sides):  # type: ignore[no-untyped-def]
+    """Write -F, computed in double-double arithmetic, into the first row of `sides`.
+
+    Every row of `double` holds the high and low parts of the real and of the imaginary part of a register.
+    """
+    for k in range(inputs):
+        double[k, 0], double[k, 1] = registers[k].real, 0.0
+        double[k, 2], double[k, 3] = registers[k].imag, 0.0
+    for number in range(needed):
+        x, x_low, y, y_low = 0.0, 0.0, 0.0, 0.0
+        for k in range(first[number], first[number + 1]):
+            a, b = double[left[k]], double[right[k]]
+            x, x_low = _plus_product(x, x_low, a[0], a[1], b[0], b[1], 1.0)
+            x, x_low = _plus_product(x, x_low, a[2], a[3], b[2], b[3], -1.0)
+            y, y_low = _plus_product(y, y_low, a[0], a[1], b[2], b[3], 1.0)
+            y, y_low = _plus_product(y, y_low, a[2], a[3], b[0], b[1], 1.0)
+        double[inputs + number, 0], double[inputs + number, 1] = x, x_low
+        double[inputs + number, 2], double[inputs + number, 3] = y, y_low
+    for i in range(len(values)):
+        if values[i] >= 0:
+            own = double[values[i]]
+            sides[0, i] = -complex(own[0] + own[1], own[2] + own[3])
+
+
 @njit(**_OPTIONS)
 def _evaluate(registers, inputs, first, left, right, begin, end):  # type: ignore[no-untyped-def]
     """Compute the sums begin, ..., end - 1."""
@@ -138,16 +200,21 @@ def _follow(  # type: ignore[no-untyped-def]
     smallest_step,
     most_steps,
     used,
+    needed,
     points,
     arrived,
 ):
-    """Follow every path along its corners (legs + 1, paths, M); return the steps tried."""
+    """Follow every path along its corners (legs + 1, paths, M); return the steps tried.
+
+    The first `needed` sums, those of F, are computed in double-double arithmetic, unless that is zero.
+    """
     paths, n = start.shape
     legs, m = len(corners) - 1, corners.shape[2]
     k0 = len(constants)
     inputs, sums = k0 + n + 2 * m, len(first) - 1
     registers = np.zeros(inputs + sums, dtype=np.complex128)
     registers[:k0] = constants
+    double = np.zeros((inputs + needed, 4))
     real, imag = np.empty((n, n)), np.empty((n, n))
     sides = np.empty((2, n), dtype=np.complex128)
     nodes = np.empty(used)
@@ -204,6 +271,8 @@ def _follow(  # type: ignore[no-untyped-def]
                     registers[k0 + n + k] = corners[leg, path, k] + target * registers[k0 + n + m + k]
                 _evaluate(registers, inputs, first, left, right, 0, plain)
                 _fill(registers, real, imag, sides, values, rows, columns, entries)
+                if needed:
+                    _residual(double, registers, inputs, first, left, right, values, needed, sides)
                 _solve(real, imag, sides, 1)
                 largest = 0.0
                 for i in range(n):
@@ -217,6 +286,8 @@ def _follow(  # type: ignore[no-untyped-def]
                 registers[k0 : k0 + n] = z
                 _evaluate(registers, inputs, first, left, right, 0, sums)
                 _fill(registers, real, imag, sides, values, rows, columns, entries)
+                if needed:
+                    _residual(double, registers, inputs, first, left, right, values, needed, sides)
                 for i in range(n):
                     sides[1, i] = -registers[directional[i]] if directional[i] >= 0 else 0j
                 _solve(real, imag, sides, 2)
@@ -245,6 +316,8 @@ def _follow(  # type: ignore[no-untyped-def]
                     registers[k0 : k0 + n] = z
                     _evaluate(registers, inputs, first, left, right, 0, sums)
                     _fill(registers, real, imag, sides, values, rows, columns, entries)
+                    if needed:
+                        _residual(double, registers, inputs, first, left, right, values, needed, sides)
                     for i in range(n):
                         sides[1, i] = -registers[directional[i]] if directional[i] >= 0 else 0j
                     _solve(real, imag, sides, 2)
@@ -275,9 +348,19 @@ def _follow(  # type: ignore[no-untyped-def]
 
 
 def advance(
-    circuit: Circuit, points: Complex, outcome: NDArray[np.int64], corners: Complex, settings: Settings
+    circuit: Circuit,
+    points: Complex,
+    outcome: NDArray[np.int64],
+    corners: Complex,
+    settings: Settings,
+    *,
+    extended: bool = False,
 ) -> int:
-    """Advance all paths as the tracker of arrays does; write ends into `points` and REGULAR into `outcome`."""
+    """Advance all paths as the tracker of arrays does; write ends into `points` and REGULAR into `outcome`.
+
+    Where `extended`, residuals are computed in double-double arithmetic.
+    """
+    needed = max(int(circuit.values.max(initial=-1)) + 1 - circuit.inputs, 0) if extended else 0
     arrived = np.zeros(len(points), dtype=np.bool_)
     ends = np.empty_like(points)
     tried = _follow(
@@ -299,6 +382,7 @@ def advance(
         settings.smallest_step,
         settings.most_steps,
         3 if settings.order == 5 else 2,
+        needed,
         ends,
         arrived,
     )

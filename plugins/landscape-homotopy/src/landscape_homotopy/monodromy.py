@@ -44,6 +44,7 @@ from landscape_homotopy.points import (
 from landscape_homotopy.total_degree import total_degree_ends
 from landscape_homotopy.trace_test import TraceTest, trace_test
 from landscape_homotopy.tracker import REGULAR, Homotopy, Settings, compiled_engine, polish, track
+from landscape_homotopy.units import in_units
 from landscape_homotopy.watch import Watch
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class _Counts:
     conjugated: int = 0
     singular: int = 0
     extended: int = 0
+    infinite: int = 0
 
 
 #: Families without suitable start pairs: a generic member is solved anew until two agree, at most this often.
@@ -86,8 +88,13 @@ _MEMBERS = 4
 _TOTAL_DEGREE = 2000
 #: Complex matrices of the size of the Jacobian that a path takes at once: its parts, their sum, factors and a copy.
 _MATRICES = 6
-#: Rungs of the ladder that compute residuals in double precision.
-_PLAIN_RUNGS = 2
+#: From this rung on, what is lost is followed with residuals in double-double arithmetic.
+_EXTENDED_RUNG = 2
+#: Parameters change by no more than a factor of two to this power between corners of a path to a member.
+_STRIDE = 12.0
+#: Corners, by the distance from the end relative to the whole path, of paths that hardly move before they come near to
+#: it: so near that two solutions differ by 1e-5 of their size at the last one, if they meet at the end.
+_LAST_CORNERS = (1e-2, 1e-4, 1e-6, 1e-8, 1e-10, 1e-12, 1e-14)
 #: Paths (of N unknowns) around loops between two looks at the clock have at most this many N^3 together: some
 #: seconds. A device takes more at once.
 _CUBES_OF_LOOPS = 40_000_000
@@ -203,7 +210,9 @@ class Monodromy(Solver):
     starts
         Independent start pairs that are connected to the generic member before the first loop.
     retries
-        Rungs of the ladder for members with missing solutions. The first two keep the route.
+        Rungs of the ladder for members with missing solutions: short steps on the same route, then on other ones.
+        From the second on, paths that are lost and do not visibly go to infinity are followed once more with residuals
+        in double-double arithmetic, towards their ends by powers of ten.
     most_solutions
         Give up when a generic member has more orbits than this.
     trace_test
@@ -538,8 +547,8 @@ class Monodromy(Solver):
                 regular = is_regular(family, whole[arrived], member)
                 tally.singular += int((~regular).sum()) * orbits
                 infinite, finite = _whereabouts(part, start.points[~arrived], start.parameters, target)
-                tally.infinite += infinite * orbits
-                tally.singular += finite * orbits
+                tally.infinite += int(infinite.sum()) * orbits
+                tally.singular += int(finite.sum()) * orbits
                 images = start.group.orbits(ends[arrived][regular])
                 whole = np.zeros((len(images) * orbits, n), dtype=np.complex128)
                 whole[:, list(placed.unknowns)] = images.reshape(len(whole), len(placed.unknowns))
@@ -641,6 +650,8 @@ class Monodromy(Solver):
         proof: str | None,
     ) -> list[Solutions]:
         samples, n = len(targets), len(family.unknown_names)
+        given, own_units = targets, in_units(family, targets)
+        targets = own_units.parameters
         counts = [_Counts() for _ in range(samples)]
         points: list[list[Complex]] = [[] for _ in range(samples)]
         residuals: list[list[NDArray[np.float64]]] = [[] for _ in range(samples)]
@@ -693,13 +704,15 @@ class Monodromy(Solver):
                 if count.lost
                 else ""
             )
+            if count.infinite:
+                missing += f" {count.infinite} of these paths were seen to grow without bound."
             if count.singular:
                 missing += (
                     f" {count.singular} points were left out because the Jacobian is singular there: they are "
                     f"multiple, or lie on curves of solutions."
                 )
             found = Solutions(
-                together[keep],
+                together[keep] * own_units.units[row],
                 accuracy_row[keep],
                 # Nothing is known of a set that nothing was found of, or that something is missing from: a
                 # point where the Jacobian is singular may be an isolated multiple solution.
@@ -707,13 +720,14 @@ class Monodromy(Solver):
                 if len(together) and not count.lost and not count.singular and trusted
                 else "unknown",
                 evidence=evidence + missing,
-                parameters=targets[row],
+                parameters=given[row],
                 statistics={
                     "tracked": count.tracked,
                     "retried": count.retried,
                     "jumped": count.jumped,
                     "conjugated": count.conjugated,
                     "lost": count.lost,
+                    "infinite": count.infinite,
                     "singular": count.singular,
                     "extended": count.extended,
                 },
@@ -777,8 +791,10 @@ class Monodromy(Solver):
         # and still something new they show that the start set lacks solutions.
         for target in state.conjugate(everything):
             counts[target].conjugated += 1
+        gone = np.zeros(number, dtype=np.int64)
         for rung in range(1, self.retries + 1):
-            missing = np.flatnonzero(state.found() < k)
+            # As many as are missing may have been seen on their way to infinity.
+            missing = np.flatnonzero(state.found() + gone < k)
             if missing.size == 0:
                 break
             _log.info("retry %d: %d members lack solutions", rung, missing.size)
@@ -791,11 +807,20 @@ class Monodromy(Solver):
                 origin, points = corner, moved.points[good]
             for target in missing:
                 counts[target].retried += len(points)
-            # The upper rungs do not rely on residuals in double precision.
-            precise = extended_precision(start.family) if rung > _PLAIN_RUNGS else None
-            state.add(missing, origin, points, CAREFUL, counts, precise)
+            state.add(missing, origin, points, CAREFUL, counts)
             for target in state.conjugate(missing):
                 counts[target].conjugated += 1
+            if rung >= _EXTENDED_RUNG:
+                for target, paths in state.lost.items():
+                    if state.found()[target] >= k:
+                        continue
+                    grows, _ = _whereabouts(start.family, points[paths], origin, targets[target])
+                    gone[target] = grows.sum()
+                    near = points[paths[~grows]]
+                    if state.found()[target] + gone[target] < k and len(near):
+                        state.add(np.array([target]), origin, near, CAREFUL, counts, precise=True)
+                for target in state.conjugate(missing):
+                    counts[target].conjugated += 1
         found = state.found()
         if (found > k).any():
             completed = self._completed(start, state, int(np.argmax(found)))
@@ -805,6 +830,7 @@ class Monodromy(Solver):
         order = start.group.order
         for target in np.flatnonzero(found < k):
             counts[target].lost += int(k - found[target]) * order
+            counts[target].infinite += int(min(gone[target], k - found[target])) * order
         solutions, accuracy = state.result()
         return start, solutions, accuracy
 
@@ -834,6 +860,8 @@ class _Ends:
         self.points = np.zeros((0, n), dtype=np.complex128)
         self.residuals = np.zeros(0)
         self.target = np.zeros(0, dtype=np.int64)
+        #: Members, and which paths of the last batch to them were lost.
+        self.lost: dict[int, NDArray[np.int64]] = {}
 
     def found(self) -> NDArray[np.int64]:
         """Return how many solutions every member has, shape (members,)."""
@@ -846,11 +874,13 @@ class _Ends:
         points: Complex,
         settings: Settings,
         counts: list[_Counts],
-        homotopy: Homotopy | None = None,
+        *,
+        precise: bool = False,
     ) -> NDArray[np.int64]:
         """Track `points`, solutions at `origin`, to the members `which`; keep what is new.
 
-        The homotopy is that of the family, or another way to compute it.
+        Where it is to be `precise`, residuals are computed in double-double arithmetic where that is possible, and
+        the last decades before the end of a path are gone through one by one.
 
         Returns the members (with repetition) at which two paths of this batch met, or a path ended at a
         solution of another part.
@@ -858,14 +888,34 @@ class _Ends:
         k = len(points)
         for target in which:
             counts[target].tracked += k
+        self.lost = {}
+        routes = {int(target): _route(origin, self.targets[target], precise) for target in which}
+        homotopy = (extended_precision(self.start.family) if precise else None) or self.start.family
+        met = [np.zeros(0, dtype=np.int64)]
+        for legs in sorted({len(route) for route in routes.values()}):
+            some = np.array([target for target in which if len(routes[int(target)]) == legs])
+            met.append(self._add(some, routes, points, settings, counts, homotopy))
+        return np.concatenate(met)
+
+    def _add(
+        self,
+        which: NDArray[np.int64],
+        routes: dict[int, list[Complex]],
+        points: Complex,
+        settings: Settings,
+        counts: list[_Counts],
+        homotopy: Homotopy,
+    ) -> NDArray[np.int64]:
+        """Do so for members whose routes have equally many corners."""
+        k = len(points)
         member = np.repeat(which, k)
-        ends = track(
-            homotopy or self.start.family,
-            np.tile(points, (len(which), 1)),
-            np.broadcast_to(origin, (len(member), len(origin))),
-            self.targets[member].astype(np.complex128),
-            settings,
-        )
+        corners = np.array([routes[int(target)] for target in which])
+        first, *via, last = np.repeat(corners, k, axis=0).transpose(1, 0, 2)
+        ends = track(homotopy, np.tile(points, (len(which), 1)), first, last, settings, via)
+        for place, target in enumerate(which):
+            lost = np.flatnonzero(ends.outcome[place * k : (place + 1) * k] != REGULAR)
+            if lost.size:
+                self.lost[int(target)] = lost
         good = ends.outcome == REGULAR
         for target in member[good & ends.extended]:
             counts[target].extended += 1
@@ -1091,23 +1141,44 @@ def _by_degrees(
     return np.asarray(found.points[found.multiplicities == 1])
 
 
+def _route(origin: Complex, target: NDArray[np.generic], precise: bool = False) -> list[Complex]:
+    """Return the corners of a path from generic parameters to those of a member, both included.
+
+    Where moduli differ by orders of magnitude they change by a factor from corner to corner: on a straight way all
+    that depends on the smallest parameters would happen at its very end. Corners but the last have the phases of
+    `origin`, and so are as generic. Where it is to be `precise`, the end is approached by powers of ten.
+    """
+    goal = target.astype(np.complex128)
+    begin, end = np.abs(origin), np.abs(goal)
+    decades = np.zeros(len(goal))
+    both = (begin > 0) & (end > 0)
+    decades[both] = np.log2(end[both] / begin[both])
+    legs = max(1, int(np.ceil(np.abs(decades).max(initial=0.0) / _STRIDE)))
+    corners = [origin * 2.0 ** (decades * leg / legs) for leg in range(legs)]
+    if precise:
+        corners += [goal + rest * (corners[-1] - goal) for rest in _LAST_CORNERS]
+    return [*corners, goal]
+
+
 def _whereabouts(
-    part: ParametricFamily, points: Complex, origin: Complex, target: Complex
-) -> tuple[int, int]:
-    """Return how many of the paths that do not arrive grow without bound, and how many stay finite."""
+    part: ParametricFamily, points: Complex, origin: Complex, target: NDArray[np.generic]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which of the paths that do not arrive grow without bound, and which stay finite."""
     k = len(points)
-    if k == 0:
-        return 0, 0
+    *before, goal = _route(origin, target)
+    here = before
     moduli, reached = [], []
+    last, alive = points, np.ones(k, dtype=bool)
     for rest in _REMAINING:
-        there = target + rest * (origin - target)
-        ends = track(part, points, np.tile(origin, (k, 1)), np.tile(there, (k, 1)), CAREFUL)
-        moduli.append(np.abs(ends.points).max(axis=1))
-        reached.append(ends.outcome == REGULAR)
-    growing = reached[1] & reached[2] & (moduli[2] > _GROWTH * moduli[1])
-    gone = reached[0] & reached[1] & ~reached[2] & (moduli[1] > _FAST_GROWTH * moduli[0])
-    finite = reached[1] & reached[2] & ~growing
-    return int((growing | gone).sum()), int(finite.sum())
+        corners = [np.tile(p, (k, 1)) for p in (*here, goal + rest * (before[-1] - goal))]
+        ends = track(part, last, corners[0], corners[-1], CAREFUL, corners[1:-1])
+        alive = alive & (ends.outcome == REGULAR)
+        last, here = ends.points, [corners[-1][0]] if k else here
+        moduli.append(np.abs(last).max(axis=1, initial=0.0))
+        reached.append(alive)
+    growing = reached[2] & (moduli[2] > _GROWTH * moduli[1])
+    gone = reached[1] & ~reached[2] & (moduli[1] > _FAST_GROWTH * moduli[0])
+    return growing | gone, reached[2] & ~growing
 
 
 def _carried(family: ParametricFamily, points: Complex, origin: Complex, target: Complex) -> Complex:

@@ -35,6 +35,9 @@ ZERO = 1e-12
 #: A start pair whose Jacobian is worse conditioned than this is singular. Generic ones of the families tried
 #: stay below 1e6, singular ones come out at 1e15 and above.
 CONDITION = 1e12
+#: Between that and this a point may be a regular solution of a badly scaled member, which a Newton step with a residual
+#: in twice the precision decides: the inverse of the Jacobian is known to a hundredth. Above nothing is known of it.
+_DECIDABLE = 1e14
 #: A point with another solution nearer than about this, relative to its coordinates, cannot be told from a multiple
 #: one: Newton's method in double precision finds a double solution to about 1e-8.
 NEAR = 1e-8
@@ -118,12 +121,12 @@ def is_regular(family: Homotopy, z: Complex, p: NDArray[np.generic]) -> NDArray[
     multiple solution J is as small as the point is far from it, by rounding, so that the second is large there
     whatever the scale of the equations; at a regular one it says that no other solution is as near as that.
 
-    A point that fails the second only may be a regular one of a badly conditioned member, and one that would fail it
-    for h of size `SUSPECT` near a solution of multiplicity three or more. Then a Newton step with
-    a residual in double-double arithmetic decides: with its length beta and the above divided by the size of h,
-    omega, a regular solution known to rounding has beta omega far below one, a multiple one about 1/2 or more,
-    however well it is known (it halves the distance at best). Below `ALPHA` Newton's method converges quadratically
-    (Kantorovich), so that there is a regular solution at that point.
+    A point that fails these, with a condition of `_DECIDABLE` at most, may be a regular one of a badly conditioned
+    member, and one that would fail the second for h of size `SUSPECT` near a solution of multiplicity three or more.
+    Then a Newton step with a residual in double-double arithmetic decides: with its length beta and the above divided
+    by the size of h, omega, a regular solution known to rounding has beta omega far below one, a multiple one about 1/2
+    or more, however well it is known (it halves the distance at best). Below `ALPHA` Newton's method converges
+    quadratically (Kantorovich), so that there is a regular solution at that point.
 
     Parameters
     ----------
@@ -144,10 +147,12 @@ def is_regular(family: Homotopy, z: Complex, p: NDArray[np.generic]) -> NDArray[
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         condition = np.abs(matrices).sum(axis=2).max(axis=1) * np.abs(inverses).sum(axis=2).max(axis=1)
         # NaN, for an exactly singular matrix, compares as not less.
-        regular = np.asarray(condition < CONDITION)
+        regular = np.asarray(condition < _DECIDABLE)
+        uncertain = regular & (condition >= CONDITION)
         # The origin has no scale, and no rounding that could hide that it is multiple.
         moduli = np.abs(z)
         scale = np.maximum(moduli, 0.01 * moduli.max(axis=1, keepdims=True))
+        regular &= ~uncertain | (scale > 0).all(axis=1)
         which = np.flatnonzero(regular & (scale > 0).all(axis=1))
         if which.size == 0:
             return regular
@@ -159,8 +164,8 @@ def is_regular(family: Homotopy, z: Complex, p: NDArray[np.generic]) -> NDArray[
             size = scale[which, None, :]
             moved = solve_batched(jacobian[which] * size, change * size)
             omega = np.maximum(omega, np.abs(moved).sum(axis=2).max(axis=1) / _PROBED)
-        regular[which[~(omega * NEAR < 1.0)]] = False
-        doubtful = ~(omega * SUSPECT < 1.0)
+        regular[which[~(omega * NEAR < 1.0) | uncertain[which]]] = False
+        doubtful = ~(omega * SUSPECT < 1.0) | uncertain[which]
         which, omega = which[doubtful], omega[doubtful]
         extended = extended_precision(family) if which.size else None
         if extended is not None:

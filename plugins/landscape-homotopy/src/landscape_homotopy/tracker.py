@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from landscape.systems import ParametricFamily
 from landscape_homotopy.circuit import Circuit, Walked, circuit_of
-from landscape_homotopy.double_double import extended_precision
+from landscape_homotopy.double_double import Extended, extended_precision
 from landscape_homotopy.predictor import hermite_weights
 
 __all__ = ["LOST", "NOISE", "REGULAR", "Homotopy", "Settings", "Tracked", "polish", "solve_batched", "track"]
@@ -290,17 +290,35 @@ def _engine(
 ) -> int:
     """Advance all paths with the fastest engine there is; see :func:`_advance`."""
     compiled = compiled_engine()
+    if isinstance(family, Extended) and compiled is not None:
+        return _compiled(compiled, family.circuit, points, outcome, corners, settings, extended=True)
     circuit = _circuit(family) if compiled is not None or settings.device is not None else None
     if circuit is not None and settings.device is not None:
         return int(_device_engine().advance(circuit, points, outcome, corners, settings, settings.device))
     if compiled is None or circuit is None:
         return _advance(family, points, outcome, corners, settings)
+    return _compiled(compiled, circuit, points, outcome, corners, settings)
+
+
+def _compiled(
+    compiled: ModuleType,
+    circuit: Circuit,
+    points: Complex,
+    outcome: NDArray[np.int64],
+    corners: Complex,
+    settings: Settings,
+    *,
+    extended: bool = False,
+) -> int:
+    """Advance all paths with the compiled engine."""
     tried = 0
     # A compiled loop cannot be interrupted: it gets a second's work at most, as long as paths behave.
     chunk = max(1, _CUBES // max(1, points.shape[1]) ** 3)
     for first in range(0, len(points), chunk):
         own = slice(first, first + chunk)
-        tried += compiled.advance(circuit, points[own], outcome[own], corners[:, own], settings)
+        tried += compiled.advance(
+            circuit, points[own], outcome[own], corners[:, own], settings, extended=extended
+        )
     return tried
 
 
