@@ -398,7 +398,7 @@ def test_a_product_that_is_not_finite_is_an_error():
         ({"top": 0}, "At least one eigenpair"),
         ({"top": -1, "bottom": 3}, "no negative number"),
         ({"top": 31}, "31 eigenpairs .* 30 dimensions"),
-        ({"top": 1, "tolerance": 0.0}, "tolerance must be positive"),
+        ({"top": 1, "tolerance": 0.0}, "between 0 and 1; got 0.0"),
         ({"top": 1, "max_products": 0}, "max_products=0"),
         ({"top": 5, "basis": 6}, "basis=14 or more"),
         ({"top": 1, "risk": 1.5}, "between 0 and 1"),

@@ -44,7 +44,7 @@ def test_cumulated_weights_bracket_the_distribution_of_the_start(size, steps, se
     run = LanczosRun(lambda v: matrix @ v, start).extend(steps)
     level = level * np.abs(values).max() / 2
     exact = ((vectors.T @ unit) ** 2)[values < level].sum()
-    low, middle, high = _shares(run.rule()[0][None], run.rule()[1][None], level)
+    low, middle, high = _shares(run.rule()[0][None], run.rule()[1][None], level, "left")
     assert low[0] - 1e-12 <= exact <= high[0] + 1e-12
     assert low[0] <= middle[0] <= high[0]
 

@@ -35,8 +35,9 @@ def digest(*parts: Any) -> str:
 class KeptProducts:
     """The products of an operator, from a folder as far as they stand there, and written to it from then on.
 
-    A file holds a product and the hash of the vector that was multiplied. Where the hash is another, since another
-    machine rounds differently, or where the file is damaged, the product is computed.
+    A file holds a product, its hash, and the hash of the vector that was multiplied. Where a hash is another, since
+    another machine rounds differently or the file is damaged, the product is computed. The first that is kept
+    is computed in any case: where it is not the same, bit for bit, what is kept is of another matrix, and is removed.
 
     Parameters
     ----------
@@ -54,6 +55,7 @@ class KeptProducts:
     def __init__(self, folder: Path, matvec: Callable[[Tensor], Tensor]) -> None:
         self.folder, self._matvec = folder, matvec
         self.computed = self.read = 0
+        self._same_matrix = False
 
     def __call__(self, vector: Tensor) -> Tensor:
         """Return the product.
@@ -69,15 +71,21 @@ class KeptProducts:
 
         path, name = self._path(self.computed + self.read), digest(vector)
         kept = self._kept(path, name)
-        if kept is not None:
+        if kept is not None and self._same_matrix:
             self.read += 1
             # Copied, since sums depend on how memory is aligned.
             return kept.to(vector, copy=True)
         product = self._matvec(vector)
+        if kept is not None:
+            self._same_matrix = digest(kept) == digest(product)
+            if not self._same_matrix:
+                # The vectors may go on to be the same, where one matrix is a multiple of the other.
+                self.remove()
         with explained(path):
             self.folder.mkdir(parents=True, exist_ok=True)
             temporary = temporary_beside(path)
-            save_file({"product": product.detach().cpu().contiguous()}, temporary, metadata={"vector": name})
+            there = {"vector": name, "hash": digest(product)}
+            save_file({"product": product.detach().cpu().contiguous()}, temporary, metadata=there)
             commit(temporary, path)
         self.computed += 1
         return product
@@ -92,10 +100,11 @@ class KeptProducts:
             return None
         try:
             with safe_open(path, framework="pt") as file:
-                if (file.metadata() or {}).get("vector") != name:
+                there = file.metadata() or {}
+                if there.get("vector") != name:
                     return None
                 product: Tensor = file.get_tensor("product")
-                return product
+                return product if there.get("hash") == digest(product) else None
         except SafetensorError:
             return None
 

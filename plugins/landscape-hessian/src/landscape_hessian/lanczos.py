@@ -31,8 +31,9 @@ product. If :math:`H y = \theta y`, then :math:`|A V y - \theta V y| = |B y|` ex
   positive eigenvalues of the Schur complement :math:`H - y + B^T B / (y - x)`. The i-th Ritz value is never
   above the i-th eigenvalue, and the smallest y with fewer than i positive ones is never below it (Lehmann's
   bounds; Parlett 1998, sec. 10.5). They shrink like the *square* of the residual over the gap.
-- Rounding is added to the bounds. Measured: what the products contradict their own symmetry by, the residual
-  directions dropped, and what a restart's rotation leaves out because LAPACK's eigenvectors of H are eigenvectors
+- Rounding is added to the bounds. Given: what all products have in common, ``product_rounding``. Measured: what the
+  products contradict their own symmetry by, the residual directions dropped, and what a restart's rotation leaves
+  out because LAPACK's eigenvectors of H are eigenvectors
   to some units only. Estimated: sums over the basis. A combination of j orthonormal vectors has a rounding error
   of norm :math:`\lambda \sqrt{j}\, \epsilon / 2`, :math:`\lambda` a small number, where single errors are independent
   with mean zero (Higham & Mary 2019); it spoils the relation by that times the spectral radius, and orthonormality
@@ -178,6 +179,7 @@ def extreme_eigenpairs(
     risk: float | None = 1e-3,
     start: Tensor | None = None,
     gradient: Tensor | None = None,
+    product_rounding: float = 0.0,
     generator: torch.Generator,
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
@@ -214,6 +216,9 @@ def extreme_eigenpairs(
     gradient
         A vector that is likely to lie in the wanted eigenspaces, shape (P,): where there is no `start`, the first
         vector is made of it and of a random one.
+    product_rounding
+        How far a product with a unit vector may be off by rounding in a way that is the same for all products, in
+        parts of the spectral radius. It is added to the bounds. 0 means that the operator is what its products are.
     generator
         Source of the random vectors; drawn on its own device, so that a CPU generator gives the same start
         on every device.
@@ -230,12 +235,13 @@ def extreme_eigenpairs(
     _check(size, top, bottom, tolerance, max_products, basis, risk)
     wanted = top + bottom
     if size <= max(2 * wanted, 16) and (max_products is None or size <= max_products):
-        return _dense(matmat or _column_by_column(matvec), size, top, bottom, dtype, torch.device(device))
+        columns = matmat or _column_by_column(matvec)
+        return _dense(columns, size, top, bottom, product_rounding, dtype, torch.device(device))
     capacity = min(basis if basis is not None else 2 * wanted + 30, size)
     room = min(2 * max(capacity, 2 * wanted + 30), size)
     krylov = Krylov(matvec, size, capacity, generator, dtype, torch.device(device), room)
     krylov.begin(start, gradient)
-    return _iterate(krylov, top, bottom, tolerance, max_products or MAX_PRODUCTS, risk)
+    return _iterate(krylov, top, bottom, tolerance, max_products or MAX_PRODUCTS, risk, product_rounding)
 
 
 def _check(
@@ -258,8 +264,8 @@ def _check(
         raise ConfigurationError(
             f"{max(top, bottom)} eigenpairs of an operator of {size} dimensions; there are {size}."
         )
-    if not tolerance > 0:
-        raise ConfigurationError(f"The tolerance must be positive; got {tolerance}.")
+    if not 0 < tolerance < 1:
+        raise ConfigurationError(f"The tolerance is a part of the radius, between 0 and 1; got {tolerance}.")
     if max_products is not None and max_products < 1:
         raise ConfigurationError(f"At least one product must be allowed; got max_products={max_products}.")
     if basis is not None and basis < 2 * wanted + 4:
@@ -280,6 +286,7 @@ def _dense(
     size: int,
     top: int,
     bottom: int,
+    product_rounding: float,
     dtype: torch.dtype,
     device: torch.device,
 ) -> ExtremePairs:
@@ -295,8 +302,8 @@ def _dense(
     values, vectors = np.linalg.eigh(matrix)
     radius = float(np.abs(values).max())
     eps = torch.finfo(dtype).eps
-    # Of LAPACK, in float64, and of the products, which asymmetry shows but for its symmetric part.
-    rounding = 2 * asymmetry + 2 * eps * math.sqrt(size) * radius
+    # Of LAPACK, in float64, and of the products, of which asymmetry shows what is not symmetric.
+    rounding = 2 * asymmetry + (2 * eps * math.sqrt(size) + product_rounding) * radius
     symmetric = _symmetric(asymmetry, radius, 0.0, eps)
 
     def pairs(order: NDArray[np.intp], edge: float) -> Eigenpairs:
@@ -333,7 +340,13 @@ def _wanted(count: int, top: int, bottom: int) -> NDArray[np.intp]:
 
 
 def _iterate(
-    krylov: Krylov, top: int, bottom: int, tolerance: float, max_products: int, risk: float | None
+    krylov: Krylov,
+    top: int,
+    bottom: int,
+    tolerance: float,
+    max_products: int,
+    risk: float | None,
+    product_rounding: float,
 ) -> ExtremePairs:
     wanted = top + bottom
     searches: list[_Search] = []
@@ -378,7 +391,7 @@ def _iterate(
         if krylov.q > 1 and len(late):
             krylov.focus(vectors[:, late])
         krylov.expand()
-    return _conclude(krylov, top, bottom, tolerance, searches)
+    return _conclude(krylov, top, bottom, tolerance, searches, product_rounding)
 
 
 def _thick_restart(krylov: Krylov, vectors: Floats, top: int, bottom: int) -> None:
@@ -514,17 +527,24 @@ def _symmetric(asymmetry: float, radius: float, tolerance: float, eps: float) ->
 
 
 def _conclude(
-    krylov: Krylov, top: int, bottom: int, tolerance: float, searches: list[_Search]
+    krylov: Krylov,
+    top: int,
+    bottom: int,
+    tolerance: float,
+    searches: list[_Search],
+    product_rounding: float,
 ) -> ExtremePairs:
     values, vectors = krylov.ritz()
-    rounding = krylov.rounding
-    threshold = max(tolerance * krylov.radius, rounding)
+    threshold = max(tolerance * krylov.radius, krylov.rounding)
+    rounding = krylov.rounding + product_rounding * krylov.radius
     symmetric = _symmetric(krylov.asymmetry, krylov.radius, tolerance, krylov.eps)
     indices = _wanted(krylov.j, top, bottom)
     theta, couplings = values[indices], krylov.B @ vectors[:, indices]
     residuals = np.linalg.norm(couplings, axis=0)
     everything = krylov.j == krylov.size
     cut = min(top, krylov.j)
+    # Before there are as many Ritz values as are wanted, one may stand for both ends; it is that of one at most.
+    shared = np.isin(indices, np.intersect1d(indices[:cut], indices[cut:])) & (not everything)
     # Of the whole space the Ritz values are the eigenvalues, and what searches excluded before says less.
     tried = [search for search in searches if len(search.upper) and not everything]
     if tried:
@@ -545,7 +565,7 @@ def _conclude(
             vectors=rows[part],
             residuals=residuals[part],
             bounds=np.maximum(bounds[part], 0.0) + rounding,
-            converged=(residuals[part] <= threshold) & symmetric,
+            converged=(residuals[part] <= threshold) & symmetric & ~shared[part],
             edge=edge,
         )
 

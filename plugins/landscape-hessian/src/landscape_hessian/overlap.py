@@ -12,7 +12,7 @@ from attrs import evolve, field, frozen
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Measurement, Probe, Uncertainty
 from landscape.randomness import preserved_random_state
-from landscape.validators import at_least, between, number, optional
+from landscape.validators import at_least, between, optional
 from landscape_hessian.operators import Kind, prefix_of, valid_kind
 from landscape_hessian.spectrum import HessianSpectrum
 
@@ -30,7 +30,7 @@ class _Eigenspaces(Probe, ABC):
     """Looks at the eigenspaces of the largest eigenvalues, which ``HessianSpectrum`` finds."""
 
     k: int = field(default=5, validator=at_least(1))
-    tolerance: float = field(default=1e-3, validator=number(above=0))
+    tolerance: float = field(default=1e-3, validator=between(0, 1))
     max_products: int | None = field(default=None, validator=optional(at_least(1)))
     basis: int | None = field(default=None, validator=optional(at_least(1)))
     risk: float | None = field(default=1e-3, validator=optional(between(0, 1)))

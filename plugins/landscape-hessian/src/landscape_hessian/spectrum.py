@@ -10,8 +10,9 @@ from attrs import field, frozen
 
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Measurement, Probe, Uncertainty
+from landscape.randomness import label_of
 from landscape.validators import at_least, between, number, of_type, optional
-from landscape_hessian.operators import Kind, operator_at, prefix_of, valid_kind
+from landscape_hessian.operators import Kind, operator_at, prefix_of, product_rounding, valid_kind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,8 +97,10 @@ class HessianSpectrum(Probe):
     checkpoint
         A folder for what has been computed, so that a measurement that is killed goes on where it stood when it is
         asked for again: at the same weights, of the same loss and data, with the same options. The numbers are those
-        of a measurement that was never interrupted, bit for bit on the same machine. It takes P numbers for every
-        product, and is removed at the end. Where the matrix is formed, nothing is kept.
+        of a measurement that was never interrupted, and of one without a checkpoint, bit for bit on the same machine.
+        The first product is computed again: where it is not the one that is kept, as with other data or another loss,
+        nothing that is kept is used. It takes P numbers for every product, and is removed at the end. Where the
+        matrix is formed, nothing is kept.
 
     Examples
     --------
@@ -112,14 +115,17 @@ class HessianSpectrum(Probe):
 
     k: int = field(default=5, validator=at_least(0))
     bottom: int = field(default=0, validator=at_least(0))
-    tolerance: float = field(default=1e-3, validator=number(above=0))
+    tolerance: float = field(default=1e-3, validator=between(0, 1))
     max_products: int | None = field(default=None, validator=optional(at_least(1)))
     basis: int | None = field(default=None, validator=optional(at_least(1)))
     risk: float | None = field(default=1e-3, validator=optional(between(0, 1)))
     examples: int | None = field(default=None, validator=optional(at_least(1)))
     kind: Kind = field(default="hessian", validator=valid_kind)
     learning_rate: float | None = field(default=None, validator=optional(number(above=0)))
-    checkpoint: str | None = field(default=None, validator=optional(of_type(str, "the path of a folder")))
+    # Not compared: where products are kept changes no number, and so no seed.
+    checkpoint: str | None = field(
+        default=None, validator=optional(of_type(str, "the path of a folder")), eq=False
+    )
 
     references: ClassVar[tuple[str, ...]] = (
         "K. Wu, H. Simon. Thick-restart Lanczos method for large symmetric eigenvalue problems. "
@@ -187,6 +193,7 @@ class HessianSpectrum(Probe):
             risk=self.risk,
             start=start,
             gradient=operator.gradient,
+            product_rounding=product_rounding(point, operator, self.examples),
             generator=generator,
             dtype=operator.dtype,
             device=operator.device,
@@ -289,7 +296,7 @@ class HessianSpectrum(Probe):
         from landscape_hessian.checkpoint import KeptProducts, digest
 
         facts = (
-            repr(self),
+            label_of(self),
             str(operator.dtype),
             point.theta,
             operator.gradient,

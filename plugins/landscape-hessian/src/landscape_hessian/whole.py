@@ -8,9 +8,16 @@ from attrs import field, frozen
 
 from landscape.errors import ConfigurationError
 from landscape.interfaces import Measurement, Probe, Uncertainty
-from landscape.validators import at_least, number, optional
+from landscape.validators import at_least, between, number, optional
 from landscape_hessian.dense import DENSE_MEMORY, formed, matrix_bytes
-from landscape_hessian.operators import Kind, operator_at, prefix_of, rademacher, valid_kind
+from landscape_hessian.operators import (
+    Kind,
+    operator_at,
+    prefix_of,
+    product_rounding,
+    rademacher,
+    valid_kind,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +32,9 @@ class CurvatureSpectrum(Probe):
     r"""All eigenvalues of the Hessian, or of another matrix of second order, by way of the dense matrix.
 
     P products form the matrix A in blocks of columns; it is made symmetric and solved in float64. Every eigenvalue
-    is within the rounding of the products, half the Frobenius norm of :math:`A - A^\top`, and of LAPACK.
+    is within the rounding of the products, and of LAPACK. That of the products is the Frobenius norm of
+    :math:`A - A^\top`, twice what making A symmetric changes, and an estimate of what all products have in common
+    (:func:`landscape_hessian.operators.product_rounding`).
 
     Columns ``hessian_spectrum_min`` and ``_max``, with bounds; ``_negative``, how many eigenvalues are below minus
     `zero` times the largest absolute one; ``_zero``, how many are within; ``_trace``. Array ``hessian_spectrum``,
@@ -54,7 +63,7 @@ class CurvatureSpectrum(Probe):
     [1.0, 4.0]
     """
 
-    zero: float = field(default=1e-3, validator=number(above=0))
+    zero: float = field(default=1e-3, validator=between(0, 1))
     kind: Kind = field(default="hessian", validator=valid_kind)
     examples: int | None = field(default=None, validator=optional(at_least(1)))
     memory: int = field(default=DENSE_MEMORY, validator=at_least(1))
@@ -84,7 +93,8 @@ class CurvatureSpectrum(Probe):
         values = np.linalg.eigvalsh(matrix)
         radius = float(np.abs(values).max())
         # LAPACK is backward stable: a modest multiple of eps times the norm (Anderson et al. 1999, sec. 4.7).
-        bound = asymmetry / 2 + 8 * np.finfo(float).eps * size**0.5 * radius
+        lapack = 8 * np.finfo(float).eps * size**0.5
+        bound = asymmetry + (lapack + product_rounding(point, operator, self.examples)) * radius
         limit = self.zero * radius
         unsure = float((np.abs(np.abs(values) - limit) <= bound).sum())
         return Measurement(
@@ -136,7 +146,7 @@ class EigenvaluesNear(Probe):
 
     near: float = field(default=0.0, validator=number())
     k: int = field(default=5, validator=at_least(1))
-    tolerance: float = field(default=1e-3, validator=number(above=0))
+    tolerance: float = field(default=1e-3, validator=between(0, 1))
     max_products: int = field(default=200, validator=at_least(1))
     kind: Kind = field(default="hessian", validator=valid_kind)
     examples: int | None = field(default=None, validator=optional(at_least(1)))
