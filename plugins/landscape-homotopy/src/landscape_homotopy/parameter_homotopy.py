@@ -15,11 +15,10 @@ from landscape.interfaces import Solver
 from landscape.randomness import numpy_generator
 from landscape.systems import ParametricFamily, PolynomialSystem, Solutions
 from landscape.validators import of_type, optional
-from landscape_homotopy.certification import certified
 from landscape_homotopy.device import checked_for
 from landscape_homotopy.free_coefficients import coefficient_family
 from landscape_homotopy.inputs import checked_parameters, checked_system
-from landscape_homotopy.paths import Ends, follow, gathered
+from landscape_homotopy.paths import Ends, follow, gathered, proved
 from landscape_homotopy.points import distinct, generic, is_regular
 from landscape_homotopy.tracker import REGULAR, polish
 
@@ -246,5 +245,6 @@ class ParameterHomotopy(Solver):
                     complete=False,
                     lost=lost,
                     leave_out_curves=self.leave_out_curves,
+                    family=family,
                 )
-                yield certified(family, target, solutions) if self.certified else solutions
+                yield proved(family, target, solutions) if self.certified else solutions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Protocol
 
@@ -11,14 +12,16 @@ from attrs import evolve, frozen
 from numpy.typing import NDArray
 
 from landscape.errors import SolverError
-from landscape.systems import PolynomialSystem, Solutions
+from landscape.systems import ParametricFamily, PolynomialSystem, Solutions
+from landscape_homotopy.certification import certified
 from landscape_homotopy.endgame import RADIUS, VANISHED, endings, escaping, falling, height
 from landscape_homotopy.multiplicity import LocalStructure, local_structure
-from landscape_homotopy.points import distinct, is_regular, with_zeros
-from landscape_homotopy.scaling import scaled
+from landscape_homotopy.points import NEAR, SAME, ZERO, distinct, is_regular
+from landscape_homotopy.scaling import Scaled, scaled
+from landscape_homotopy.separation import REACH, Precise, Root
 from landscape_homotopy.tracker import LOST, REGULAR, Homotopy, Settings, polish, track
 
-__all__ = ["CAREFUL", "INFINITE", "SINGULAR", "Ends", "follow", "gathered"]
+__all__ = ["CAREFUL", "INFINITE", "SINGULAR", "Ends", "follow", "gathered", "proved"]
 
 Complex = NDArray[np.complex128]
 
@@ -49,6 +52,10 @@ _FARTHEST = 1e5
 #: What a singular end is known to, with a margin, and how small the equations are there beside the sum of the moduli
 #: of their terms. Ends that come of a wrong extrapolation miss the second by far.
 _KNOWN, _SOLVED = 1e-6, 1e-5
+#: Where no coordinate is smaller than this part of the largest, none is looked at in units that suit the equations.
+_SMALL = 1e-6
+#: To what a multiple solution beside simple ones is known at least, from Newton's method alone.
+_TOLD = 1e-8
 
 
 @frozen(eq=False)
@@ -291,6 +298,168 @@ def _not_isolated(
     )
 
 
+@frozen(eq=False)
+class _Cluster:
+    """Singular ends at one place: their paths, the best known of them, and what double precision says of it."""
+
+    members: NDArray[np.int64]
+    best: int
+    structure: LocalStructure
+
+
+def _beside(points: Complex, centres: Complex, units: Scaled) -> NDArray[np.int64]:
+    """Return which points (n, N) are near one of the centres (m, N)."""
+    sizes = np.maximum(np.abs(centres / units.units).max(axis=1), 1.0)
+    distances = np.abs((points[:, None] - centres) / units.units).max(axis=2, initial=0.0)
+    return np.flatnonzero((distances <= 2 * REACH * sizes).any(axis=1))
+
+
+def _limits(
+    points: Complex, which: NDArray[np.int64], precise: Precise
+) -> tuple[list[Root], NDArray[np.bool_]]:
+    """Return what simple solutions some of the points (n, N) are, and which points are the same as one before.
+
+    Points that are known badly, since others are near, are replaced in place.
+    """
+    taken: list[Root] = []
+    same = np.zeros(len(points), dtype=bool)
+    for number in which:
+        limit, length = precise.limit(points[number], points[number], REACH)
+        if limit is None or length:
+            continue
+        if any(precise.same(limit, known) for known in taken):
+            same[number] = True
+            continue
+        taken.append(limit)
+        points[number] = precise.rounded(limit)
+    return taken, same
+
+
+def _separated(
+    clusters: list[_Cluster], precise: Precise, units: Scaled, ends: Ends, taken: list[Root]
+) -> tuple[list[list[Root]], list[Complex | None], list[bool]]:
+    """Return the simple solutions near every cluster that are not `taken` by other paths, and what else is there.
+
+    Every solution is given to the nearest cluster. The third value tells of which clusters all paths are accounted for:
+    there are as many solutions, or as many at these clusters together, since means over a few of several solutions
+    that are permuted lie anywhere between them.
+    """
+    centres = np.array([ends.points[cluster.best] for cluster in clusters]) / units.units
+    sizes = np.maximum(np.abs(centres).max(axis=1), 1.0)
+    found: list[list[Root]] = [[] for _ in clusters]
+    pool: list[Root] = []
+    tending: list[Complex | None] = []
+    for cluster, centre, size in zip(clusters, centres, sizes, strict=True):
+        close = np.abs(centres - centre).max(axis=1) <= 2 * REACH * size
+        paths = sum(len(other.members) for other, here in zip(clusters, close, strict=True) if here)
+        directions = np.linalg.svd(units.system.jacobian(centre[None])[0])[2].conj()
+        roots, other = precise.around(ends.points[cluster.best], directions, paths, taken)
+        tending.append(other)
+        for root in roots:
+            if any(precise.same(root, known) for known in pool):
+                continue
+            pool.append(root)
+            nearest = np.abs(centres - precise.rounded(root) / units.units).max(axis=1).argmin()
+            found[nearest].append(root)
+    paths_of = np.array([len(cluster.members) for cluster in clusters])
+    roots_of = np.array([len(roots) for roots in found])
+    settled = paths_of == roots_of
+    for group in (~settled & (roots_of > 0), ~settled):
+        if roots_of[group].sum() == paths_of[group].sum():
+            settled |= group
+            break
+    return found, tending, settled.tolist()
+
+
+def _alone(points: Complex, precise: Callable[[], Precise]) -> NDArray[np.bool_]:
+    """Return a mask that keeps the first of regular ends (n, N) that are one solution.
+
+    Of those that nearly coincide, relative to one if all coordinates are small, numbers of 400 bits decide.
+    """
+    alone = distinct(np.zeros(len(points), dtype=np.int64), points)
+    if alone.all():
+        return alone
+    sizes = np.maximum(np.abs(points).max(axis=1, initial=0.0), 1.0)
+    kept: dict[int, Root] = {}
+    for number in np.flatnonzero(~alone).tolist():
+        limit, length = precise().limit(points[number], points[number], NEAR)
+        if limit is None or length:
+            continue
+        differ = True
+        for other in np.flatnonzero(np.abs(points - points[number]).max(axis=1) <= 2 * SAME * sizes).tolist():
+            if not alone[other]:
+                continue
+            if other not in kept:
+                its, left = precise().limit(points[other], points[other], NEAR)
+                if its is None or left:
+                    differ = False
+                    break
+                kept[other] = its
+            differ = differ and not precise().same(kept[other], limit)
+        if differ:
+            alone[number], kept[number] = True, limit
+    return alone
+
+
+def _vanish(system: PolynomialSystem, zeros: NDArray[np.bool_]) -> bool:
+    """Return whether as many equations as there are `zeros` vanish identically where these coordinates are zero."""
+    which = np.flatnonzero(zeros)
+    vanishing = sum(all(any(e[k] for k in which) for e in f) for f in system.monomials)
+    return vanishing >= which.size
+
+
+def _with_zeros(
+    points: Complex,
+    accuracy: NDArray[np.float64],
+    multiplicities: NDArray[np.int64],
+    system: Callable[[], PolynomialSystem],
+    precise: Callable[[], Precise],
+) -> Complex:
+    """Return distinct solutions (n, N) of one system with zeros where coordinates at rounding level are zero.
+
+    A small coordinate is no zero: of simple solutions numbers of 400 bits decide. A multiple one has zeros where
+    equations vanish identically with them, and otherwise what was found; what is small is asked there in units that
+    suit the equations.
+    """
+    moduli = np.abs(points)
+    if not len(points) or not (moduli < _SMALL * moduli.max(initial=0.0)).any():
+        return points
+    threshold = np.maximum(accuracy, ZERO)
+    relative = moduli / scaled(system()).units
+    doubtful = np.zeros(points.shape, dtype=bool)
+    for each, rows in ((moduli, multiplicities == 1), (relative, multiplicities > 0)):
+        sizes = each.max(axis=1, initial=0.0)
+        small = (each <= (threshold * sizes)[:, None]) | (sizes < threshold * sizes.max())[:, None]
+        doubtful |= small & rows[:, None]
+    doubtful &= points != 0
+    points = points.copy()
+    for row in np.flatnonzero(doubtful.any(axis=1)):
+        if multiplicities[row] == 1:
+            points[row] = precise().with_zeros(points[row], doubtful[row])
+        elif _vanish(system(), doubtful[row] | (points[row] == 0)):
+            points[row, doubtful[row]] = 0.0
+    return points
+
+
+def proved(family: ParametricFamily, parameters: NDArray[np.generic], solutions: Solutions) -> Solutions:
+    """Return solutions with certificates, complete only where no point that is called multiple has one.
+
+    A box holds one solution, and that is regular: where it is around a multiple one, others are missing.
+    """
+    solutions = certified(family, parameters, solutions)
+    certificates = np.empty(0) if solutions.certificates is None else solutions.certificates
+    wrong = np.flatnonzero(np.isfinite(certificates) & (solutions.multiplicities > 1))
+    if wrong.size == 0:
+        return solutions
+    named = ", ".join(map(str, wrong[:10]))
+    return evolve(
+        solutions,
+        completeness="unknown",
+        evidence=f"{solutions.evidence} Proved to be simple, though several paths ended there, so that others nearby "
+        f"are missing: number {named}.",
+    )
+
+
 def gathered(
     system: Callable[[], PolynomialSystem],
     ends: Ends,
@@ -300,13 +469,14 @@ def gathered(
     complete: bool = True,
     lost: int = 0,
     leave_out_curves: bool = True,
+    family: ParametricFamily | None = None,
 ) -> Solutions:
     """Return the isolated solutions at the ends of all paths to one target.
 
     Parameters
     ----------
     system
-        Writes out the target, where there are singular ends.
+        Writes out the target, where there are singular ends or very small coordinates.
     ends
         Of all paths to it.
     parameters
@@ -319,6 +489,8 @@ def gathered(
         Paths that were lost before.
     leave_out_curves
         Whether to return the isolated solutions where there are curves or surfaces of solutions besides.
+    family
+        Where coefficients without rounding come from, with `parameters`; those of the written system otherwise.
 
     Raises
     ------
@@ -327,15 +499,24 @@ def gathered(
     """
     n = ends.points.shape[1]
     regular = np.flatnonzero(ends.outcome == REGULAR)
-    found = distinct(np.zeros(len(regular), dtype=np.int64), ends.points[regular])
+    system, precise = (
+        cache(system),
+        cache(lambda: Precise(system, scaled(system()).units, family, parameters)),
+    )
+    alone = _alone(ends.points[regular], precise)
     # Two paths with one regular end: one of them jumped.
-    lost += int((ends.outcome == LOST).sum() + (~found).sum())
-    regular = regular[found]
+    lost += int((ends.outcome == LOST).sum() + (~alone).sum())
+    regular = regular[alone]
     points, residuals = [ends.points[regular]], [ends.residuals[regular]]
     multiplicities = [np.ones(len(regular), dtype=np.int64)]
-    curves = undecided = multiple = contradictory = 0
+    curves = undecided = multiple = contradictory = near = inseparable = 0
+    system, precise = (
+        cache(system),
+        cache(lambda: Precise(system, scaled(system()).units, family, parameters)),
+    )
     left = np.flatnonzero(ends.outcome == SINGULAR)
     units = scaled(system()) if left.size else None
+    clusters: list[_Cluster] = []
     while units is not None and left.size:
         others = ends.points[left] / units.units
         first = others[0]
@@ -350,30 +531,74 @@ def gathered(
         structure = local_structure(units.system, point, len(members))
         if structure.isolated is False and np.abs(point).max() > _FARTHEST:
             structure = LocalStructure(None, structure.multiplicity)
-        if structure.isolated and structure.multiplicity == 1:
-            # A regular solution that paths did not reach as such, or another path did: one of them has jumped.
-            lost += len(members)
-        elif structure.isolated:
-            # Coordinates at rounding level of a singular end are those of a power of it; they stay.
-            points.append(ends.points[best][None])
-            residuals.append(ends.residuals[best][None])
-            multiplicities.append(np.array([structure.multiplicity]))
-            multiple += 1
-            contradictory += structure.multiplicity != len(members)
-        elif structure.isolated is None:
-            undecided += len(members)
-        else:
+        if structure.isolated is False:
             if not leave_out_curves:
                 raise _not_isolated(units.system.unknowns, ends.points[best], parameters)
             curves += len(members)
+        else:
+            clusters.append(_Cluster(members, int(best), structure))
+    together: list[list[Root]] = []
+    if units is not None and clusters:
+        centres = np.array([ends.points[cluster.best] for cluster in clusters])
+        beside = _beside(points[0], centres, units)
+        taken, same = _limits(points[0], beside, precise())
+        # Two regular ends that are badly known, of one solution.
+        lost += int(same.sum())
+        points, residuals, multiplicities = (
+            [points[0][~same]],
+            [residuals[0][~same]],
+            [multiplicities[0][~same]],
+        )
+        together, tending, settled = _separated(clusters, precise(), units, ends, taken)
+    for number, roots in enumerate(together):
+        cluster = clusters[number]
+        structure, paths, place = cluster.structure, len(cluster.members), ends.points[cluster.best]
+        accuracy, simple = float(ends.residuals[cluster.best]), [precise().rounded(root) for root in roots]
+        if len({point.tobytes() for point in simple}) < len(roots):
+            inseparable += paths
+        elif not roots and settled[number]:
+            continue
+        elif roots:
+            points += [point[None] for point in simple]
+            residuals.append(np.full(len(roots), np.finfo(float).eps))
+            multiplicities.append(np.ones(len(roots), dtype=np.int64))
+            near += len(roots)
+            paths = 0 if settled[number] else paths - len(roots)
+            if paths <= 0:
+                contradictory += paths < 0
+                continue
+            other = tending[number]
+            if other is None:
+                lost += paths
+                continue
+            place, accuracy = other, _TOLD
+            structure = local_structure(units.system, place / units.units, paths)
+        if structure.isolated and structure.multiplicity == 1:
+            # A regular solution that paths did not reach as such, or another path did: one of them has jumped.
+            lost += paths
+        elif structure.isolated:
+            # Coordinates at rounding level of a singular end are those of a power of it; they stay.
+            points.append(place[None])
+            residuals.append(np.array([accuracy]))
+            multiplicities.append(np.array([structure.multiplicity]))
+            multiple += 1
+            contradictory += structure.multiplicity != paths
+        else:
+            undecided += paths
     infinite = int((ends.outcome == INFINITE).sum())
     text = list(sentences)
     text.append(
         f"Of {len(ends.points)} paths {len(regular)} ended in regular solutions and {infinite} at infinity."
     )
     if multiple:
-        total = sum(int(m[0]) for m in multiplicities[1:])
+        total = int(sum(m[m > 1].sum() for m in multiplicities))
         text.append(f"{multiple} solutions are multiple, together {total}-fold.")
+    if near:
+        text.append(f"{near} solutions are so near to others that it took 400 bits to tell them apart.")
+    if inseparable:
+        text.append(
+            f"{inseparable} paths ended in solutions that are different, but equal in double precision."
+        )
     if curves:
         text.append(f"{curves} ended on curves or surfaces of solutions, which are left out.")
     if undecided:
@@ -384,15 +609,15 @@ def gathered(
         text.append(f"{contradictory} multiple solutions are the ends of another number of paths.")
     if lost:
         text.append(f"{lost} were lost: that many solutions may be missing.")
-    together = np.concatenate([np.zeros((0, n), dtype=np.complex128), *points])
-    accuracy = np.concatenate([np.zeros(0), *residuals])
-    zero = np.zeros((1, n), dtype=np.complex128)
-    together = with_zeros(together, lambda: not system().value(zero).any(), accuracy)
+    known = np.concatenate([np.zeros(0), *residuals])
+    counted = np.concatenate([np.zeros(0, dtype=np.int64), *multiplicities])
+    found = np.concatenate([np.zeros((0, n), dtype=np.complex128), *points])
+    doubt = lost or undecided or contradictory or inseparable
     return Solutions(
-        together,
-        accuracy,
-        np.concatenate([np.zeros(0, dtype=np.int64), *multiplicities]),
-        completeness="heuristic" if complete and not (lost or undecided or contradictory) else "unknown",
+        _with_zeros(found, known, counted, system, precise),
+        known,
+        counted,
+        completeness="heuristic" if complete and not doubt else "unknown",
         evidence=" ".join(text),
         parameters=parameters,
         statistics={

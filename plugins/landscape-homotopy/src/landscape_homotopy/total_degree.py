@@ -15,9 +15,8 @@ from landscape.interfaces import Solver
 from landscape.randomness import numpy_generator
 from landscape.systems import ParametricFamily, PolynomialFamily, PolynomialSystem, Solutions
 from landscape.validators import at_least, of_type
-from landscape_homotopy.certification import certified
 from landscape_homotopy.inputs import checked_parameters, checked_system
-from landscape_homotopy.paths import INFINITE, SINGULAR, Ends, follow, gathered
+from landscape_homotopy.paths import INFINITE, SINGULAR, Ends, follow, gathered, proved
 from landscape_homotopy.scaling import scaled
 from landscape_homotopy.tracker import LOST, REGULAR, polish
 
@@ -233,7 +232,7 @@ class TotalDegree(Solver):
         solutions = self._solve(checked_system(system), generator)
         if self.certified:
             alone = PolynomialFamily(system.equations, system.unknowns, ())
-            return certified(alone, np.zeros(0), solutions)
+            return proved(alone, np.zeros(0), solutions)
         return solutions
 
     def solve_family(
@@ -257,8 +256,8 @@ class TotalDegree(Solver):
         self, family: ParametricFamily, parameters: NDArray[np.generic], generator: torch.Generator
     ) -> Iterator[Solutions]:
         for row in parameters:
-            solutions = evolve(self._solve(family.system(row), generator, row), parameters=row)
-            yield certified(family, row, solutions) if self.certified else solutions
+            solutions = evolve(self._solve(family.system(row), generator, row, family), parameters=row)
+            yield proved(family, row, solutions) if self.certified else solutions
 
     def _check(self, number: int) -> None:
         if number > self.most_paths:
@@ -272,6 +271,7 @@ class TotalDegree(Solver):
         system: PolynomialSystem,
         generator: torch.Generator,
         parameters: NDArray[np.generic] | None = None,
+        family: ParametricFamily | None = None,
     ) -> Solutions:
         self._check(system.bezout_number)
         rng = numpy_generator(generator)
@@ -290,4 +290,5 @@ class TotalDegree(Solver):
             total_degree_ends(system, rng),
             parameters=parameters,
             leave_out_curves=self.leave_out_curves,
+            family=family,
         )
