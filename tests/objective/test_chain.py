@@ -427,3 +427,101 @@ def test_a_loss_that_couples_examples_in_its_second_derivative_alone_is_left_who
         lambda t: torch.func.functional_call(landscape.module, landscape.layout.split(t), (x,)).mean(dim=0)
     )(theta)
     torch.testing.assert_close(operator.dense(), plain + 2 * z.T @ z, rtol=1e-10, atol=1e-13)
+
+
+def recorded_chain(module, x, slopes, middle):
+    """The chain of a module at a batch, linearised."""
+    parameters = list(module.parameters())
+    with torch.no_grad(), chain.Recording(parameters, [x, *module.buffers()]) as recording:
+        output = module(x)
+    found = recording.chain(output)
+    assert found is not None, recording.reason
+    gradient = found.gradient(slopes, linearised=True)
+    found.middle = middle
+    return found, torch.cat([part.reshape(-1) for part in gradient])
+
+
+def assert_linearised(found, module, exact):
+    """One, and nine at a time; all parameters, and some."""
+    parameters = list(module.parameters())
+    sizes = [p.numel() for p in parameters]
+    for chosen in (range(len(sizes)), [1], [0, len(sizes) - 1]):
+        at = torch.cat([torch.arange(sum(sizes)).split(sizes)[n] for n in chosen])
+        block = exact[at][:, at]
+        for count in (1, 9):
+            v = torch.randn(count, len(at)).double()
+            parts = v.split([sizes[n] for n in chosen], dim=1)
+            vectors = {
+                n: part.reshape(count, *parameters[n].shape) for n, part in zip(chosen, parts, strict=True)
+            }
+            products = torch.cat(
+                [torch.cat([few[n].flatten(1) for n in chosen], dim=1) for _, few in found.products(vectors)]
+            )
+            size = float(exact.abs().max())
+            torch.testing.assert_close(products, v @ block, rtol=1e-10, atol=1e-12 * size)
+            torch.testing.assert_close(
+                found.forms(vectors, torch.float64),
+                ((v @ block) * v).sum(dim=1),
+                rtol=1e-10,
+                atol=1e-11 * size,
+            )
+
+
+def linear_and_convolutional():
+    torch.manual_seed(0)
+    perceptron = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 5), nn.GELU(), nn.Linear(5, 3))
+    convolutional = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.Softplus(), nn.MaxPool2d(2), nn.Conv2d(2, 3, 2), nn.Tanh(), nn.Flatten()
+    )
+    images = nn.Sequential(convolutional, nn.Linear(3, 3))
+    residual = Residual()
+    residual(torch.randn(20, 1, 6, 6))
+    return [
+        (perceptron.double(), torch.randn(7, 3).double()),
+        (images.double(), torch.randn(7, 1, 6, 6).double()),
+        (residual.double().eval(), torch.randn(7, 1, 6, 6).double()),
+    ]
+
+
+def jacobian(module, function):
+    """The derivatives of a function of the module with respect to all of its parameters."""
+    names, parameters = zip(*module.named_parameters(), strict=True)
+    parts = torch.func.jacrev(
+        lambda weights: function(lambda x: torch.func.functional_call(module, weights, (x,)))
+    )(dict(zip(names, (p.detach() for p in parameters), strict=True)))
+    rows = [parts[name].reshape(-1, p.numel()) for name, p in zip(names, parameters, strict=True)]
+    return torch.cat(rows, dim=1)
+
+
+@pytest.mark.parametrize("loss", [F.cross_entropy, coupled, F.mse_loss])
+@pytest.mark.parametrize("which", range(3))
+@pytest.mark.parametrize("cache", [1, 1 << 20])
+def test_products_of_the_linearised_network_are_those_of_gauss_newton(which, loss, cache, monkeypatch):
+    monkeypatch.setattr(chain, "_CACHE", cache)
+    monkeypatch.setattr(chain, "_VALUES", 0)
+    module, x = linear_and_convolutional()[which]
+    y = torch.randn(7, 3).double() if loss is F.mse_loss else torch.arange(7) % 3
+    leaf = module(x).detach().requires_grad_()
+    (slopes,) = torch.autograd.grad(loss(leaf, y), leaf, create_graph=True)
+    found, gradient = recorded_chain(module, x, slopes.detach(), chain.Middle(leaf, slopes))
+    j = jacobian(module, lambda forward: forward(x).flatten())
+    m = torch.autograd.functional.hessian(lambda z: loss(z, y), leaf.detach()).reshape(21, 21)
+    torch.testing.assert_close(gradient, slopes.detach().flatten() @ j, rtol=1e-11, atol=1e-14)
+    assert_linearised(found, module, j.T @ m @ j)
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_outer_products_give_second_moments_of_gradients(which):
+    module, x = linear_and_convolutional()[which]
+    y, factors = torch.arange(7) % 3, torch.rand(7).double()
+    leaf = module(x).detach().requires_grad_()
+    (slopes,) = torch.autograd.grad(F.cross_entropy(leaf, y, reduction="sum"), leaf)
+    found, gradient = recorded_chain(module, x, slopes, chain.Outer(leaf, slopes, factors))
+    rows = jacobian(module, lambda forward: F.cross_entropy(forward(x), y, reduction="none"))
+    torch.testing.assert_close(gradient, rows.sum(dim=0), rtol=1e-11, atol=1e-13)
+    assert_linearised(found, module, rows.T @ (factors.unsqueeze(1) * rows))
+    weighted = found.gradient(factors.unsqueeze(1) * slopes, linearised=True)
+    torch.testing.assert_close(
+        torch.cat([part.reshape(-1) for part in weighted]), factors @ rows, rtol=1e-11, atol=1e-13
+    )
+    assert_linearised(found, module, rows.T @ (factors.unsqueeze(1) * rows))

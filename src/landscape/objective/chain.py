@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Chain", "Recording", "Vectors"]
+__all__ = ["Chain", "Middle", "Outer", "Recording", "Vectors"]
 
 #: Bytes of one layer's values, for all vectors, that shall stay in the cache of a core between two operations. The
 #: perceptron 64-100-100-10 took 1.4, 1.2, 1.3 and 1.5 gradients a vector with 128, 256, 512 and 1,024 examples at a
@@ -308,11 +308,12 @@ class _Convolution(_Operation):
         a: Tensor,
         weight: Tensor,
         geometry: tuple[list[int], list[int], list[int]],
+        after: torch.Size,
     ) -> None:
         self.inputs, self.leaves = (inputs,), leaves
         self.a, self.weight = a, weight
         self.slopes = a
-        self._geometry = geometry
+        self._geometry, self._after = geometry, after[1:]
 
     def keep(self, slopes: Tensor) -> None:
         self.slopes = slopes
@@ -346,8 +347,8 @@ class _Convolution(_Operation):
             found = many if found is None else found.add_(many)
         if bias in vectors:
             assert bias is not None
-            v = vectors[bias].view(1, k, -1, *(1,) * (self.slopes.ndim - 2))
-            shape = (rows.stop - rows.start, k, *self.slopes.shape[1:])
+            v = vectors[bias].view(1, k, -1, *(1,) * (len(self._after) - 1))
+            shape = (rows.stop - rows.start, k, *self._after)
             found = _repeated(v, shape) if found is None else found.add_(v)
         return found
 
@@ -726,6 +727,50 @@ def _softmax_product(p: Tensor, c: Tensor | float, vector: Tensor) -> Tensor:
     return (moved - p * moved.sum(dim=-1, keepdim=True)).mul_(c)
 
 
+class Outer(Middle):
+    r"""One outer product :math:`c_i\, s_i s_i^\top` for every example, in the place of the loss's Hessian.
+
+    With the slopes s of the losses of single examples at the outputs, :math:`J^\top M J` is
+    :math:`\sum_i c_i\, g_i g_i^\top`, with the gradients g of these losses.
+
+    Parameters
+    ----------
+    output, slopes
+        The outputs, (B, ...), and s.
+    factors
+        c, (B,).
+    """
+
+    def __init__(self, output: Tensor, slopes: Tensor, factors: Tensor) -> None:
+        self.output, self.slopes = output.detach(), slopes.detach()
+        self._factors = factors.view(-1, *(1,) * slopes.ndim)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that are held."""
+        return self.output.nbytes + self.slopes.nbytes + self._factors.nbytes
+
+    def each(self, moved: Tensor, rows: slice) -> Tensor:
+        """Return the products of some examples with (rows, k, ...)."""
+        s = _of(self.slopes, rows).unsqueeze(1)
+        along = (s * moved).flatten(2).sum(dim=2).view(*moved.shape[:2], *(1,) * (moved.ndim - 2))
+        return s * (_of(self._factors, rows) * along)
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether the loss is known to be a sum over examples: it is made of those of single ones."""
+        return True
+
+    quick = is_sum
+
+    def product(self, moved: Tensor) -> Tensor:
+        """Return the product with (B, ...)."""
+        return self.each(moved.unsqueeze(1), slice(0, len(moved))).squeeze(1)
+
+    def matrices(self) -> None:
+        """Return None: no matrix is formed."""
+
+
 class Chain:
     """A network of known operations at a batch, ready to multiply by its Hessian.
 
@@ -759,27 +804,41 @@ class Chain:
         #: Numbers per example in all values, and in the largest.
         self._numbers = self._widest = 1
         self._convolves = any(isinstance(operation, _Convolution) for operation in operations)
-        #: The Hessian of the loss with respect to the output.
+        #: The Hessian of the loss with respect to the output, or what is in its place.
         self.middle: Middle
-        self._differentiated = False
+        self._differentiated = self._linearised = False
         if leaves[0].device.type == "cpu":
             _keep_freed_memory()
 
-    def gradient(self, slopes: Tensor) -> list[Tensor]:
-        """Return the gradient, a tensor for each leaf, given the loss's derivatives at the output."""
+    def gradient(self, slopes: Tensor, *, linearised: bool = False) -> list[Tensor]:
+        r"""Return the gradient, a tensor for each leaf, given the loss's derivatives at the output.
+
+        Parameters
+        ----------
+        slopes
+            These, (B, ...).
+        linearised
+            Whether products are those of the network's linearisation: :math:`J^\top M J` with the Jacobian J of the
+            output and the matrix M of :attr:`middle`, which for the Hessian of the loss is the generalised
+            Gauss-Newton matrix (Schraudolph 2002). They take four matrix products a layer in place of six, and
+            nothing is kept for them; only then can the gradient be asked for with several slopes.
+        """
         sums = _Sums(1, {n: leaf.shape for n, leaf in enumerate(self._leaves)}, self._leaves[0].detach())
         cotangents: list[Tensor | None] = [None] * self._values
         cotangents[self._output] = slopes.detach().unsqueeze(1).clone()
+        numbers = widest = 1
         for operation in reversed(self._operations):
             arrived = cotangents[operation.output]
             assert arrived is not None  # operations whose results are not used have been left out
             cotangents[operation.output] = None
-            operation.keep(arrived.squeeze(1))
-            self._numbers += arrived[0].numel()
-            self._widest = max(self._widest, arrived[0].numel())
+            if not linearised:
+                operation.keep(arrived.squeeze(1))
+            numbers += arrived[0].numel()
+            widest = max(widest, arrived[0].numel())
             below = any(slot is not None for slot in operation.inputs)
             _arrive(cotangents, operation.inputs, operation.pull(arrived, slice(0, self._rows), sums, below))
-        self._differentiated = True
+        self._numbers, self._widest = numbers, widest
+        self._differentiated, self._linearised = True, linearised
         return [sums.total(n).squeeze(0) for n in range(len(self._leaves))]
 
     @property
@@ -799,6 +858,8 @@ class Chain:
 
     def products(self, vectors: Mapping[int, Tensor]) -> Iterator[tuple[slice, dict[int, Tensor]]]:
         """Yield the products of the block of some leaves with k vectors: a few vectors, and theirs, at a time.
+
+        Of the Hessian, or of what :meth:`gradient` was told.
 
         Parameters
         ----------
@@ -839,7 +900,8 @@ class Chain:
         tangents: list[Tensor | None] = [None] * self._values
         for operation in self._operations:
             inputs = _at(tangents, operation.inputs)
-            curved = operation.curve(inputs, vectors, rows)  # before inputs may be overwritten
+            # Before inputs may be overwritten.
+            curved = None if self._linearised else operation.curve(inputs, vectors, rows)
             if curved is not None:
                 sums += _each_summed(curved)
             tangents[operation.output] = operation.push(inputs, vectors, rows)
@@ -907,7 +969,8 @@ class Chain:
             into: list[Tensor | None] = [None] * len(inputs)
             if arrived is not None:
                 into = list(operation.pull(arrived, rows, sums, below))
-            operation.bend(inputs, vectors, rows, sums, into)
+            if not self._linearised:
+                operation.bend(inputs, vectors, rows, sums, into)
             _arrive(cotangents, operation.inputs, into)
 
     def _bent(self, moved: Tensor, rows: slice) -> Tensor:
@@ -1121,7 +1184,7 @@ class Recording(TorchFunctionMode):
             else list(numbers) * (dimensions // len(numbers))
             for numbers in (stride, padding, dilation)
         )
-        return result, _Convolution(slot, leaves, input.detach(), weight.detach(), geometry)  # type: ignore[arg-type]
+        return result, _Convolution(slot, leaves, input.detach(), weight.detach(), geometry, result.shape)  # type: ignore[arg-type]
 
     def _normalisation(
         self,
