@@ -41,7 +41,9 @@ class _CoefficientFamily(PolynomialFamily):
 
 
 def _coefficients(system: PolynomialSystem) -> NDArray[Any]:
-    target = np.array([c for polynomial in system.monomials for c in polynomial.values()], dtype=np.complex128)
+    target = np.array(
+        [c for polynomial in system.monomials for c in polynomial.values()], dtype=np.complex128
+    )
     return target if target.imag.any() else target.real
 
 
