@@ -101,11 +101,12 @@ class GradientCovariance(Probe):
 
     Costs L batch gradients, and L vectors of P numbers. Where only R of these fit into `memory`, gradients are computed
     again, (n + 1)/2 times each for n = L/R, and once more for `vectors`; a warning says so. With `per_example`,
-    networks of linear layers and convolutions
-    cost about two gradients of L examples, and no vectors: the Gram matrix comes from the inputs and outputs of the
-    layers (:mod:`landscape.objective.gram`), as long as these fit. With `vectors` and at most L/4 of them, each is one
-    further backward pass of L examples, unless its eigenvalue is below 1e4 units of rounding of the largest. For 512
-    examples of a perceptron with 17,610 weights, the eigenvalues took 9 ms in place of 295 ms.
+    networks of linear layers, convolutions, normalisation and embeddings cost about two gradients of L examples, and no
+    vectors: the Gram matrix comes from the inputs and outputs of the layers, as long as these fit
+    (:func:`landscape.objective.gram.example_gram` says which layers). Of weights in other places, the gradients of
+    single examples are stacked, of these weights alone; of all weights where the layers do not do at all. With
+    `vectors` and at most L/4 of them, each is one further backward pass of L examples, unless its eigenvalue is below
+    1e4 units of rounding of the largest. For 512 examples of a perceptron with 17,610 weights, the eigenvalues took 9 ms in place of 295 ms.
 
     Parameters
     ----------

@@ -242,8 +242,9 @@ class CovarianceHessianAlignment(Probe):
               u_j \cdot v_i = \frac{a_j^\top M_i}{\sqrt{L \kappa_j}} .
 
     Costs `batches` batch gradients, of which no more are held than fit into `memory`, and no vectors of P numbers
-    besides the Hessian's k; for single examples of networks of linear layers and convolutions about two gradients of
-    all of them, and less than one more for each eigenpair, no gradient of an example being formed.
+    besides the Hessian's k; for single examples of networks of linear layers, convolutions, normalisation and
+    embeddings about two gradients of all of them, and less than one more for each eigenpair, no gradient of an example
+    being formed.
 
     Parameters
     ----------
