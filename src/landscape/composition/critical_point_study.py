@@ -253,7 +253,7 @@ class CriticalPointStudy:
             ordered = sorted(found.items())
             for index, solutions in ordered:
                 row = tables.sample_rows(family, parameters[index], solutions, bounds)
-                rows.append({"sample": index, "seed": self.seed} | row)
+                rows.append({"sample": index} | row | {"seed": self.seed})
                 points = tables.real_points(family, parameters[index], solutions)
                 real += [{"sample": index} | point for point in points]
             tables.unequal_counts(rows)

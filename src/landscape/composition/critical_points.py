@@ -39,7 +39,7 @@ _COMPLETENESS = ("unknown", "heuristic", "trace test", "proved")
 #: Columns of the summary that are no bounds.
 _NO_BOUNDS = frozenset(
     {"sample", "seed", "N", "N_C", "N_C_torus", "N_R", "certified", "certified_torus", "certified_real"}
-    | {"completeness", "lost", "retried", "checks_failed"}
+    | {"completeness", "lost", "retried", "singular", "checks_failed"}
 )
 #: Columns of a table for print, as the thesis has them; what telling families apart takes stands before them.
 _PRINTED = (
@@ -53,6 +53,8 @@ def checks(family: ParametricFamily, parameters: NDArray[Any], solutions: Soluti
 
     Each is a sentence: a set that passes may still be incomplete, one that fails certainly is not right.
 
+    - None is missing that a generic member has, by the solver's word, and none was left out as singular: what was may
+      be isolated all the same.
     - No solution stands twice, and Newton's method stays at each: both by the solver's word and by a step of
       our own (which says nothing of multiple solutions).
     - For real parameters of a family with real coefficients the complex conjugate of a solution is one.
@@ -66,6 +68,13 @@ def checks(family: ParametricFamily, parameters: NDArray[Any], solutions: Soluti
     lost = int(solutions.statistics.get("lost", 0))
     if lost:
         failed.append(f"{lost} solutions of a generic member did not arrive")
+    # Curves are counted apart where somebody asked for the isolated solutions alone.
+    singular = int(solutions.statistics.get("singular", 0)) - int(solutions.statistics.get("curves", 0))
+    if singular > 0:
+        failed.append(
+            f"{singular} points were left out because the Jacobian is singular there, multiple solutions or points of "
+            f"curves"
+        )
     if n == 0:
         return [*failed, "no solution was found"]
     largest = float(np.nanmax(solutions.residuals)) if np.isfinite(solutions.residuals).any() else 0.0
@@ -161,40 +170,40 @@ def sample_rows(
     solutions: Solutions,
     bounds: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, int | float | str]:
-    """Return the row of one sample in the summary.
+    """Return the row of one sample in the summary, what is asked for most first.
 
-    ``N`` unknowns, ``N_C`` isolated complex solutions found, ``N_C_torus`` of these without zero coordinate,
-    ``N_R`` real ones; ``certified``, how many are proved to exist and to be different (NaN where the solver did
-    not try), ``certified_torus`` and ``certified_real``, how many of these have no zero coordinate and how many
-    are proved to be real; the bounds of the family (``CBB`` and so on) and those in `bounds`, which plugins know;
-    ``completeness``, unknown where a check failed; how many solutions were ``lost`` and paths ``retried``;
-    ``checks_failed``, empty or what :func:`checks` found.
+    ``N_C`` isolated complex solutions found; ``certified``, how many are proved to exist and to be different (NaN where
+    the solver did not try); ``N_R`` real ones; ``completeness``, unknown where a check failed; ``checks_failed``, empty
+    or what :func:`checks` found; ``N_C_torus`` solutions without zero coordinate, ``certified_torus`` and
+    ``certified_real``, how many certified ones have no zero coordinate and how many are proved to be real; how many
+    solutions were ``lost`` or left out as ``singular``, and paths ``retried``; ``N`` unknowns; the bounds of the family
+    (``CBB`` and so on) and those in `bounds`, which plugins know.
     """
     none = float("nan")
     proved = None if solutions.certificates is None else np.isfinite(solutions.certificates)
     torus, real = solutions.in_torus(), solutions.is_real()
+    failed = checks(family, parameters, solutions)
     row: dict[str, int | float | str] = {
-        "N": len(family.unknown_names),
         "N_C": len(solutions),
-        "N_C_torus": int(torus.sum()),
-        "N_R": int(real.sum()),
         "certified": none if proved is None else int(proved.sum()),
+        "N_R": int(real.sum()),
+        # What fails a check that every complete set passes is not known to be complete, whatever a solver says.
+        "completeness": "unknown" if failed else solutions.completeness,
+        "checks_failed": "; ".join(failed),
+        "N_C_torus": int(torus.sum()),
         "certified_torus": none if proved is None else int((proved & torus).sum()),
         "certified_real": none
         if proved is None or "certified_real" not in solutions.statistics
         else min(int((proved & real).sum()), int(solutions.statistics["certified_real"])),
+        "lost": int(solutions.statistics.get("lost", 0)),
+        "singular": int(solutions.statistics.get("singular", 0)),
+        "retried": int(solutions.statistics.get("retried", 0)),
+        "N": len(family.unknown_names),
         **{name: float(bound) for name, bound in family.bounds().items()},
     }
     for name, bound in bounds.items():
         row.setdefault(name, float(bound))  # a plugin replaces no column
-    failed = checks(family, parameters, solutions)
-    return row | {
-        # What fails a check that every complete set passes is not known to be complete, whatever a solver says.
-        "completeness": "unknown" if failed else solutions.completeness,
-        "lost": int(solutions.statistics.get("lost", 0)),
-        "retried": int(solutions.statistics.get("retried", 0)),
-        "checks_failed": "; ".join(failed),
-    }
+    return row
 
 
 def real_points(

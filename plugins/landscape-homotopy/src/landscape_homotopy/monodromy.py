@@ -139,6 +139,8 @@ class _Start:
         Whether the time was up before the loops had come to rest.
     full
         Whether there can be no more by a proved bound, so that no quiet loops were waited for.
+    curves
+        Paths to the generic member that ended on curves or surfaces of solutions.
     """
 
     family: ParametricFamily
@@ -154,6 +156,7 @@ class _Start:
     trace: TraceTest | None = None
     full: bool = False
     stopped: bool = False
+    curves: int = 0
 
 
 @define
@@ -236,6 +239,11 @@ class Monodromy(Solver):
         as it takes. Loops that are stopped leave ``completeness`` ``"unknown"``, a trace test that is stopped leaves it
         ``"heuristic"``, and the evidence says so. What was found until then is followed to all members, which comes on
         top.
+    leave_out_curves
+        Return the isolated solutions of families whose generic members have curves or surfaces of solutions besides,
+        where such families are refused otherwise, and count in ``statistics["curves"]`` how many paths to a generic
+        member ended there. They are noticed where a generic member is solved by as many paths as the product of its
+        degrees; points of curves that only single members have count in ``statistics["singular"]`` or ``["lost"]``.
 
     References
     ----------
@@ -258,6 +266,7 @@ class Monodromy(Solver):
     certified: bool = field(default=False, validator=of_type(bool))
     device: str | None = field(default=None, validator=optional(of_type(str)))
     time_limit: float | None = field(default=None, kw_only=True, validator=optional(number(above=0)))
+    leave_out_curves: bool = field(default=False, validator=of_type(bool), kw_only=True)
 
     # -- the interface ------------------------------------------------------------------------------------
 
@@ -292,7 +301,7 @@ class Monodromy(Solver):
             unknowns for its zero patterns to be tried, or for its Jacobian to fit into memory.
         SolverError
             At once when there is no such device, or the family is no circuit that one could compute. On the way,
-            when a generic member has more solutions than `most_solutions`.
+            when a generic member has more solutions than `most_solutions`, or infinitely many.
         """
         targets = np.asarray(parameters)
         _check_memory(family.unknown_count)
@@ -472,6 +481,13 @@ class Monodromy(Solver):
             tally = _Tally()
             if family.bezout_number() <= _TOTAL_DEGREE:
                 found = _by_degrees(family, member, tally, rng)
+                if tally.curves and not self.leave_out_curves:
+                    raise SolverError(
+                        f"generic members of the family have infinitely many solutions: {tally.curves} of "
+                        f"{tally.total} paths ended on curves or surfaces of them. Regularise, with a coefficient of "
+                        f"its own for every weight, where the equations are the gradient of a loss; or give "
+                        f"leave_out_curves=True for the isolated solutions alone."
+                    )
             else:
                 found = self._by_coefficients(family, member, tally, rng, watch)
             carried = _carried(family, found, member, base)
@@ -519,7 +535,18 @@ class Monodromy(Solver):
             text += f" {quiet} loops map these into themselves."
         trusted = agree and not tally.singular and not unknown
         return _Start(
-            family, group, base, points, forbidden, quiet, rounds, paths, text, trusted, stopped=stopped
+            family,
+            group,
+            base,
+            points,
+            forbidden,
+            quiet,
+            rounds,
+            paths,
+            text,
+            trusted,
+            stopped=stopped,
+            curves=tally.curves,
         )
 
     def _by_coefficients(
@@ -681,6 +708,7 @@ class Monodromy(Solver):
                     points[row].append(some.reshape(-1, n))
                     residuals[row].append(np.repeat(theirs, order))
         evidence = self._evidence(starts, parts)
+        curves = sum(start.curves for start in starts.values())
         bound = family.solution_bound()
         if self.trace_test and self.certified and _number(starts, parts) == bound:
             evidence += " They are as many as a proved bound allows, so that no trace test was made."
@@ -728,7 +756,8 @@ class Monodromy(Solver):
                     "conjugated": count.conjugated,
                     "lost": count.lost,
                     "infinite": count.infinite,
-                    "singular": count.singular,
+                    "singular": count.singular + curves,
+                    "curves": curves,
                     "extended": count.extended,
                 },
             )
