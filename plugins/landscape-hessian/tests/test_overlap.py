@@ -49,6 +49,53 @@ def test_a_zero_gradient_has_no_overlap():
     assert "gradient is zero" in found.warnings[0]
 
 
+def test_a_batch_without_a_gradient_is_left_out_and_no_other_number_is_lost():
+    # Examples on one side are fitted exactly: with one of these as the batch, there is no gradient.
+    # Small whole numbers, so that nothing is rounded.
+    x = torch.randint(-4, 5, (30, 4), generator=torch.Generator().manual_seed(0)).double()
+    w = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
+    y = (x @ w).unsqueeze(1) + torch.where(x[:, :1] > 0, 1.0, 0.0)
+    landscape = ls.Landscape(torch.nn.Linear(4, 1, bias=False).double(), "mse", (x, y))
+    point = ls.Point(landscape, w)
+    probe = GradientHessianOverlap(k=2, batches=12, batch_size=1, tolerance=1e-8)
+    found = probe.measure(point, torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(3)
+    drawn = []
+    for _ in range(12):
+        drawn.append(int(torch.randperm(30, generator=generator)[0]))
+        torch.randint(2**62, (), generator=generator)  # of augmentation
+    rows = torch.stack([2 * (x[i] @ w - y[i]) * x[i] for i in drawn])
+    _, vectors = torch.linalg.eigh(landscape.hessian(w).dense())
+    directed = rows[rows.norm(dim=1) > 0]
+    assert 0 < len(directed) < 12
+    gone = [str(i + 1) for i in range(12) if not rows[i].any()]
+    shares = (directed @ vectors[:, [-1, -2]]).square().cumsum(1).sqrt() / directed.norm(dim=1, keepdim=True)
+    for i in range(2):
+        name = f"batch_gradient_hessian_overlap_{i + 1}"
+        assert found.scalars[name] == pytest.approx(float(shares[:, i].mean()), rel=1e-6)
+        error = float(shares[:, i].std()) / len(directed) ** 0.5
+        assert found.errors[name].value == pytest.approx(error, rel=1e-5)
+    gradient = point.gradient()
+    share = float((vectors[:, -1] @ gradient).abs() / gradient.norm())
+    assert found.scalars["gradient_hessian_overlap_1"] == pytest.approx(share, rel=1e-6)
+    (warning,) = found.warnings
+    assert (
+        f"leaves out {len(gone)} of 12 batches, number {', '.join(gone)}: their gradient is zero" in warning
+    )
+    # Where all examples together have none, single batches still do.
+    level = ls.Landscape(
+        torch.nn.Linear(1, 1, bias=False).double(),
+        "mse",
+        (torch.ones(2, 1).double(), torch.tensor([[1.0], [-1.0]])),
+    )
+    found = ls.Point(level, torch.zeros(1).double()).measure(
+        GradientHessianOverlap(k=1, batches=3, batch_size=1)
+    )
+    assert math.isnan(found.scalars["gradient_hessian_overlap_1"])
+    assert found.scalars["batch_gradient_hessian_overlap_1"] == pytest.approx(1)
+    assert "gradient_hessian_overlap is unknown: the gradient is zero here" in found.warnings[0]
+
+
 def test_eigenpairs_that_did_not_converge_have_no_overlap():
     point = ls.Point(parabola(list(np.linspace(1, 2, 60))), torch.ones(60))
     found = point.measure("GradientHessianOverlap", k=3, max_products=4)

@@ -106,7 +106,8 @@ class GradientCovariance(Probe):
     (:func:`landscape.objective.gram.example_gram` says which layers). Of weights in other places, the gradients of
     single examples are stacked, of these weights alone; of all weights where the layers do not do at all. With
     `vectors` and at most L/4 of them, each is one further backward pass of L examples, unless its eigenvalue is below
-    1e4 units of rounding of the largest. For 512 examples of a perceptron with 17,610 weights, the eigenvalues took 9 ms in place of 295 ms.
+    1e4 units of rounding of the largest. For 512 examples of a perceptron with 17,610 weights, the eigenvalues took
+    9 ms in place of 295 ms.
 
     Parameters
     ----------

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["GradientHessianOverlap", "HessianSubspaceOverlap"]
 
+#: Batches that a warning names.
+_NAMED = 10
+
 
 @frozen
 class _Eigenspaces(Probe, ABC):
@@ -108,7 +111,8 @@ class GradientHessianOverlap(_Eigenspaces):
     with k + 1 is measured too, which costs as much again. Dot products are summed in float64.
 
     With `batches`, the same of mini-batch gradients, drawn without replacement within a batch: the mean over batches,
-    with its standard error. Noise spreads a gradient over all directions, and so lowers it.
+    with its standard error. Noise spreads a gradient over all directions, and so lowers it. Batches whose gradient is
+    zero are left out, with a warning that says which.
 
     Columns ``gradient_hessian_overlap_1`` .. ``_k``; with `batches`, ``batch_gradient_hessian_overlap_1`` .. ``_k``.
     With another `kind` its name stands in place of ``hessian``, as in the columns of ``HessianSpectrum``.
@@ -168,28 +172,43 @@ class GradientHessianOverlap(_Eigenspaces):
         gradients = {prefixes[0]: [point.gradient().double()]}
         if self.batches:
             gradients[prefixes[1]] = list(self._batch_gradients(point, generator))
-        zero = any(float(gradient @ gradient) == 0 for several in gradients.values() for gradient in several)
-        if zero:
+        # A gradient of zero has no direction; that of one batch says nothing about the others.
+        warnings = []
+        directed = {
+            prefix: [gradient for gradient in several if float(gradient @ gradient) != 0]
+            for prefix, several in gradients.items()
+        }
+        for prefix, several in gradients.items():
+            left = len(several) - len(directed[prefix])
+            if left == len(several):
+                one = "the gradient is" if prefix == column else "all of these gradients are"
+                warnings.append(f"{prefix} is unknown: {one} zero here.")
+            elif left:
+                places = [str(i + 1) for i, g in enumerate(several) if float(g @ g) == 0]
+                named = ", ".join(places[:_NAMED]) + ", ..." * (left > _NAMED)
+                warnings.append(
+                    f"{prefix} leaves out {left} of {len(several)} batches, number {named}: their gradient is zero."
+                )
+        if not any(directed.values()):
             return Measurement(
                 scalars={f"{prefix}_{i + 1}": math.nan for prefix in prefixes for i in range(self.k)},
-                warnings=(f"{column} is unknown: the gradient is zero here.",),
+                warnings=tuple(warnings),
             )
         spectrum = point.measure(self.spectrum())
         unknown, ambiguous = self._undetermined(point, spectrum)
         scalars: dict[str, float] = {}
         errors: dict[str, Uncertainty] = {}
-        for prefix, several in gradients.items():
+        for prefix, several in directed.items():
             shares = np.array([_shares(spectrum.carry["eigenvectors"], gradient) for gradient in several])
             for i in range(self.k):
                 name = f"{prefix}_{i + 1}"
                 scalars[name] = math.nan
-                if str(i + 1) in (*unknown, *ambiguous):
+                if not several or str(i + 1) in (*unknown, *ambiguous):
                     continue
                 scalars[name] = float(shares[:, i].mean())
                 if prefix.startswith("batch") and len(shares) > 1:
                     error = float(shares[:, i].std(ddof=1)) / len(shares) ** 0.5
                     errors[name] = Uncertainty(error, "standard error")
-        warnings = []
         if unknown:
             warnings.append(
                 f"{column}_{', '.join(unknown)} is unknown: "
