@@ -7,7 +7,7 @@ from attrs import frozen
 import landscape as ls
 from landscape.systems import ParametricFamily, PolynomialFamily
 from landscape_homotopy import tracker
-from landscape_homotopy.circuit import Walked, circuit_of, traced
+from landscape_homotopy.circuit import Walked, circuit_of, traced, vanishing
 from landscape_homotopy.tracker import Settings, track
 
 FAMILIES = [
@@ -127,3 +127,26 @@ def test_both_engines_take_the_same_steps_to_the_same_ends(monkeypatch, widths, 
     assert arrived.sum() >= 18
     np.testing.assert_allclose(ours.points[arrived], theirs.points[arrived], rtol=1e-9)
     assert ours.steps == pytest.approx(theirs.steps, rel=0.02)
+
+
+@pytest.mark.parametrize("widths", [(2, 2, 2), (1, 2, 2, 1)])
+def test_equations_of_weights_that_a_part_leaves_out_vanish(widths):
+    family = ls.models.DeepLinear(widths=widths).family()
+    n, m = len(family.unknown_names), len(family.parameter_names)
+    rng = np.random.default_rng(0)
+    for part in family.subfamilies():
+        left_out = sorted(set(range(n)) - set(part.unknowns))
+        found = vanishing(circuit_of(family), left_out)
+        assert np.flatnonzero(found).tolist() == left_out
+        z = numbers(rng, 3, n)
+        z[:, left_out] = 0
+        assert ((family.value(z, numbers(rng, 3, m)) == 0) == found).all()
+
+
+def test_what_vanishes_only_because_terms_cancel_is_not_seen():
+    family = PolynomialFamily(["x*y - a*x", "x + y^2 - y"], ["x", "y"], ["a"])
+    assert vanishing(circuit_of(family), [0]).tolist() == [True, False]
+    assert vanishing(circuit_of(family), [1]).tolist() == [False, False]
+    assert vanishing(circuit_of(family), [0, 1]).tolist() == [True, True]
+    constant = PolynomialFamily(["x - 1", "y"], ["x", "y"], ["a"])
+    assert vanishing(circuit_of(constant), [0, 1]).tolist() == [False, True]

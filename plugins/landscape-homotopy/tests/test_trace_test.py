@@ -210,6 +210,10 @@ def test_what_cannot_be_certified_proves_nothing(monkeypatch):
         points = np.concatenate([wrong[None], found.points[1:]])
         bad = {**starts, part: evolve(found, points=points)}
         assert monodromy._proof_of_number(family, bad, monodromy._parts(family), rng, Watch()) == ""
+    # Equations that are not shown to vanish where a part has zeros.
+    with monkeypatch.context() as patch:
+        patch.setattr(monodromy, "vanishing", lambda circuit, zeros: np.zeros(8, dtype=bool))
+        assert monodromy._proof_of_number(family, starts, monodromy._parts(family), rng, Watch()) == ""
     # Then the trace test is made.
     monkeypatch.setattr(monodromy, "_proof_of_number", lambda *args: "")
     (solutions,) = Monodromy().solve_family(family, family.sample(1, 0), torch_generator(0))

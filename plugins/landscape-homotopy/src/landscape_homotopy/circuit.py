@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from landscape.systems import ParametricFamily, PolynomialFamily
 
-__all__ = ["Circuit", "Walked", "circuit_of", "traced", "written"]
+__all__ = ["Circuit", "Walked", "circuit_of", "traced", "vanishing", "written"]
 
 Complex = NDArray[np.complex128]
 Integers = NDArray[np.int64]
@@ -292,6 +292,22 @@ class Walked:
     def parameter_derivative(self, z: Complex, p: Complex, dp: Complex) -> Complex:
         """Return the derivative of F along `dp` of shape (B, M), shape (B, N)."""
         return self.circuit.evaluate(z, p, dp)[2]
+
+
+def vanishing(circuit: Circuit, zeros: Sequence[int]) -> NDArray[np.bool_]:
+    """Return which equations vanish, term by term, wherever the unknowns `zeros` do, whatever all else is; shape (N,).
+
+    Sums that cancel are not seen: where this says that an equation vanishes, it does.
+    """
+    needed = max(int(circuit.values.max(initial=-1)) + 1, circuit.inputs)
+    # One more, for register -1.
+    zero = np.zeros(needed + 1, dtype=bool)
+    zero[-1] = True
+    zero[len(circuit.constants) + np.asarray(zeros, dtype=np.int64)] = True
+    for number in range(needed - circuit.inputs):
+        own = slice(circuit.first[number], circuit.first[number + 1])
+        zero[circuit.inputs + number] = (zero[circuit.left[own]] | zero[circuit.right[own]]).all()
+    return zero[circuit.values]
 
 
 def _derivatives(sums: _Sums, register: int, known: dict[int, dict[int, _Symbol]]) -> dict[int, _Symbol]:

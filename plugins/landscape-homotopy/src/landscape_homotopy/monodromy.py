@@ -26,7 +26,7 @@ from landscape.systems import (
 from landscape.systems.solutions import Completeness
 from landscape.validators import at_least, number, of_type, optional
 from landscape_homotopy.certification import certified
-from landscape_homotopy.circuit import circuit_of
+from landscape_homotopy.circuit import circuit_of, vanishing
 from landscape_homotopy.device import checked
 from landscape_homotopy.double_double import extended_precision
 from landscape_homotopy.free_coefficients import coefficient_family
@@ -1041,16 +1041,30 @@ def _proof_of_number(
     """Return how it is proved that generic members have as many solutions as is known of them; empty if it is not.
 
     The solutions of every part are certified as solutions of a member of the whole family, in which they are regular,
-    so that every member near that one has them too, and therefore every generic one; those of different parts have
-    different coordinates that are not zero. The family's bound says that there are no more. When the time is up nothing
-    is proved.
+    so that every member near that one has them too, and therefore every generic one. The family's bound says that there
+    are no more.
+
+    That solutions of different parts are different, of generic members too, needs that theirs are the zeros exactly.
+    Let S be where the unknowns that a part leaves out are zero. It is asked that as many equations as it leaves out
+    vanish on S, term by term and for all parameters (weights of a unit that is left out: each of their terms has
+    another such weight in it), and that boxes have their centres in S. There the rows of Krawczyk's conditions that
+    belong to the other unknowns are his conditions for the other equations restricted to S, since the former add
+    nothing: so a solution lies in the box and in S, and it is the only one in the box. On S the derivatives of the
+    former by the unknowns of S vanish, so that the Jacobian of the latter is regular too, and solutions stay in S when
+    parameters change. Boxes without zero in the other coordinates tell the parts apart.
+
+    Where this cannot be shown, or when the time is up, nothing is proved.
     """
     n = len(family.unknown_names)
     number = _number(starts, parts)
     done = 0
     alone = sum(map(len, parts.values())) == 1
+    circuit = circuit_of(family)
     for key, start in starts.items():
         for placed in parts[key]:
+            left_out = sorted(set(range(n)) - set(placed.unknowns))
+            if left_out and (circuit is None or vanishing(circuit, left_out).sum() != len(left_out)):
+                return ""
             watch.tell(f"certifying {number} solutions of generic members, {done} are done")
             if watch.is_up():
                 return ""
@@ -1066,7 +1080,7 @@ def _proof_of_number(
             sizes = np.maximum(np.abs(proved.points[:, kept].real), np.abs(proved.points[:, kept].imag))
             radii = proved.certificates
             apart = alone or bool((sizes.min(axis=1, initial=np.inf) > radii).all())
-            if not (np.isfinite(radii).all() and apart):
+            if not (np.isfinite(radii).all() and apart) or proved.points[:, left_out].any():
                 return ""
     return (
         f"It is proved that generic members have {number} isolated solutions: so many regular ones were certified, "
