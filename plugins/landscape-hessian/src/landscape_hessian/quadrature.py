@@ -47,6 +47,8 @@ class LanczosRun:
         The product with a symmetric matrix, (P,) to (P,).
     start
         Where to start, shape (P,), not zero.
+    beside
+        Orthonormal rows, shape (n, P), to stay orthogonal to: the run is that of the matrix in their complement.
 
     Attributes
     ----------
@@ -57,16 +59,29 @@ class LanczosRun:
     Raises
     ------
     landscape.errors.ConfigurationError
-        For a start that is zero or not finite.
+        For a start that is zero, within the span of `beside`, or not finite.
     """
 
-    def __init__(self, matvec: Callable[[Tensor], Tensor], start: Tensor) -> None:
+    def __init__(
+        self, matvec: Callable[[Tensor], Tensor], start: Tensor, beside: Tensor | None = None
+    ) -> None:
         norm = torch.linalg.vector_norm(start)
         if not (torch.isfinite(norm) and norm > 0):
             raise ConfigurationError("A Lanczos run starts from a finite vector that is not zero.")
         self.matvec = matvec
-        self._rows = start.new_empty(_GROWTH, len(start))
-        self._rows[0] = start / norm
+        self._beside = 0 if beside is None else len(beside)
+        self._rows = start.new_empty(self._beside + _GROWTH, len(start))
+        first = start / norm
+        if beside is not None and len(beside):
+            self._rows[: self._beside] = beside
+            first, _, left = orthogonalised(first, beside)
+            if not float(left) > _ULPS * torch.finfo(start.dtype).eps:
+                raise ConfigurationError(
+                    "A Lanczos run starts from a vector outside of the span of `beside`."
+                )
+            first, _, left = orthogonalised(first / float(left), beside)
+            first = first / float(left)
+        self._rows[self._beside] = first
         self.diagonal: list[float] = []
         self.coupling: list[float] = []
 
@@ -78,7 +93,7 @@ class LanczosRun:
     @property
     def basis(self) -> Tensor:
         """The orthonormal vectors as rows, shape (m, P)."""
-        return self._rows[: self.steps]
+        return self._rows[self._beside : self._beside + self.steps]
 
     @property
     def exhausted(self) -> bool:
@@ -102,7 +117,7 @@ class LanczosRun:
     @property
     def vector(self) -> Tensor:
         """What the matrix is to be multiplied by next, shape (P,), of norm 1."""
-        return self._rows[self.steps]
+        return self._rows[self._beside + self.steps]
 
     def take(self, product: Tensor) -> None:
         """Take a further step, given the product with :attr:`vector`.
@@ -112,7 +127,7 @@ class LanczosRun:
         landscape.errors.NonFiniteLossError
             When the product is NaN or infinite.
         """
-        m = self.steps
+        m = self._beside + self.steps
         if m + 1 == len(self._rows):
             more = self._rows.new_empty(min(_GROWTH, self._rows.shape[1] + 1 - m), self._rows.shape[1])
             self._rows = torch.cat([self._rows, more])
@@ -150,9 +165,9 @@ class LanczosRun:
         """Write the run to a safetensors file."""
         from safetensors.torch import save_file
 
-        rows = self._rows[: self.steps + 1].cpu().clone()
+        rows = self._rows[: self._beside + self.steps + 1].cpu().clone()
         numbers = torch.tensor([self.diagonal, self.coupling], dtype=torch.float64)
-        save_file({"rows": rows, "numbers": numbers}, path)
+        save_file({"rows": rows, "numbers": numbers, "beside": torch.tensor([self._beside])}, path)
 
     @classmethod
     def load(cls, path: str | Path, matvec: Callable[[Tensor], Tensor], device: str = "cpu") -> LanczosRun:
@@ -175,10 +190,11 @@ class LanczosRun:
         from safetensors.torch import load_file
 
         found = load_file(path, device=device)
-        if set(found) != {"rows", "numbers"}:
+        if set(found) != {"rows", "numbers", "beside"}:
             raise ConfigurationError(f"{path} is no Lanczos run: it holds {', '.join(sorted(found))}.")
         run = cls.__new__(cls)
         run.matvec = matvec
+        run._beside = int(found["beside"])
         run.diagonal, run.coupling = found["numbers"].tolist()
         run._rows = torch.cat([found["rows"], found["rows"].new_empty(_GROWTH, found["rows"].shape[1])])
         return run

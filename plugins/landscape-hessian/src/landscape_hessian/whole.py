@@ -15,14 +15,14 @@ from landscape_hessian.operators import (
     operator_at,
     prefix_of,
     product_rounding,
-    rademacher,
     valid_kind,
 )
 
 if TYPE_CHECKING:
     import torch
 
-    from landscape.objective import Point
+    from landscape.objective import CurvatureOperator, Point
+    from landscape_hessian.interior import NearestPairs
 
 __all__ = ["CurvatureSpectrum", "EigenvaluesNear"]
 
@@ -123,9 +123,14 @@ class EigenvaluesNear(Probe):
 
     .. math:: |A v - t v| \le \mathrm{tolerance} \cdot \max_i |t_i| .
 
-    Some eigenvalue then lies within the residual of each; that no nearer one was passed over is not proved, and of
-    a multiple eigenvalue there is one copy. In the dense part of a spectrum eigenvalues are told apart only by about
-    as many products as there are eigenvalues around: what has not converged is NaN with a warning.
+    In their complement a search goes on for what the run cannot have seen, copies of multiple eigenvalues above all,
+    and what it has passed over (:mod:`landscape_hessian.interior`): it takes about as many products again, and as many
+    for every copy. Then the i-th value is that of the i-th nearest eigenvalue, copies counted, within its bound, but
+    for the risk; of eigenvalues on either side of `near` that are equally far within their bounds, it may be either.
+    Where `max_products` end the search, a warning says so; every value is still within its bound of an eigenvalue of
+    its own. In the dense part of a spectrum eigenvalues are told apart only by about as many products as there are
+    eigenvalues around: what has not converged is NaN with a warning. Up to 64 weights, and where k is a half of them,
+    the matrix is formed and solved.
 
     Columns ``hessian_near_1`` .. ``_k``, the nearest first, with bounds; ``hessian_near_products``. Array
     ``hessian_near``, shape (k,). Carried: ``eigenvectors``, shape (k, P).
@@ -139,7 +144,10 @@ class EigenvaluesNear(Probe):
     tolerance
         Of the residuals, relative to the spectral radius.
     max_products
-        Products after which to give up; memory is as many vectors of P numbers.
+        Products after which to give up, the search included; memory is as many vectors of P numbers at most.
+    risk
+        Accepted probability that a nearer eigenvalue, or a copy, was missed by more than the bounds allow for. None
+        does not search: then each value is within its bound of an eigenvalue of its own, nothing more.
     kind, examples
         See :class:`CurvatureSpectrum`.
     """
@@ -148,11 +156,13 @@ class EigenvaluesNear(Probe):
     k: int = field(default=5, validator=at_least(1))
     tolerance: float = field(default=1e-3, validator=between(0, 1))
     max_products: int = field(default=200, validator=at_least(1))
+    risk: float | None = field(default=1e-3, validator=optional(between(0, 1)))
     kind: Kind = field(default="hessian", validator=valid_kind)
     examples: int | None = field(default=None, validator=optional(at_least(1)))
 
     references: ClassVar[tuple[str, ...]] = (
         "B. N. Parlett. The Symmetric Eigenvalue Problem. SIAM 1998, ch. 13.",
+        "G. Szegő. Orthogonal Polynomials. AMS 1975, sec. 3.41.",
     )
 
     def measure(self, point: Point, generator: torch.Generator) -> Measurement:
@@ -166,54 +176,79 @@ class EigenvaluesNear(Probe):
             When loss, gradient or a product is not finite here.
         """
         import numpy as np
-        import torch
-
-        from landscape_hessian.quadrature import LanczosRun
 
         operator = operator_at(point, self.kind, self.examples, "EigenvaluesNear")
         size, name = operator.shape[0], f"{prefix_of(self.kind)}_near"
-        run = LanczosRun(operator.matvec, rademacher(size, generator, operator))
-        while True:
-            run.extend(min(_STRIDE, self.max_products - run.steps))
-            values, residuals, vectors = run.ritz()
-            nearest = np.argsort(np.abs(values - self.near), kind="stable")[: self.k]
-            rounding = _ULPS * torch.finfo(operator.dtype).eps * float(np.abs(values).max())
-            limit = max(self.tolerance * float(np.abs(values).max()), rounding)
-            converged = residuals[nearest] <= limit
-            if (
-                (len(nearest) == self.k and converged.all())
-                or run.exhausted
-                or run.steps >= self.max_products
-            ):
-                break
+        pairs = self._pairs(point, operator, generator)
         found = np.full(self.k, np.nan)
-        found[: len(nearest)] = np.where(converged, values[nearest], np.nan)
+        found[: len(pairs.values)] = pairs.values
         warnings = []
         if np.isnan(found[: min(self.k, size)]).any():
             warnings.append(
-                f"{name} did not all converge: eigenvalues lie dense there, or are copies of one. Allow more "
+                f"{name} did not all converge: eigenvalues lie dense there, or are copies of one. What is given is "
+                "within its bound of an eigenvalue of its own, which need not be the i-th nearest. Allow more "
                 "max_products or a larger tolerance."
+            )
+        elif self.risk is not None and not pairs.complete:
+            warnings.append(
+                f"{name}: max_products were used up before the search for nearer eigenvalues and copies had come to an "
+                "end. Each is within its bound of an eigenvalue of its own, which need not be the i-th nearest. Allow "
+                "more max_products."
             )
         if self.k > size:
             warnings.append(f"The landscape has {size} weights, and no more eigenvalues; the rest is NaN.")
-        coefficients = torch.from_numpy(vectors[:, nearest].T.copy()).to(run.basis)
         return Measurement(
             scalars={
                 **{f"{name}_{i + 1}": float(value) for i, value in enumerate(found)},
-                f"{name}_products": float(run.steps),
+                f"{name}_products": float(pairs.products),
             },
             errors={
-                f"{name}_{i + 1}": Uncertainty(float(residuals[at]) + rounding, "bound")
-                for i, at in enumerate(nearest)
-                if converged[i]
+                f"{name}_{i + 1}": Uncertainty(float(bound), "bound")
+                for i, bound in enumerate(pairs.bounds)
+                if not np.isnan(found[i])
             },
             arrays={name: found},
             warnings=tuple(warnings),
-            carry={"eigenvectors": coefficients @ run.basis},
+            carry={"eigenvectors": pairs.vectors},
         )
 
+    def _pairs(self, point: Point, operator: CurvatureOperator, generator: torch.Generator) -> NearestPairs:
+        """Return the pairs, with the rounding of the products in their bounds."""
+        import numpy as np
+        import torch
+        from attrs import evolve
 
-#: Products between two looks at the Ritz values.
-_STRIDE = 10
-#: Rounding of a product, in units of eps times the radius: see :mod:`landscape_hessian.lanczos`.
-_ULPS = 32
+        from landscape_hessian.interior import NearestPairs, nearest_eigenpairs
+
+        size, rounding = operator.shape[0], product_rounding(point, operator, self.examples)
+        if size <= min(max(_SMALL, 2 * self.k), self.max_products):
+            matrix, asymmetry = formed(operator.matmat, size, operator.dtype, operator.device)
+            values, vectors = np.linalg.eigh(matrix)
+            chosen = np.argsort(np.abs(values - self.near), kind="stable")[: self.k]
+            radius = float(np.abs(values).max())
+            lapack = 8 * np.finfo(float).eps * size**0.5
+            return NearestPairs(
+                values=values[chosen],
+                vectors=torch.from_numpy(vectors[:, chosen].T.copy()).to(operator.device, operator.dtype),
+                bounds=np.full(len(chosen), asymmetry + (lapack + rounding) * radius),
+                products=size,
+                radius=radius,
+                complete=True,
+            )
+        pairs = nearest_eigenpairs(
+            operator.matvec,
+            size,
+            self.near,
+            min(self.k, size),
+            tolerance=self.tolerance,
+            max_products=self.max_products,
+            risk=self.risk,
+            generator=generator,
+            dtype=operator.dtype,
+            device=operator.device,
+        )
+        return evolve(pairs, bounds=pairs.bounds + rounding * pairs.radius)
+
+
+#: Weights up to which the matrix is formed: a run and its search take as many products, as a rule.
+_SMALL = 64
