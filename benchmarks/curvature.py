@@ -46,11 +46,12 @@ PEERS = (
     *("backpack-for-pytorch", "vivit-for-pytorch"),
 )
 
-_FLOOR = f"trace, {SAMPLES} samples (as many products of the fewest operations take 59.7)"
+_FORMS = f"trace, {SAMPLES} samples (by forms; as many products of the fewest operations take 59.7)"
 #: What shall be reached, in gradients, by network (the first word of its name) and by what is measured. The trace of
 #: the SimpleCNN was to cost no more than the best peer's, whose 48 gradients were those of PyHessian, which had stopped
-#: after a part of the samples: 30 products of as many operations as are needed take 59.7. Quadratic forms need no
-#: products. There are two rows for it, and in the tables all peers take all samples.
+#: after a part of the samples: 30 products of as many operations as are needed take 59.7. The quadratic forms that a
+#: trace is made of form no products and need half of their operations: that floor is none for them. There are two rows
+#: for it, and in the tables all peers take all samples.
 GOALS = {
     ("MLP", "a product"): 1.75,
     ("SimpleCNN", "a product"): 2.05,
@@ -59,7 +60,7 @@ GOALS = {
     ("MLP", "five largest eigenvalues, with the search for missed ones"): 33.0,
     ("SimpleCNN", "five largest eigenvalues, with the search for missed ones"): 121.0,
     ("MLP", "trace, 30 samples"): 53.0,
-    ("SimpleCNN", _FLOOR): 48.0,
+    ("SimpleCNN", _FORMS): 48.0,
     ("SimpleCNN", "trace, 30 samples, beside the best peer's of as many"): 1.0,
     ("MLP", "density, 2 vectors, 80 steps"): 285.0,
     ("MLP", "Gram matrix, time beside stacked gradients in float32"): 1 / 15,
@@ -312,6 +313,55 @@ def compare_products(problem: Problem, repeats: int) -> None:
     unit.report()
 
 
+#: What is measured of every kind of matrix.
+MATRICES = ("hessian", "gauss_newton", "fisher", "covariance")
+
+
+def compare_matrices(problem: Problem, repeats: int) -> None:
+    """Products and quadratic forms of all kinds of matrices, alone and together."""
+    block = torch.stack(problem.vectors, dim=1)
+
+    def jobs(operator: ls.CurvatureOperator) -> list[Callable[[], Tensor]]:
+        return [
+            lambda: torch.stack([operator.matvec(v) for v in problem.vectors], dim=1),
+            lambda: operator.matmat(block),
+            lambda: torch.cat([operator.quadratic_forms(v.unsqueeze(1)) for v in problem.vectors]),
+            lambda: operator.quadratic_forms(block),
+        ]
+
+    landscape, exact = problem.landscape(), problem.landscape(torch.float64)
+    theta, few = landscape.initial(), block[:, :2].double()
+    candidates = {kind: jobs(ls.CurvatureOperator.of(landscape, theta, kind)) for kind in MATRICES}
+    rows: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    errors: dict[str, float] = {}
+    unit = Unit(problem)
+    for turn in range(repeats):
+        for kind in rotated(list(candidates), turn):
+            found: list[Tensor] = []
+            times = [timed(lambda work=work, found=found: found.append(work())) for work in candidates[kind]]
+            one = unit.now()
+            for number, (cpu, wall) in enumerate(times):
+                rows.setdefault((kind, number), []).append(
+                    (cpu / PRODUCTS / one[0], wall / PRODUCTS / one[1])
+                )
+            if not turn:
+                product = ls.CurvatureOperator.of(exact, theta.double(), kind).matmat(few)
+                truths = {2: product, 1: (product * few).sum(dim=0)}
+                apart = [
+                    (result[..., :2].double() - truths[result.ndim], truths[result.ndim]) for result in found
+                ]
+                norm = torch.linalg.vector_norm
+                errors[kind] = max(float(norm(off) / norm(truth)) for off, truth in apart)
+    print(f"\n### Products and quadratic forms of all matrices, CPU time / gradient: {problem.name}\n")
+    together = f"{PRODUCTS} together, each"
+    print(f"| | a product | {together} | a quadratic form | {together} | largest relative error |")
+    print("|---|---|---|---|---|---|")
+    for kind in MATRICES:
+        measured = " | ".join(f"{medians(rows[kind, number])[0]:.2f}" for number in range(4))
+        print(f"| {kind} | {measured} | {errors[kind]:.0e} |")
+    unit.report()
+
+
 # -- eigenvalues ------------------------------------------------------------------------------------------------
 
 
@@ -549,10 +599,78 @@ def compare_estimators(problem: Problem, repeats: int, *, slow: bool) -> None:
             print(f"| {name} | {cpu:.0f} | {wall:.0f} | {notes[name]} |")
             if name == "landscape, CurvatureTrace, signs":
                 note(problem, f"trace, {SAMPLES} samples", cpu)
-                note(problem, _FLOOR, cpu)
+                note(problem, _FORMS, cpu)
             elif name.startswith("landscape, CurvatureDensity"):
                 note(problem, "density, 2 vectors, 80 steps", cpu)
     unit.report()
+
+
+#: What a probe costs that starts from nothing, or at a point where another one has been measured.
+PROBES: tuple[tuple[str, dict[str, Any], str], ...] = (
+    ("HessianSpectrum", {"k": 5}, ""),
+    ("HessianSpectrum", {"k": 0, "bottom": 5}, ""),
+    ("HessianSpectrum", {"k": 0, "bottom": 5, "tolerance": 1e-4}, ""),
+    ("CurvatureTrace", {"samples": 1000, "relative_error": 0.05}, ""),
+    ("CurvatureTrace", {"samples": SAMPLES, "per_layer": True}, ""),
+    ("CurvatureDiagonal", {"samples": SAMPLES}, ""),
+    ("CurvatureDensity", {"samples": 4, "steps": 80}, ""),
+    ("GradientHessianOverlap", {"k": 5}, "HessianSpectrum"),
+    ("GradientCovariance", {"batches": 25}, ""),
+    ("GradientCovariance", {"batches": 500, "per_example": True}, ""),
+    ("GradientNoiseScale", {"examples": 256}, ""),
+    ("CovarianceHessianAlignment", {"k": 5}, "HessianSpectrum"),
+    ("CovarianceHessianAlignment", {"k": 5, "batches": 500, "per_example": True}, "HessianSpectrum"),
+)
+
+
+#: Gradients beyond which a probe is measured once: it is long beside the clock's resolution and what comes between.
+LONG = 60
+
+
+def compare_probes(problem: Problem, repeats: int) -> None:
+    """Measure what every probe costs; which tools do the same, other tables say."""
+    rows: dict[int, list[tuple[float, float]]] = {number: [] for number in range(len(PROBES))}
+    said: dict[int, str] = {}
+    unit = Unit(problem)
+    for turn in range(repeats):
+        for number in rotated(list(rows), turn):
+            if turn and rows[number] and rows[number][0][0] > LONG:
+                continue
+            name, options, beside = PROBES[number]
+            landscape = problem.landscape()
+            point = ls.Point(landscape, landscape.initial())
+            if beside:
+                point.measure(beside, k=options["k"])
+            found: list[ls.Measurement] = []
+            cpu, wall = timed(
+                lambda point=point, name=name, options=options, found=found: found.append(
+                    point.measure(name, **options)
+                )
+            )
+            rows[number].append(unit.ratio(cpu, wall))
+            said[number] = _says(found[0])
+    print(f"\n### What probes cost: {problem.name}\n")
+    print("| | CPU time / gradient | wall time / gradient | |")
+    print("|---|---|---|---|")
+    for number, (name, options, beside) in enumerate(PROBES):
+        cpu, wall = medians(rows[number])
+        arguments = ", ".join(f"{key}={value}" for key, value in options.items())
+        where = f", where {beside} has been measured" if beside else ""
+        print(f"| {name}({arguments}){where} | {cpu:.1f} | {wall:.1f} | {said[number]} |")
+    unit.report()
+
+
+def _says(found: ls.Measurement) -> str:
+    """Say what a probe measured, in a few words: its products, or its first column, with the error."""
+    counts = [name for name in found.scalars if name.endswith("_products")]
+    parts = [f"{found.scalars[name]:.0f} products" for name in counts]
+    name = next((name for name in found.scalars if name not in counts), None)
+    if name is not None:
+        error = found.errors.get(name)
+        parts.append(
+            f"{name} {found.scalars[name]:.3g}" + ("" if error is None else f" +- {error.value:.1g}")
+        )
+    return ", ".join(parts)
 
 
 def compare_grams(problem: Problem, repeats: int) -> None:
@@ -738,10 +856,15 @@ class Unit:
 
     def ratio(self, cpu: float, wall: float) -> tuple[float, float]:
         """Return CPU and wall seconds in units of a gradient timed now."""
+        now = self.now()
+        return cpu / now[0], wall / now[1]
+
+    def now(self) -> tuple[float, float]:
+        """Return CPU and wall seconds of a gradient timed now."""
         count = 10
         unit_cpu, unit_wall = timed(lambda: [self.problem.gradient() for _ in range(count)])
         self.seen.append((unit_cpu / count, unit_wall / count))
-        return cpu / self.seen[-1][0], wall / self.seen[-1][1]
+        return self.seen[-1]
 
     def report(self) -> None:
         """Say how steady the unit was."""
@@ -752,7 +875,7 @@ class Unit:
         )
 
 
-def rotated(names: list[str], turn: int) -> list[str]:
+def rotated(names: list[Any], turn: int) -> list[Any]:
     shift = turn % len(names)
     return names[shift:] + names[:shift]
 
@@ -803,9 +926,12 @@ def main(arguments: list[str] | None = None) -> None:
             brief = problem.large and not options.slow
             turns = 1 if brief else max(1, options.repeats // 3)
             compare_products(problem, turns if brief else options.repeats)
+            compare_matrices(problem, turns)
             compare_eigensolvers(problem, turns, options.tolerance, exact=not brief)
             if not problem.large:
                 compare_warm_starts(problem)
+            if not brief:
+                compare_probes(problem, turns)
             compare_estimators(problem, turns, slow=options.slow)
             compare_grams(problem, max(3, turns))
     goals()

@@ -76,3 +76,24 @@ def test_goals_say_what_was_met_missed_and_not_measured(curvature, capsys, monke
     assert rows[0].endswith("| met |")
     assert rows[1].endswith("| missed |")
     assert all("not measured" in row for row in rows[2:])
+
+
+def test_every_kind_of_matrix_and_every_probe_has_its_cost(curvature, capsys, monkeypatch):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3))
+    problem = curvature.Problem("tiny", module, torch.randn(40, 3), torch.arange(40) % 3)
+    curvature.compare_matrices(problem, 2)
+    matrices = rows(capsys.readouterr().out)
+    assert [row[0] for row in matrices] == list(curvature.MATRICES)
+    for row in matrices:
+        assert all(float(cost) > 0 for cost in row[1:5])
+        assert float(row[5]) < 1e-5
+    chosen = [probe for probe in curvature.PROBES if probe[0].startswith("Covariance")]
+    monkeypatch.setattr(
+        curvature, "PROBES", [(name, {**options, "batches": 20}, beside) for name, options, beside in chosen]
+    )
+    curvature.compare_probes(problem, 2)
+    costs = rows(capsys.readouterr().out)
+    assert [row[0].partition("(")[0] for row in costs] == ["CovarianceHessianAlignment"] * 2
+    assert all(float(row[1]) > 0 for row in costs)
