@@ -173,6 +173,17 @@ def test_scipy_finds_the_eigenvalues_of_the_dense_matrix(net, classes):
     )
 
 
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_complex_vectors_are_refused_by_the_scipy_operator(shape):
+    """scipy itself would take them, and the imaginary parts would be lost."""
+    x = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+    landscape = Landscape(nn.Linear(2, 1, bias=False), "mse", (x, torch.zeros(2, 1)))
+    wrapped = landscape.hessian(landscape.initial()).to_scipy()
+    with pytest.raises(ConfigurationError, match=r"complex128.*\.real and \.imag"):
+        wrapped @ np.full((2, *shape), 1j)
+    np.testing.assert_allclose(wrapped @ np.ones(2), [4.0, 1.0])
+
+
 def test_a_linear_loss_has_a_zero_hessian_and_no_error(values):
     net = nn.Linear(3, 1).double()
     landscape = Landscape(net, lambda output, y: output.mean(), values)

@@ -599,10 +599,18 @@ class CurvatureOperator:
         return {owner: self.block(names) for owner, names in owners.items()}
 
     def to_scipy(self) -> LinearOperator:
-        """Return the operator for ``scipy.sparse.linalg``; numpy arrays in, numpy arrays out."""
+        """Return the operator for ``scipy.sparse.linalg``; numpy arrays in, numpy arrays out.
+
+        Its products raise :class:`ConfigurationError` for complex vectors.
+        """
         from scipy.sparse.linalg import LinearOperator
 
         def apply(columns: np.ndarray) -> np.ndarray:
+            if np.iscomplexobj(columns):
+                raise ConfigurationError(
+                    f"Vectors of {np.asarray(columns).dtype}: the weights are real; multiply by the real and the "
+                    "imaginary part, .real and .imag, one after the other."
+                )
             tensor = torch.from_numpy(np.ascontiguousarray(columns)).to(self.device, self.dtype)
             flat = tensor.reshape(self.shape[0], -1)
             result: np.ndarray = self.matmat(flat).reshape(tensor.shape).cpu().to(numpy_type).numpy()

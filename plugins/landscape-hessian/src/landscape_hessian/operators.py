@@ -98,9 +98,10 @@ def product_rounding(point: Point, operator: CurvatureOperator, examples: int | 
     times the terms' absolute values, :math:`\lambda` a small number, where single errors are independent with mean
     zero (Higham & Mary 2019); :math:`\lambda = 4` leaves room for what precedes the sum. Much of this is the same for
     every product and symmetric, so that the products among themselves do not show it. Products of float32 with
-    leading eigenvectors differed from those of float64 by up to a ninth of it for linear regressions (n = 10 to 1,024),
-    two fifths for perceptrons, a half for convolutional networks (n = 4 to 32), and a fifth for a transformer. Where the
-    terms cancel, it is more; then products contradict their own symmetry as well, which is counted where they are used.
+    leading eigenvectors differed from those of float64 by up to a ninth of it for linear regressions (n = 10 to
+    1,024), two fifths for perceptrons, a half for convolutional networks (n = 4 to 32), and a fifth for a transformer.
+    Where the terms cancel, it is more; then products contradict their own symmetry as well, which is counted where
+    they are used.
 
     Parameters
     ----------
