@@ -14,7 +14,14 @@ from attrs import evolve, field, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscape.randomness import derive_seed, imported, label_of, preserved_random_state
+from landscape.errors import ConfigurationError
+from landscape.randomness import (
+    derive_seed,
+    imported,
+    label_of,
+    numpy_generator,
+    preserved_random_state,
+)
 
 
 def states():
@@ -162,3 +169,11 @@ def test_labels_survive_a_file(number, whole):
     k, tolerance = json.loads(text)
     assert label_of(evolve(before, k=k, tolerance=tolerance)) == label_of(before)
     assert derive_seed(0, label_of(before)) >= 0
+
+
+@pytest.mark.parametrize("source", [None, 7])
+def test_what_is_no_generator_is_refused_in_words(source):
+    with pytest.raises(
+        ConfigurationError, match=r"give a generator of torch, such as .*torch_generator\(0\)"
+    ):
+        numpy_generator(source)

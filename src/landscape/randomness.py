@@ -126,10 +126,21 @@ def torch_generator(seed: int, *labels: str | int, device: str = "cpu") -> torch
 
 
 def numpy_generator(source: torch.Generator) -> np.random.Generator:
-    """Return a numpy generator seeded by one draw from `source`."""
+    """Return a numpy generator seeded by one draw from `source`.
+
+    Raises
+    ------
+    ConfigurationError
+        When `source` is no generator of torch.
+    """
     import numpy as np
     import torch
 
+    if not isinstance(source, torch.Generator):
+        raise ConfigurationError(
+            f"generator={source!r:.80}: give a generator of torch, such as "
+            f"landscape.randomness.torch_generator(0)."
+        )
     return np.random.default_rng(int(torch.randint(2**62, (), generator=source, device=source.device)))
 
 

@@ -146,6 +146,18 @@ def test_solutions_far_out_are_not_taken_for_infinite_ones(equations, count, inf
         assert solutions.completeness == "heuristic"
 
 
+def test_paths_in_doubt_are_followed_again_in_larger_units():
+    # The elimination ideal has degree three; all solutions are hundreds of units far out.
+    r, x, y, z = 10000, *sympy.symbols("x y z")
+    equations = [x * y * z - r, x * y + y * z - 1, x * z - r * y * z + 1]
+    quotient = sympy.groebner(equations, x, y, z, order="lex").exprs[-1]
+    assert sympy.degree(quotient, z) == 3
+    solutions = solve(equations, ["x", "y", "z"])
+    assert (len(solutions), solutions.completeness) == (3, "heuristic")
+    exact = np.array([complex(root) for root in sympy.Poly(quotient, z).nroots(n=30, maxsteps=200)])
+    assert match(exact[:, None], solutions.points[:, 2:], 1e-9).min() >= 0
+
+
 class Branch:
     """w^c = s^m in w = z_0 / z_1 and a z_1 + z_0 = 1: a path that tends to infinity as s^(m/c); p = (s,).
 

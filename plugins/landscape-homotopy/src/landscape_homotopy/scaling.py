@@ -39,6 +39,14 @@ class Scaled:
     units: NDArray[np.float64]
     spread: float
 
+    def larger(self, factor: float) -> PolynomialSystem:
+        """Return the system in units that are larger by a factor, a power of two."""
+        changed = [
+            {e: complex(c) * factor ** sum(e) for e, c in polynomial.items()}
+            for polynomial in self.system.monomials
+        ]
+        return PolynomialSystem.from_monomials(changed, self.system.unknowns)
+
 
 def scaled(system: PolynomialSystem) -> Scaled:
     """Return a system in the units that make the moduli of its coefficients least different."""

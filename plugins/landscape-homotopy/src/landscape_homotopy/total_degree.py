@@ -17,7 +17,7 @@ from landscape.systems import ParametricFamily, PolynomialFamily, PolynomialSyst
 from landscape.validators import at_least, of_type
 from landscape_homotopy.inputs import checked_parameters, checked_system
 from landscape_homotopy.paths import INFINITE, SINGULAR, Ends, follow, gathered, proved
-from landscape_homotopy.scaling import scaled
+from landscape_homotopy.scaling import Scaled, scaled
 from landscape_homotopy.tracker import LOST, REGULAR, polish
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ _AT_INFINITY = {REGULAR: 1e-10, SINGULAR: 1e-7}
 #: of the equations, in the units that suit them, are different from each other. For one unknown all ends are within
 #: twice that (Fujiwara's bound); for more there is no such bound, and this is a rule of thumb.
 _MARGIN = 10.0
+#: Where that leaves paths in doubt, all are followed once more in larger units: so many times larger than would do, and
+#: no more than this altogether, lest the solutions that are not far out be too near to each other.
+_SPARE, _LARGEST_UNITS = 8.0, 2.0**10
 
 
 @frozen(eq=False)
@@ -139,14 +142,31 @@ def _line(system: PolynomialSystem, rng: np.random.Generator) -> _Line:
 def total_degree_ends(system: PolynomialSystem, rng: np.random.Generator) -> Ends:
     """Follow the solutions of (U z)_i^d_i = c_i to the ends of their paths at `system`.
 
+    Where it stays in doubt whether paths go to infinity or to solutions far out, all are followed again in units in
+    which these would be nearer. If that accounts for every path it is returned, and the first ends otherwise.
+    """
+    units = scaled(system)
+    first, short = _ends(units, rng, 1.0)
+    if short:
+        outward = 2.0 ** float(np.ceil(np.log2(_SPARE * short)))
+        again, _ = _ends(units, rng, min(outward, _LARGEST_UNITS))
+        if not (again.outcome == LOST).any():
+            return again
+    return first
+
+
+def _ends(units: Scaled, rng: np.random.Generator, outward: float) -> tuple[Ends, float]:
+    """Return the ends in units that are larger than the given ones, and by what factor these fell short.
+
+    That is zero unless there are paths of which it stays in doubt whether they go to infinity or far out.
+
     The c_i and the factor of (1 - t) gamma G + t F are random complex numbers of modulus one, so that for almost
     all of them paths meet nowhere before t = 1 (Sommese and Wampler 2005, theorem 8.4.1). So it is without the random
     unitary matrix U; but then the ends on a surface of solutions can all be special points of it, at infinity.
     """
-    n = len(system.unknowns)
-    units = scaled(system)
+    n = len(units.system.unknowns)
     patch = np.exp(2j * np.pi * rng.random(n + 1))
-    line = _line(units.system, rng)
+    line = _line(units.system if outward == 1.0 else units.larger(outward), rng)
     begin = np.array([np.exp(2j * np.pi * rng.random()), 0.0, *patch])
     end = np.array([0.0, 1.0, *patch])
     start = line.start(patch)
@@ -169,15 +189,18 @@ def total_degree_ends(system: PolynomialSystem, rng: np.random.Generator) -> End
         near = np.abs(points[which, -1]) < limit * sizes
         outcome[which[near]] = INFINITE
         reach[which[near]] = np.broadcast_to(1.0 / limit, len(which))[near]
-    outcome[(outcome == INFINITE) & (reach < _MARGIN * units.spread)] = LOST
+    reach *= outward
+    unsure = (outcome == INFINITE) & (reach < _MARGIN * units.spread)
+    outcome[unsure] = LOST
+    short = float((_MARGIN * units.spread / np.maximum(reach[unsure], 1.0)).max(initial=0.0))
     finite = (outcome == REGULAR) | (outcome == SINGULAR)
     affine = np.zeros((len(points), n), dtype=np.complex128)
-    affine[finite] = points[finite, :-1] / points[finite, -1:]
+    affine[finite] = points[finite, :-1] / points[finite, -1:] * outward
     which = np.flatnonzero(outcome == REGULAR)
     affine[which], residuals[which], _ = polish(
         _Fixed(units.system), affine[which], np.zeros((len(which), 0), dtype=np.complex128)
     )
-    return Ends(affine * units.units, outcome, winding, residuals, retried, reach)
+    return Ends(affine * units.units, outcome, winding, residuals, retried, reach), short
 
 
 @frozen
