@@ -615,9 +615,11 @@ PROBES: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("CurvatureDiagonal", {"samples": SAMPLES}, ""),
     ("CurvatureDensity", {"samples": 4, "steps": 80}, ""),
     ("GradientHessianOverlap", {"k": 5}, "HessianSpectrum"),
+    ("GradientHessianOverlap", {"k": 5, "batches": 25}, "HessianSpectrum"),
     ("GradientCovariance", {"batches": 25}, ""),
     ("GradientCovariance", {"batches": 500, "per_example": True}, ""),
     ("GradientNoiseScale", {"examples": 256}, ""),
+    ("GradientNoiseScale", {"examples": 256, "curvature": True}, ""),
     ("CovarianceHessianAlignment", {"k": 5}, "HessianSpectrum"),
     ("CovarianceHessianAlignment", {"k": 5, "batches": 500, "per_example": True}, "HessianSpectrum"),
 )

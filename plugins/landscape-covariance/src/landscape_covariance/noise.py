@@ -139,8 +139,8 @@ class GradientNoiseScale(Probe):
             seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
             batch = taken(data, part, seed if data.draws else None)
             rows, weights = weighed_gradients(landscape, point.theta, batch, "GradientNoiseScale")
-            away = (rows.double() - centre) * (weights / mean).to(centre).unsqueeze(1)
-            squares[""] += (away**2).sum(dim=1).tolist()
+            away = rows.double().sub_(centre).mul_((weights / mean).to(centre).unsqueeze(1))
+            squares[""] += torch.linalg.vector_norm(away, dim=1).square().tolist()
             if self.curvature:
                 squares["_hessian"] += (away * _products(point, away)).sum(dim=1).tolist()
             total += away.sum(dim=0)
