@@ -6,8 +6,9 @@ import sympy
 import torch
 
 import landscape as ls
-from landscape.errors import PolynomialError, SolverError
+from landscape.errors import ConfigurationError, PolynomialError, SolverError
 from landscape.systems import PolynomialFamily, PolynomialSystem
+from landscape_homotopy.monodromy import Monodromy
 from landscape_homotopy.parameter_homotopy import ParameterHomotopy
 from landscape_homotopy.total_degree import TotalDegree
 
@@ -19,7 +20,7 @@ def generator():
     return torch.Generator().manual_seed(0)
 
 
-@pytest.mark.parametrize("solver", [TotalDegree(), HOMOTOPY])
+@pytest.mark.parametrize("solver", [TotalDegree(), HOMOTOPY, Monodromy()])
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
@@ -33,7 +34,7 @@ def test_what_is_no_system_is_refused(solver, given, complaint):
         solver.solve(given, generator())
 
 
-@pytest.mark.parametrize("solver", [TotalDegree(), HOMOTOPY])
+@pytest.mark.parametrize("solver", [TotalDegree(), HOMOTOPY, Monodromy()])
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
@@ -51,10 +52,16 @@ def test_parameters_that_are_none_are_refused_at_once(solver, given, complaint):
         solver.solve_family(FAMILY, given, generator())
 
 
-@pytest.mark.parametrize("solver", [TotalDegree(), HOMOTOPY])
+@pytest.mark.parametrize("solver", [TotalDegree(), HOMOTOPY, Monodromy()])
 def test_what_is_no_family_is_refused(solver):
     with pytest.raises(PolynomialError, match="solve_family takes a family"):
         solver.solve_family(PolynomialSystem(["x"], ["x"]), [[1.0]], generator())
+
+
+@pytest.mark.parametrize("solver", [TotalDegree(), HOMOTOPY, Monodromy()])
+def test_what_is_no_generator_is_refused(solver):
+    with pytest.raises(ConfigurationError, match="give a generator of torch"):
+        list(solver.solve_family(FAMILY, [[1.0]], None))
 
 
 @pytest.mark.parametrize(
@@ -83,8 +90,9 @@ def test_what_a_solver_found_may_be_given_as_it_is():
     assert sorted(solutions.points[:, 0].real.round(10)) == [-3, 3]
 
 
-def test_a_system_without_unknowns_has_one_solution():
-    solutions = TotalDegree().solve(PolynomialSystem([], []), generator())
+@pytest.mark.parametrize("solver", [TotalDegree(), Monodromy()])
+def test_a_system_without_unknowns_has_one_solution(solver):
+    solutions = solver.solve(PolynomialSystem([], []), generator())
     assert solutions.points.shape == (1, 0)
     assert solutions.completeness == "proved"
 

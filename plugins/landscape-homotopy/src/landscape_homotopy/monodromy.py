@@ -30,6 +30,7 @@ from landscape_homotopy.circuit import circuit_of, vanishing
 from landscape_homotopy.device import checked
 from landscape_homotopy.double_double import extended_precision
 from landscape_homotopy.free_coefficients import coefficient_family
+from landscape_homotopy.inputs import checked_parameters, checked_system
 from landscape_homotopy.paths import CAREFUL, SINGULAR, gathered
 from landscape_homotopy.points import (
     CONDITION,
@@ -279,9 +280,15 @@ class Monodromy(Solver):
 
         Raises
         ------
+        PolynomialError
+            When `system` is none.
         SolverError
             When a generic member of that family has more solutions than `most_solutions`.
         """
+        if not checked_system(system).unknowns:
+            return Solutions(
+                np.zeros((1, 0)), np.zeros(1), completeness="proved", evidence="There are no unknowns."
+            )
         family, parameters = coefficient_family(system)
         (solutions,) = self.solve_family(family, parameters[None], generator)
         return solutions
@@ -297,19 +304,15 @@ class Monodromy(Solver):
         Raises
         ------
         PolynomialError
-            At once when `parameters` have another shape or are not finite, or when the family has too many
-            unknowns for its zero patterns to be tried, or for its Jacobian to fit into memory.
+            At once when `parameters` are no finite numbers or have another shape, when `family` is none, or when it
+            has too many unknowns for its zero patterns to be tried, or for its Jacobian to fit into memory.
         SolverError
             At once when there is no such device, or the family is no circuit that one could compute. On the way,
             when a generic member has more solutions than `most_solutions`, or infinitely many.
         """
-        targets = np.asarray(parameters)
+        targets = checked_parameters(family, parameters)
         _check_memory(family.unknown_count)
         m = len(family.parameter_names)
-        if targets.ndim != 2 or targets.shape[1] != m:
-            raise PolynomialError(f"parameters must have shape (samples, {m}), got {targets.shape}.")
-        if not np.isfinite(targets).all():
-            raise PolynomialError("parameters must be finite; some are NaN or infinite.")
         if self.device is not None:
             checked(self.device)
             if circuit_of(family) is None:
