@@ -18,10 +18,15 @@ from landscape.objective.batch import Batch, examples_in
 if TYPE_CHECKING:
     from landscape.objective.landscape import Landscape
 
-__all__ = ["example_weights", "mean_weight", "weighed_gradients"]
+__all__ = ["everywhere", "example_weights", "mean_weight", "weighed_gradients"]
 
 #: The gradients of examples must make up that of their batch to so many units of rounding.
 _SAME = 1e4
+
+
+def everywhere(landscape: Landscape, yes: bool) -> bool:
+    """Whether all processes of the landscape's group say yes; what one alone does leaves the others waiting."""
+    return landscape._agreed(yes)
 
 
 def example_weights(landscape: Landscape, batch: Batch) -> Tensor:

@@ -231,6 +231,8 @@ class GradientCovariance(Probe):
         landscape.errors.ConfigurationError
             Naming both numbers, or the group.
         """
+        from landscape.objective.examples import everywhere
+
         data = landscape.data
         if self.per_example and landscape.group is not None:
             raise ConfigurationError(
@@ -240,11 +242,12 @@ class GradientCovariance(Probe):
                 "examples of each."
             )
         needed = self.batches if self.per_example else self._batch_size(data)
-        if needed > data.examples:
+        if not everywhere(landscape, needed <= data.examples):
             name = "batches" if self.per_example else "batch_size"
             raise ConfigurationError(
                 f"GradientCovariance({name}={needed}) draws {needed} examples without replacement, but the data "
-                f"has {data.examples}; give {name}={data.examples} or less."
+                f"has {data.examples}; give {name}={data.examples} or less"
+                + ("." if landscape.group is None else ", and no more than any process of the group has.")
             )
 
     def sampled(
@@ -268,6 +271,7 @@ class GradientCovariance(Probe):
         landscape.errors.ConfigurationError
             When the data has fewer examples than one draw needs; see also the class.
         """
+        from landscape.objective.examples import everywhere
         from landscape.objective.gram import example_products
         from landscape_covariance.gradients import Gradients, batches_of, weighed
 
@@ -299,7 +303,7 @@ class GradientCovariance(Probe):
                 f"{gradients.count} gradients do not fit into memory={self.memory} bytes: for their products, each was "
                 f"computed {times:.1f} times. Give more memory, or fewer batches."
             )
-        if self._all_alike(landscape.data):
+        if everywhere(landscape, self._all_alike(landscape.data)):
             # Not the rounding of equal gradients; NaN stays.
             gram, products = 0.0 * gram, 0.0 * products
             warnings.append(
