@@ -228,8 +228,10 @@ def test_linear_layers_of_a_transformer_need_no_gradients_of_sequences():
     gram = example_gram(part, where, part.batches(4))
     assert gram is not None
     torch.testing.assert_close(gram, own @ own.T, rtol=1e-10, atol=1e-13)
-    # Embeddings and normalisations are no linear layers.
-    assert example_gram(landscape, theta, landscape.batches()) is None
+    # Embeddings and normalisations are known as well; what is not is stacked.
+    whole = example_gram(landscape, theta, landscape.batches())
+    assert whole is not None
+    torch.testing.assert_close(whole, truth.rows @ truth.rows.T, rtol=1e-10, atol=1e-13)
     K = covariance(own)
     for options in ({}, {"vectors": True, "k": 2}):
         found = ls.Point(part, where).measure(

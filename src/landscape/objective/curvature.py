@@ -370,7 +370,7 @@ class CurvatureOperator:
         self._layout = landscape.layout
         self._kept: list[_Piece] = []
         #: Whether the module may be a chain of known operations.
-        self._chains = kind == "hessian" and landscape._criterion.of_output is not None
+        self._chains = kind in ("hessian", "gauss_newton") and landscape._criterion.of_output is not None
         #: Into how many chunks batches are taken, and the most that may be.
         self._split, self._most_chunks = 1, sys.maxsize
         self._sum: Tensor | None = None
@@ -913,7 +913,7 @@ class CurvatureOperator:
         if not loss.requires_grad or loss.device != landscape.device:
             return None
         (slopes,) = torch.autograd.grad(loss, leaf, create_graph=True, materialize_grads=True)
-        gradients = chain.gradient(slopes.detach())
+        gradients = chain.gradient(slopes.detach(), linearised=self.kind == "gauss_newton")
         chain.middle = Middle(leaf, slopes)
         weight = landscape._weight(criterion, landscape.reduction, batch)
         return _Chained(loss, chain, weight), landscape.layout.join(gradients), weight
