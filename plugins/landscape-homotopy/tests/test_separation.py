@@ -174,3 +174,16 @@ def test_equations_that_depend_on_each_other_are_refused(equations, unknowns):
     for seed in range(3):
         with pytest.raises(SolverError, match="infinitely many solutions"):
             solve(equations, unknowns, seed)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_origin_among_large_solutions_is_the_origin(seed):
+    """Critical points of (x a b - y)^2 / 2 + (l a^2 + m b^2) / 2: the origin, and four with b = +- a sqrt(l / m)."""
+    x, y, low, high = (float(n) for n in np.abs(np.random.default_rng(seed).normal(size=4)))
+    slope = f"({x!r}*a*b - {y!r})*{x!r}"
+    found = solve([f"{slope}*b + {low!r}*a", f"{slope}*a + {high!r}*b"], "ab", seed)
+    assert len(found) == 5
+    at_zero = ~found.points.any(axis=1)
+    assert at_zero.sum() == 1
+    ratios = (found.points[~at_zero, 1] / found.points[~at_zero, 0]) ** 2
+    np.testing.assert_allclose(ratios, low / high, rtol=1e-12)

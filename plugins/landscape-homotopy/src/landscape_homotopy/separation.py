@@ -40,8 +40,8 @@ _MOST = 24
 _SLOW = 1e-8
 #: A limit farther from it than this belongs to other paths.
 REACH = 0.15
-#: A real or imaginary part of a limit that is smaller than this, relative to the point, is zero: algebraic numbers of
-#: moderate degree and height are not as small.
+#: A real or imaginary part of a limit that is smaller than this, in units that suit the equations and relative to the
+#: point where that is large, is zero: algebraic numbers of moderate degree and height are not as small.
 _NOTHING = 1e-60
 #: The limit from a solution that is known to rounding is no farther off than this.
 _ONE_POINT = 1e-8
@@ -167,7 +167,7 @@ class Precise:
     def rounded(self, root: Root) -> Complex:
         """Return a limit in double precision, shape (N,), with zeros for real and imaginary parts below all bounds."""
         with flint.ctx.workprec(_BITS):
-            smallest = _NOTHING * self._length(root) * self.units
+            smallest = _NOTHING * max(1.0, float(self._length(root))) * self.units
         parts = np.array([complex(value) for value in root], dtype=np.complex128)
         for part in (parts.real, parts.imag):
             part[np.abs(part) <= smallest] = 0.0
