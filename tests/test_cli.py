@@ -484,3 +484,61 @@ def test_studies_of_others_are_told_what_their_annotations_allow():
     study, others = study_called("bare", bare, [("size", [1, [2]]), ("of", "x"), ("text", "t")])
     assert study.text == "(1, (2,)) x"
     assert others == [("text", "t")]
+
+
+@pytest.mark.parametrize("of_a_run", [True, False])
+def test_probe_keeps_what_was_measured_before_ctrl_c(of_a_run, capsys, monkeypatch):
+    import pandas as pd
+
+    assert main(["run", "recipe.toml", "--store", "s", "--no-report"]) == 0
+    (path,) = Path("s").glob("2*")
+    snapshots = ls.open(path).directory.snapshots()
+    whole = ls.open(path).measure(["GradientNorm"])
+    kind = ls.probes.GradientNorm
+    right, calls = kind.measure, []
+
+    def interrupted(self, point, generator):
+        calls.append(point.step)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return right(self, point, generator)
+
+    monkeypatch.setattr(kind, "measure", interrupted)
+    capsys.readouterr()
+    files = [str(snapshot.path) for snapshot in snapshots]
+    what = [str(path)] if of_a_run else [*files, "--experiment", "recipe.toml"]
+    assert main(["probe", *what, "--probe", "GradientNorm", "--csv", "a.csv"]) == 130
+    out, error = capsys.readouterr()
+    assert out == "a.csv\n"
+    assert pd.read_csv("a.csv")["gradient_norm"].tolist() == whole["gradient_norm"].tolist()[:2]
+    left = [f"step {snapshot.step}" for snapshot in snapshots[2:]] if of_a_run else files[2:]
+    assert f"2 of {len(snapshots)} were measured. Not measured: {', '.join(left)}." in error
+    assert "resume" not in error
+    calls.clear()
+    assert main(["probe", *what, "--probe", "GradientNorm"]) == 130
+    assert "gradient_norm" in capsys.readouterr().out
+
+
+def test_probe_refuses_a_table_that_cannot_be_written_before_it_measures(capsys):
+    assert main(["probe", "nowhere", "--probe", "Loss", "--csv", "no/a.csv"]) == 1
+    assert "--csv no/a.csv cannot be written: there is no such directory" in capsys.readouterr().err
+
+
+def test_files_are_written_also_where_the_reader_of_what_is_printed_goes_away(place, monkeypatch):
+    class Closed:
+        def write(self, text):
+            raise BrokenPipeError
+
+        def flush(self):
+            raise BrokenPipeError
+
+        def fileno(self):
+            return os.open(os.devnull, os.O_WRONLY)
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    command = ["critical-points", "--widths", "1", "1", "1", "--samples", "1", "--latex", "f.tex"]
+    for more in (["--store", "s"], ["--json"]):
+        assert main([*command, *more]) == 0
+        assert "tabular" in (place / "f.tex").read_text()
+        (place / "f.tex").unlink()
+    assert list(place.glob("s/2*/report.html"))

@@ -158,7 +158,12 @@ def _parser() -> argparse.ArgumentParser:
 def _console() -> Any:
     from rich.console import Console
 
-    return Console()
+    class Quiet(Console):
+        def on_broken_pipe(self) -> None:
+            # Rich would end the program here, with code 1.
+            raise BrokenPipeError
+
+    return Quiet()
 
 
 def _cell(value: Any) -> str:
@@ -309,7 +314,53 @@ def _parse_probe(text: str, trust: bool) -> Any:
     return structure({"probe": tree}, Every, path="--probe", trust=trust).probe
 
 
-def _probe(options: argparse.Namespace) -> None:
+def _probe(options: argparse.Namespace) -> int:
+    from landscape.composition.measuring import MeasuringInterrupted
+
+    _refuse_unwritable("--csv", options.csv)
+    try:
+        _tell_table(_measured(options), options.csv)
+    except MeasuringInterrupted as interrupt:
+        if len(interrupt.table):
+            _tell_table(interrupt.table, options.csv)
+        measured = interrupt.table["step"].nunique() if len(interrupt.table) else 0
+        print(
+            f"\nInterrupted; {measured} of {measured + len(interrupt.missing)} were measured. Not measured: "
+            f"{', '.join(interrupt.missing)}.",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        print("\nInterrupted before anything was measured.", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _refuse_unwritable(option: str, name: str | None) -> None:
+    """Refuse, before any work, the name of a file that cannot be written."""
+    from landscape.errors import ConfigurationError
+
+    if name and not os.path.isdir(os.path.dirname(name) or "."):
+        raise ConfigurationError(f"{option} {name} cannot be written: there is no such directory.")
+    if name and os.path.isdir(name):
+        raise ConfigurationError(f"{option} {name} is a directory; give the name of a file.")
+
+
+def _tell_table(table: pd.DataFrame, csv: str | None) -> None:
+    """Write what was measured to a file, or else print it."""
+    from landscape.errors import ConfigurationError
+
+    if not csv:
+        _print_table(table)
+        return
+    try:
+        table.to_csv(csv, index=False)
+    except OSError as error:
+        raise ConfigurationError(f"--csv {csv} cannot be written: {error.strerror}.") from error
+    print(csv)
+
+
+def _measured(options: argparse.Namespace) -> pd.DataFrame:
     import landscape as ls
     from landscape.errors import ConfigurationError
 
@@ -317,32 +368,22 @@ def _probe(options: argparse.Namespace) -> None:
     source = options.experiment
     if source is None:
         run, steps = _recorded(options)
-        table = run.measure(probes, steps=steps, restrict=options.restrict)
+        return run.measure(probes, steps=steps, restrict=options.restrict)  # type: ignore[no-any-return]
+    if source.endswith((".toml", ".json")):
+        experiment = ls.load(source, trust=options.trust)
+        if not isinstance(experiment, ls.Experiment):
+            raise ConfigurationError(
+                f"--experiment {source}: holds a {type(experiment).__name__}, not one experiment."
+            )
+        splits = experiment.landscapes()
     else:
-        if source.endswith((".toml", ".json")):
-            experiment = ls.load(source, trust=options.trust)
-            if not isinstance(experiment, ls.Experiment):
-                raise ConfigurationError(
-                    f"--experiment {source}: holds a {type(experiment).__name__}, not one experiment."
-                )
-            splits = experiment.landscapes()
-        else:
-            options.run = source
-            splits = dict(_open(options).splits())
-        landscape = splits["train"]
-        if options.restrict:
-            landscape = landscape.restrict(options.restrict)
-        table = ls.measure(landscape, probes, at=options.checkpoints, splits=splits, seed=0).drop(
-            columns=["worker"]
-        )
-    if options.csv:
-        try:
-            table.to_csv(options.csv, index=False)
-        except OSError as error:
-            raise ConfigurationError(f"--csv {options.csv} cannot be written: {error.strerror}.") from error
-        print(options.csv)
-    else:
-        _print_table(table)
+        options.run = source
+        splits = dict(_open(options).splits())
+    landscape = splits["train"]
+    if options.restrict:
+        landscape = landscape.restrict(options.restrict)
+    table = ls.measure(landscape, probes, at=options.checkpoints, splits=splits, seed=0)
+    return table.drop(columns=["worker"])
 
 
 def _recorded(options: argparse.Namespace) -> tuple[Any, list[int] | None]:
@@ -495,18 +536,18 @@ def _find_critical_points(options: argparse.Namespace) -> int:
         raise ConfigurationError(
             "--latex is for a study that is recorded, --against records none; leave one out."
         )
-    if options.latex and not os.path.isdir(os.path.dirname(options.latex) or "."):
-        raise ConfigurationError(f"--latex {options.latex} cannot be written: there is no such directory.")
-    if options.latex and os.path.isdir(options.latex):
-        raise ConfigurationError(f"--latex {options.latex} is a directory; give the name of a file.")
+    _refuse_unwritable("--latex", options.latex)
     study = _critical_point_study(options)
     if options.against:
         return _cross_examine(study, plugins.get("solvers", options.against)(), options.json)
     if not options.json:
         run = study.run(store=options.store)
+        # Files first: the reader of what is printed may go away.
+        _write_latex(run, options.latex)
+        report = run.report()
         _print_critical_points(run)
-        print(run.report())
-        return _told_of_failures(run, options.latex)
+        print(report)
+        return _told_of_failures(run)
     # The answer goes to standard output; nothing is kept unless a store is named.
     with tempfile.TemporaryDirectory() as scratch:
         try:
@@ -516,9 +557,10 @@ def _find_critical_points(options: argparse.Namespace) -> int:
                 raise
             print("\nInterrupted; nothing is kept without --store.", file=sys.stderr)
             return INTERRUPTED
+        _write_latex(run, options.latex)
         rows = run.summary().to_dict("records")
         print(json.dumps([{key: _number(value) for key, value in row.items()} for row in rows], indent=1))
-        return _told_of_failures(run, options.latex)
+        return _told_of_failures(run)
 
 
 def _critical_point_study(options: argparse.Namespace) -> Any:
@@ -592,8 +634,8 @@ def _print_critical_points(run: Any) -> None:
             _print_table(run.tables[name])
 
 
-def _told_of_failures(run: Any, latex: str | None) -> int:
-    """Write the table for LaTeX if asked to, say which checks failed, and return 1 where any did."""
+def _write_latex(run: Any, latex: str | None) -> None:
+    """Write the table for LaTeX if asked to."""
     from landscape.errors import ConfigurationError
 
     if latex:
@@ -603,6 +645,10 @@ def _told_of_failures(run: Any, latex: str | None) -> int:
                 file.write(text)
         except OSError as error:
             raise ConfigurationError(f"--latex {latex} cannot be written: {error.strerror}.") from error
+
+
+def _told_of_failures(run: Any) -> int:
+    """Say which checks failed, and return 1 where any did."""
     failed = run.tables.get("failed_checks", ())
     if len(failed):
         # What many samples fail alike is said once.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,35 @@ if TYPE_CHECKING:
     from landscape.composition.run import Run
     from landscape.objective import Landscape
 
-__all__ = ["measure", "measure_run"]
+__all__ = ["MeasuringInterrupted", "measure", "measure_run"]
+
+
+class MeasuringInterrupted(KeyboardInterrupt):
+    """Ctrl-C while many points were measured, with what had been found by then.
+
+    Attributes
+    ----------
+    table
+        The rows of the points that were measured; empty if there are none.
+    missing
+        Names of the points that were not, in their order.
+    """
+
+    def __init__(self, table: pd.DataFrame, missing: Sequence[str]) -> None:
+        super().__init__()
+        self.table = table
+        self.missing = tuple(missing)
+
+
+@contextmanager
+def _keeping(rows: list[dict[str, Any]], left: list[str]) -> Iterator[None]:
+    """Give an interruption the rows that there are, and the names of the points that are left."""
+    import pandas as pd
+
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise MeasuringInterrupted(pd.DataFrame(rows), left) from interrupt
 
 
 def measure(
@@ -63,6 +92,8 @@ def measure(
         For no probes, what is no landscape, and points that are none.
     landscape.errors.DataError
         For a checkpoint that cannot be read or does not fit.
+    KeyboardInterrupt
+        For Ctrl-C; its ``table`` holds the rows of the points measured by then, its ``missing`` names the others.
 
     Examples
     --------
@@ -89,7 +120,8 @@ def measure(
     prober = Prober(scheduled, 1)
     rows: list[dict[str, Any]] = []
     first: Tensor | None = None
-    with stage("Measuring", len(places)) as progress:
+    left = [str(place) if isinstance(place, str | os.PathLike) else str(i) for i, place in enumerate(places)]
+    with _keeping(rows, left), stage("Measuring", len(places)) as progress:
         for index, place in enumerate(places):
             here, theta = _resolve(landscape, place)
             first = theta if first is None else first
@@ -108,6 +140,7 @@ def measure(
             found = prober.measure(population, scheduled, progress.note, tolerant=True)
             label = str(place) if isinstance(place, str | os.PathLike) else index
             rows += [{"at": label} | row for row in rows_of(found)]
+            del left[0]
             progress.advance()
     return pd.DataFrame(rows)
 
@@ -157,7 +190,8 @@ def measure_run(
     prober = Prober(scheduled, 1)
     rows: list[dict[str, Any]] = []
     initial: dict[str, Tensor] = {}
-    with stage("Measuring", len(snapshots)) as progress:
+    left = [f"step {snapshot.step}" for snapshot in snapshots]
+    with _keeping(rows, left), stage("Measuring", len(snapshots)) as progress:
         for snapshot in snapshots:
             buffers = snapshot.buffers()
             if restrict is None and whole.layout == whole.full_layout:
@@ -183,6 +217,7 @@ def measure_run(
             if not rows:
                 prober.check(population)
             rows += rows_of(prober.measure(population, scheduled, progress.note, tolerant=True))
+            del left[0]
             progress.advance()
     return pd.DataFrame(rows)
 
