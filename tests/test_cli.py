@@ -274,6 +274,9 @@ def test_critical_points_prints_one_object_per_sample(capsys):
             ["2", "2", "2", "--time-limit", "1", "--solver", "ParameterHomotopy"],
             "--time-limit: ParameterHomotopy has",
         ),
+        (["2", "2", "2", "--solver", "ParameterHomotopy"], "it needs parameters and solutions"),
+        (["2", "2", "2", "--against", "ParameterHomotopy"], "--against takes Monodromy, "),
+        (["2", "2", "2", "--solver", "Nothing"], "Of these --solver takes Monodromy, "),
         (["2", "2", "2", "--time-limit", "0"], "time_limit=0.0 is not possible"),
         (["3000", "3000", "3000"], "18000000 unknowns are too many"),
         (["2", "2", "2", "--latex", "x.tex", "--against", "TotalDegree"], "leave one out"),
@@ -542,3 +545,18 @@ def test_files_are_written_also_where_the_reader_of_what_is_printed_goes_away(pl
         assert "tabular" in (place / "f.tex").read_text()
         (place / "f.tex").unlink()
     assert list(place.glob("s/2*/report.html"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["critical-points", "--widths", "2", "2", "2", "--certfy"], "Did you mean '--certify'?"),
+        (["probe", "RUN", "--probe", "Loss", "--restrikt=x"], "Did you mean '--restrict'?"),
+        (["show", "one", "two"], "unrecognized arguments: two\n"),
+    ],
+)
+def test_options_that_there_are_not_get_the_nearest(arguments, says, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err

@@ -23,8 +23,13 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 0, 1 for an error, 2 for bad usage, 130 for Ctrl-C."""
-    options = _parser().parse_args(arguments)
-    from landscape.errors import LandscapeError
+    options, unknown = _parser().parse_known_args(arguments)
+    from landscape.errors import LandscapeError, nearest
+
+    if unknown:
+        name = unknown[0].partition("=")[0]
+        hint = nearest(name, options.known) if name.startswith("-") else ""
+        options.refuse(f"unrecognized arguments: {' '.join(unknown)}{hint and '.' + hint}")
 
     try:
         code: int | None = options.action(options)
@@ -147,6 +152,8 @@ def _parser() -> argparse.ArgumentParser:
         "All samples of one network are solved together on one core, which is why there is no number of processes. "
         "Networks are shared out over cores and machines as members of a sweep: landscape.Sweep(...).run(backend=...)."
     )
+    for sub in commands.choices.values():
+        sub.set_defaults(refuse=sub.error, known=list(sub._option_string_actions))
     return parser
 
 
@@ -529,7 +536,6 @@ def _critical_points(options: argparse.Namespace) -> int:
 def _find_critical_points(options: argparse.Namespace) -> int:
     import tempfile
 
-    from landscape import plugins
     from landscape.errors import ConfigurationError
 
     if options.latex and options.against:
@@ -539,7 +545,7 @@ def _find_critical_points(options: argparse.Namespace) -> int:
     _refuse_unwritable("--latex", options.latex)
     study = _critical_point_study(options)
     if options.against:
-        return _cross_examine(study, plugins.get("solvers", options.against)(), options.json)
+        return _cross_examine(study, _solver("--against", options.against, {}), options.json)
     if not options.json:
         run = study.run(store=options.store)
         # Files first: the reader of what is printed may go away.
@@ -563,6 +569,50 @@ def _find_critical_points(options: argparse.Namespace) -> int:
         return _told_of_failures(run)
 
 
+def _solver_class(option: str, name: str) -> Any:
+    """Return the class of solvers of that name."""
+    from landscape import plugins
+    from landscape.errors import UnknownComponentError
+
+    try:
+        return plugins.get("solvers", name)
+    except UnknownComponentError as error:
+        usable = _usable_solvers()
+        if set(usable) == set(plugins.names("solvers")):
+            raise
+        raise UnknownComponentError(f"{error} Of these {option} takes {', '.join(usable)}.") from error
+
+
+def _solver(option: str, name: str, fields: dict[str, Any]) -> Any:
+    """Return the solver of that name, which needs nothing that the command line cannot say."""
+    from landscape.errors import ConfigurationError
+
+    kind = _solver_class(option, name)
+    if needed := _needed(kind):
+        arguments = ", ".join(f"{field}=..." for field in needed)
+        raise ConfigurationError(
+            f"{option} {name}: it needs {' and '.join(needed)}, which the command line has no words for; in Python, "
+            f"landscape.CriticalPointStudy(model, landscape.solvers.{name}({arguments})). "
+            f"{option} takes {', '.join(_usable_solvers())}."
+        )
+    return kind(**fields)
+
+
+def _needed(kind: Any) -> list[str]:
+    """Return the fields of a component that have no default."""
+    import attrs
+
+    return [field.name for field in attrs.fields(kind) if field.init and field.default is attrs.NOTHING]
+
+
+def _usable_solvers() -> list[str]:
+    """Return the names of the solvers that can be had without an argument."""
+    from landscape import plugins
+
+    working = [entry for entry in plugins.entries("solvers", check=True) if entry.error is None]
+    return [entry.name for entry in working if not _needed(plugins.get("solvers", entry.qualified_name))]
+
+
 def _critical_point_study(options: argparse.Namespace) -> Any:
     """Return the study that the options describe."""
     import warnings
@@ -573,7 +623,7 @@ def _critical_point_study(options: argparse.Namespace) -> Any:
     from landscape import plugins
     from landscape.errors import ConfigurationError
 
-    kind = plugins.get("solvers", options.solver)
+    kind = _solver_class("--solver", options.solver)
     fields: dict[str, Any] = {"certified": True} if options.certify else {}
     if options.time_limit is not None:
         fields["time_limit"] = options.time_limit
@@ -584,7 +634,7 @@ def _critical_point_study(options: argparse.Namespace) -> Any:
             raise ConfigurationError(
                 f"{option}: {options.solver} has no such option; take --solver {others}."
             )
-    solver = kind(**fields)
+    solver = _solver("--solver", options.solver, fields)
     network = {
         "examples": options.examples,
         "convolution": tuple(options.convolution) if options.convolution else None,
