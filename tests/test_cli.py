@@ -560,3 +560,77 @@ def test_options_that_there_are_not_get_the_nearest(arguments, says, capsys):
         main(arguments)
     assert ended.value.code == 2
     assert says in capsys.readouterr().err
+
+
+def test_probe_measures_on_the_test_data_with_any_probe(capsys):
+    import pandas as pd
+
+    experiment = ls.load("recipe.toml").replace(snapshots=3)
+    run = experiment.run(store="s")
+    spectrum = ls.probes.HessianSpectrum(k=1)
+    truth = run.measure([ls.Every(None, spectrum, split="test"), ls.Every(None, "Loss", split="test")])
+    files = [str(snapshot.path) for snapshot in run.directory.snapshots()]
+    what = ["--probe", "HessianSpectrum:k=1", "--probe", "Loss", "--split", "test", "--csv", "a.csv"]
+    for checkpoints in ([str(run.path)], [f"{run.path}/weights/"], [*files, "--experiment", "recipe.toml"]):
+        assert main(["probe", *checkpoints, *what]) == 0
+        table = pd.read_csv("a.csv")
+        assert table["test.loss"].tolist() == truth["test.loss"].tolist()
+        assert table["test.hessian_eigenvalue_1"].tolist() == pytest.approx(
+            truth["test.hessian_eigenvalue_1"].tolist(), rel=1e-3
+        )
+    # Its bias alone has a gradient of its own.
+    pattern = run.landscape().layout.names[-1]
+    for checkpoints in ([str(run.path)], [*files, "--experiment", "recipe.toml"]):
+        what = ["--probe", "GradientNorm", "--split", "test", "--restrict", pattern, "--csv", "a.csv"]
+        assert main(["probe", *checkpoints, *what]) == 0
+        part = pd.read_csv("a.csv")["test.gradient_norm"]
+        here = run.landscape("test")
+        for snapshot, norm in zip(run.directory.snapshots(), part, strict=True):
+            gradient = here.layout.split(here.gradient(snapshot.weights("0")))[pattern]
+            assert norm == pytest.approx(float(gradient.norm()), rel=1e-5)
+    capsys.readouterr()
+    assert main(["probe", str(run.path), "--probe", "Loss", "--split", "tset"]) == 1
+    assert "Did you mean 'test'" in capsys.readouterr().err
+    assert main(["probe", str(run.path), "--probe", "HessianSpectrum:split=test"]) == 1
+    assert "--split test is for all probes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("HessianSpectrum:kind=fisher,k=2", {"kind": "fisher", "k": 2}),
+        ("HessianSpectrum:k=2,kind = fisher ", {"kind": "fisher", "k": 2}),
+        ('HessianSpectrum:kind="fisher"', {"kind": "fisher"}),
+        ("landscape-hessian:HessianSpectrum:kind='fisher'", {"kind": "fisher"}),
+    ],
+)
+def test_words_stand_bare_in_the_fields_of_a_probe(text, fields):
+    from landscape.cli import _parse_probe
+
+    assert _parse_probe(text, False) == ls.probes.HessianSpectrum(**fields)
+
+
+def test_fields_of_a_probe_that_are_not_understood_say_how_they_are_written(capsys):
+    from landscape.cli import _fields_said
+
+    said = """a="x, y=z", b='k=w',c=word,d=inf,e=1e-3,f=layer4.*,g=true"""
+    assert _fields_said("", said) == {
+        "a": "x, y=z",
+        "b": "k=w",
+        "c": "word",
+        "d": float("inf"),
+        "e": 1e-3,
+        "f": "layer4.*",
+        "g": True,
+    }
+    assert main(["probe", "x", "--probe", "HessianSpectrum:kind=two words"]) == 1
+    assert 'field="some text"' in capsys.readouterr().err
+
+
+def test_a_recorded_run_makes_no_landscape_for_others(capsys):
+    line = ls.Landscape(torch.nn.Linear(1, 1), "mse", (torch.ones(4, 1), torch.ones(4, 1)))
+    with ls.Recorder(line, ["Loss"], store="s", run="mine") as watch:
+        watch(0)
+    file = "s/mine/weights/step-00000000.safetensors"
+    assert main(["probe", file, "--probe", "Loss", "--experiment", "s/mine"]) == 1
+    assert "give the TOML or JSON file of an experiment, or the run of one" in capsys.readouterr().err

@@ -89,9 +89,13 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("probe", _probe, "Measure the weights of a run, or checkpoints under a recipe's landscape.")
     sub.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT",
                      help="files of weights, in order; a run; or files of a run's weights")  # fmt: skip
-    sub.add_argument("--probe", action="append", required=True, metavar="NAME[:field=value,...]")
+    sub.add_argument("--probe", action="append", required=True, metavar="NAME[:field=value,...]",
+                     help="what is measured; may be repeated. `landscape plugins` lists the probes. One word stands "
+                     "as it is, kind=fisher, other text in quotation marks that the shell leaves")  # fmt: skip
     sub.add_argument("--experiment", metavar="FILE-or-RUN",
                      help="whose model, data and loss make the landscape; not needed for a run's own")  # fmt: skip
+    sub.add_argument("--split", metavar="NAME",
+                     help="the data on which the probes see the loss, as test; columns then begin with it")  # fmt: skip
     sub.add_argument("--restrict", action="append", metavar="PATTERN", help="only these parameters vary")
     sub.add_argument("--csv", metavar="FILE", help="write the table there")
     sub.add_argument("--trust", action="store_true", help="import classes that the file names by module")
@@ -296,7 +300,7 @@ def _print_tables_of_plugins(run: Any) -> None:
 
 def _parse_probe(text: str, trust: bool) -> Any:
     """``HessianSpectrum:k=5,bottom=2`` -> the probe."""
-    import tomllib
+    import attrs
 
     from landscape import plugins
     from landscape.composition.every import Every
@@ -309,16 +313,37 @@ def _parse_probe(text: str, trust: bool) -> Any:
         name = f"{name}:{head}"
     if colon and "=" not in fields:
         name, fields = text, ""
-    tree: dict[str, Any] = {"component": name}
-    if fields:
-        try:
-            tree |= tomllib.loads("table = {" + fields + "}")["table"]
-        except tomllib.TOMLDecodeError as error:
+    kind = plugins.get("probes", name)
+    tree: dict[str, Any] = {"component": name} | _fields_said(text, fields)
+    for option in ("split", "restrict"):
+        if option in tree and option not in {field.name for field in attrs.fields(kind)}:
             raise ConfigurationError(
-                f"--probe {text}: {error}; write NAME:field=value,field=value."
-            ) from error
-    plugins.get("probes", name)
+                f"--probe {text}: {name} has no field {option!r}; --{option} {tree[option]} is for all probes of a "
+                "command."
+            )
     return structure({"probe": tree}, Every, path="--probe", trust=trust).probe
+
+
+def _fields_said(text: str, fields: str) -> dict[str, Any]:
+    """Return the fields of ``--probe NAME:field=value,...``; a bare word that TOML does not know is a text."""
+    import re
+    import tomllib
+
+    from landscape.errors import ConfigurationError
+
+    # Quoted texts are passed over; what else begins with a letter, and is a value, is a word.
+    quotation = r"""("(?:\\.|[^"\\])*"|'[^']*')"""
+    end = r"\s*(?:,|$)"
+    word = rf"(?<==)(\s*)(?!(?:true|false|inf|nan){end})([A-Za-z_][\w.*/-]*)(?={end})"
+    quoted = re.sub(f"{quotation}|{word}", lambda found: found[1] or f'{found[2]}"{found[3]}"', fields)
+    try:
+        said: dict[str, Any] = tomllib.loads("table = {" + quoted + "}")["table"]
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(
+            f"--probe {text}: {fields!r} is not understood; write NAME:field=value,field=value, and text that is more "
+            'than a word in quotation marks: field="some text".'
+        ) from error
+    return said
 
 
 def _probe(options: argparse.Namespace) -> int:
@@ -372,6 +397,8 @@ def _measured(options: argparse.Namespace) -> pd.DataFrame:
     from landscape.errors import ConfigurationError
 
     probes = [_parse_probe(text, options.trust) for text in options.probe]
+    if options.split is not None:
+        probes = [ls.Every(None, probe, split=options.split) for probe in probes]
     source = options.experiment
     if source is None:
         run, steps = _recorded(options)
@@ -385,7 +412,13 @@ def _measured(options: argparse.Namespace) -> pd.DataFrame:
         splits = experiment.landscapes()
     else:
         options.run = source
-        splits = dict(_open(options).splits())
+        run = _open(options)
+        if run.kind != "experiment":
+            raise ConfigurationError(
+                f"--experiment {source}: is a run of kind {run.kind!r}, which does not say what one model, data and "
+                "loss are; give the TOML or JSON file of an experiment, or the run of one."
+            )
+        splits = dict(run.splits())
     landscape = splits["train"]
     if options.restrict:
         landscape = landscape.restrict(options.restrict)
@@ -402,6 +435,8 @@ def _recorded(options: argparse.Namespace) -> tuple[Any, list[int] | None]:
     files = [Path(name) for name in options.checkpoints]
     if len(files) == 1 and not files[0].is_file():
         options.run = options.checkpoints[0]
+        if files[0].name == "weights" and (files[0].parent / "config.json").is_file():
+            options.run = str(files[0].parent)  # all of its weights, then
         return _open(options), None
     parents = {file.resolve().parent for file in files}
     if len(parents) != 1 or not all(file.is_file() for file in files):
