@@ -9,7 +9,7 @@ import pytest
 from matplotlib import rcParams
 from matplotlib.collections import PolyCollection
 
-from landscape.report import curves, style
+from landscape.report import columns, curves, style
 
 
 @pytest.fixture
@@ -337,3 +337,79 @@ def test_numbers_of_logarithmic_axes_are_few_and_do_not_touch(low, high):
         assert not any(one.overlaps(other) for k, one in enumerate(shown) for other in shown[:k])
     # A linear axis stays one.
     assert grid[0, 0].get_xscale() == "linear"
+
+
+def test_quantities_on_other_data_are_drawn_as_those_of_training(drawn):
+    steps = [0, 1, 2]
+    own = {f"hessian_eigenvalue_{i}": [1.0, 10.0 / i, 1000.0 / i] for i in (1, 2, 3)}
+    other = {f"test.head.{name}": values for name, values in own.items()}
+    figures = drawn(table(steps, **own, **other, **{"test.head.hessian_products": [3.0, 4.0, 5.0]}))
+    assert list(figures) == ["hessian-eigenvalues", "test-head-hessian-eigenvalues"]
+    figure = figures["test-head-hessian-eigenvalues"]
+    assert figure.title == "Largest Hessian eigenvalues (test data, head)"
+    assert "training" not in figure.caption
+    assert "Logarithmic vertical axis" in figure.caption
+    (axes,) = panels(figure)
+    assert (axes.get_yscale(), axes.get_ylabel()) == ("log", "eigenvalue")
+    assert [text.get_text() for text in figure.figure.legends[0].texts] == ["λ₁", "λ₂", "λ₃"]
+
+
+def test_the_loss_of_a_probe_on_the_test_data_is_drawn_beside_the_others(drawn):
+    metrics = {"loss": [3.0, 2.0], "loss_test": [3.5, 2.5], "test.loss": [3.25, 2.25]}
+    figures = drawn(table([0, 1], **metrics))
+    assert list(figures) == ["training"]
+    (axes,) = panels(figures["training"])
+    assert [line.get_ydata().tolist() for line in axes.lines] == list(metrics.values())
+
+
+def test_traces_of_layers_share_axes_and_costs_have_none(drawn):
+    names = ("hessian_trace", "hessian_trace_a.0", "hessian_trace_b", "hessian_trace_products")
+    figures = drawn(table([0, 1], **{name: [1.0 + i, 2.0] for i, name in enumerate(names)}))
+    (figure,) = figures.values()
+    assert figure.title == "Trace of the Hessian, by layer"
+    assert [text.get_text() for text in figure.figure.legends[0].texts] == ["all weights", "a.0", "b"]
+
+
+def test_captions_say_which_covariance_was_measured():
+    metrics = pd.DataFrame(table([0, 1], covariance_eigenvalue_1=[1.0, 2.0]))
+    (known,) = curves.figures(metrics, noises={"eigenvalues_of": "the covariance of 7 things"})
+    assert "κ₂ ≥ … of the covariance of 7 things." in known.caption
+    (unknown,) = curves.figures(metrics)
+    assert "mini-batch" not in unknown.caption
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            {"batches": 9, "per_example": True, "batch_size": 4},
+            "the covariance of the gradients of 9 single examples",
+        ),
+        (
+            {"batches": 9, "batch_size": 4},
+            "the covariance of the gradients of 9 mini-batches of 4 examples",
+        ),
+        (
+            {"batches": 9, "centred": False},
+            "the second moment (mean not subtracted) of the gradients of 9 mini-batches",
+        ),
+        ({}, "the covariance of the gradients"),
+    ],
+)
+def test_a_covariance_is_named_as_its_probe_was_set(settings, words):
+    probes = [{"probe": {"component": "GradientCovariance", **settings}, "split": None}]
+    assert columns.noises_of({"experiment": {"probes": probes}}, "GradientCovariance") == words
+
+
+@pytest.mark.parametrize(
+    ("column", "prefix", "words"),
+    [
+        ("hessian_trace_conv.0", "", ""),
+        ("test.layer4.0.hessian_trace_layer4.0", "test.layer4.0.", "test data, layer4.0"),
+        ("small.covariance_trace", "small.", "small"),
+        ("a.b", "", ""),
+    ],
+)
+def test_what_stands_before_a_quantity(column, prefix, words):
+    assert columns.prefix_of(column) == prefix
+    assert columns.where(prefix) == words

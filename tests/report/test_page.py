@@ -13,7 +13,7 @@ from landscape.errors import RunError
 from landscape.interfaces import Figure
 from landscape.plugins import PluginWarning
 from landscape.report import Page, Raw, Section, Table, render, sections_of, style, write, write_study
-from landscape.report.content import _member_names, phrase
+from landscape.report.content import _member_names, last_values, phrase
 from landscape.report.numbers import number
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -385,3 +385,13 @@ def test_what_never_changes_has_no_curves(make_run):
     assert (
         "Loss and score" in read(write(make_run(rows))).text or "Figure 1" in read(write(make_run(rows))).text
     )
+
+
+def test_the_table_of_last_values_leaves_out_costs_and_high_numbers_first():
+    names = [f"hessian_eigenvalue_{i}" for i in range(1, 45)]
+    names += ["hessian_products", "share_low", "share", "share_high", "gradient_noise_scale"]
+    record = {"step": [0], "worker": ["0"]} | {name: [1.5] for name in names}
+    shown = last_values(pd.DataFrame(record)).frame["quantity"].tolist()
+    assert len(shown) == 40
+    assert shown[-2:] == ["Share", "Gradient noise scale (examples)"]
+    assert shown[37] == "Hessian eigenvalue λ₃₈"

@@ -11,7 +11,7 @@ import pandas as pd
 from attrs import evolve
 
 from landscape.plugins import RunHooks
-from landscape.report import counts, curves, numbers, style
+from landscape.report import columns, counts, curves, numbers, style
 from landscape.report.page import ROWS, Page, Raw, Section, Table, drawable, is_whole
 from landscape.store.directory import file_name
 
@@ -86,10 +86,12 @@ def _sections_of_study(run: Any) -> list[Section]:
 def _findings(run: Any) -> list[Section]:
     metrics, tables = run.metrics, dict(run.tables)
     sections = []
-    drawn = [] if _stands_still(metrics) else list(curves.figures(metrics))
+    drawn = [] if _stands_still(metrics) else list(curves.figures(metrics, noises=_noises(run)))
     if run.kind == "sweep":
         joined, members = _members(run, tables.get("members"))
-        drawn += curves.figures(joined, noun="member", called=_member_names(run, members))
+        drawn += curves.figures(
+            joined, noun="member", called=_member_names(run, members), noises=_noises(run)
+        )
         tables["members"] = members
     failed = tables.pop("failed_checks", None)
     if failed is not None:
@@ -116,6 +118,12 @@ def _findings(run: Any) -> list[Section]:
             Section("Warnings", "What the probes said about their own numbers while measuring.", items=noted)
         )
     return sections
+
+
+def _noises(run: Any) -> dict[str, str]:
+    """Return which covariances of gradients the probes of a run took: one report can have several."""
+    probes = {"eigenvalues_of": "GradientCovariance", "along": "CovarianceHessianAlignment"}
+    return {key: columns.noises_of(run.configuration, probe) for key, probe in probes.items()}
 
 
 def _making(run: Any) -> list[Section]:
@@ -280,7 +288,7 @@ def _over_workers(metrics: pd.DataFrame) -> Table:
     others = sorted((worker for worker in last.index if not worker.isdecimal()), key=style.order_of)
     names = curves.quantities(metrics)
     rows = []
-    for name in names[:_QUANTITIES]:
+    for name in _chief(names):
         values = last.loc[numbered, name].dropna()
         row: dict[str, Any] = {"quantity": numbers.name_of(name)}
         row |= {worker: _value(last.loc[worker, name]) for worker in others}
@@ -295,6 +303,20 @@ def _over_workers(metrics: pd.DataFrame) -> Table:
         caption += f" {len(names) - _QUANTITIES} further quantities stand in metrics.jsonl only."
     right = (*others, "lowest", "median", "highest", "workers")
     return Table("Last values.", pd.DataFrame(rows), caption, rows=_QUANTITIES, right=right)
+
+
+def _chief(names: Sequence[str]) -> list[str]:
+    """Return the quantities for which the table of last values has room, costs and ends of intervals last.
+
+    Of more than fit, these are left out first, then numbered ones from the highest number down.
+    """
+
+    def rank(name: str) -> float:
+        numbered = re.fullmatch(r".+_(\d+)", name)
+        return math.inf if columns.is_minor(name) else int(numbered[1]) if numbered else 0
+
+    kept = set(sorted(names, key=rank)[:_QUANTITIES])
+    return sorted((name for name in names if name in kept), key=columns.is_minor)
 
 
 def _value(value: Any) -> str:
@@ -314,7 +336,7 @@ def last_values(metrics: pd.DataFrame) -> Table:
     titles = {worker: f"worker {worker}" if worker.isdecimal() else worker for worker in workers}
     rows: list[dict[str, Any]] = []
     names = curves.quantities(metrics)
-    for name in names[:_QUANTITIES]:
+    for name in _chief(names):
         row: dict[str, Any] = {"quantity": numbers.name_of(name), "step": 0}
         counts = is_whole(metrics[name]) and f"{name}_error" not in metrics
         for worker, title in titles.items():

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from attrs import frozen
+from attrs import evolve, frozen
 
 from landscape.interfaces import Figure
 from landscape.report import style
+from landscape.report.columns import MATRICES, is_minor, prefix_of, where
 from landscape.report.numbers import name_of, number, subscript
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class _Panel:
     title, y
         Its title and the label of its vertical axis.
     columns
-        The columns it draws: the first solid, the second dashed.
+        The columns it draws: the first solid, the others, of test data, dashed.
     bands
         For each of them the columns between which a band is drawn, or None.
     caption
@@ -49,14 +50,14 @@ class _Panel:
 
 
 _TRAINING = (
-    _Panel("Loss", "loss L", ("loss", "loss_test")),
-    _Panel("Score", "score", ("score", "score_test")),
+    _Panel("Loss", "loss L", ("loss", "loss_test", "test.loss")),
+    _Panel("Score", "score", ("score", "score_test", "test.score")),
 )
 _PATH = (
     _Panel(
         "Gradient norm",
         "‖∇L‖",
-        ("gradient_norm", "gradient_norm_test"),
+        ("gradient_norm", "gradient_norm_test", "test.gradient_norm"),
         caption="Euclidean norm of the gradient of the loss",
     ),
     _Panel("Weight norm", "‖θ‖", ("weight_norm",), caption="Euclidean norm of the weights"),
@@ -95,7 +96,7 @@ _FAMILIES = (
         "Largest Hessian eigenvalues",
         "eigenvalue",
         "λ",
-        "Largest eigenvalues of the Hessian of the training loss, λ₁ ≥ λ₂ ≥ …",
+        "Largest eigenvalues of the Hessian of the {loss}, λ₁ ≥ λ₂ ≥ …",
     ),
     _Family(
         "hessian_eigenvalue_bottom",
@@ -103,7 +104,7 @@ _FAMILIES = (
         "Smallest Hessian eigenvalues",
         "eigenvalue",
         "λ",
-        "Smallest eigenvalues of the Hessian of the training loss, the smallest first.",
+        "Smallest eigenvalues of the Hessian of the {loss}, the smallest first.",
     ),
     _Family(
         "covariance_eigenvalue",
@@ -111,7 +112,7 @@ _FAMILIES = (
         "Largest eigenvalues of the gradient covariance",
         "eigenvalue",
         "κ",
-        "Largest eigenvalues κ₁ ≥ κ₂ ≥ … of the covariance of the mini-batch gradients.",
+        "Largest eigenvalues κ₁ ≥ κ₂ ≥ … of {eigenvalues_of}.",
     ),
     _Family(
         "gradient_hessian_overlap",
@@ -146,7 +147,7 @@ _DESCRIBED = {
             "Gradient noise along the Hessian's eigenvectors",
             "variance vᵢᵀKvᵢ",
             "v",
-            "Variance of the gradients, whose covariance is K, along the Hessian's leading eigenvectors vᵢ.",
+            "Variance of the gradients along the Hessian's leading eigenvectors vᵢ; K is {along}.",
         ),
         _Family(
             "covariance_hessian_ratio",
@@ -155,16 +156,16 @@ _DESCRIBED = {
             "vᵢᵀKvᵢ / λᵢ",
             "v",
             "Variance of the gradients along the Hessian's leading eigenvectors vᵢ, over its eigenvalues λᵢ: the same "
-            "for all where the covariance K of the gradients is proportional to the Hessian.",
+            "for all where K, {along}, is proportional to the Hessian.",
         ),
         _Family(
             "covariance_hessian_cosine",
             "covariance-hessian-cosine",
-            "Are the Hessian's eigenvectors those of the noise?",
+            "Agreement of the Hessian's eigenvectors with those of the noise",
             "cosine vᵢᵀKvᵢ / |Kvᵢ|",
             "v",
-            "Cosine of the angle by which the covariance K of the gradients turns the Hessian's leading eigenvectors "
-            "vᵢ: 1 where they are its own.",
+            "Cosine of the angle by which K, {along}, turns the Hessian's leading eigenvectors vᵢ: 1 where they are "
+            "its own.",
             limits=(0.0, 1.0),
         ),
         _Family(
@@ -173,7 +174,8 @@ _DESCRIBED = {
             "Share of the gradient noise in the Hessian's leading eigenspaces",
             "tr(PᵢK) / tr K",
             "P",
-            "Share of the variance of the gradients that lies in the span of the Hessian's first i eigenvectors.",
+            "Share of the variance of the gradients that lies in the span of the Hessian's first i eigenvectors; K is "
+            "{along}.",
             limits=(0.0, 1.0),
         ),
     )
@@ -193,13 +195,33 @@ def quantities(metrics: pd.DataFrame) -> list[str]:
         if pd.api.types.is_numeric_dtype(metrics[name]) and metrics[name].notna().any():
             names.append(str(name))
     known = [name for panel in (*_TRAINING, *_PATH) for name in panel.columns if name in names]
-    spectra = [name for family in _FAMILIES for name in _members(names, family.stem)]
+    prefixes = _prefixes(names)
+    spectra = [
+        name for family in _FAMILIES for prefix in prefixes for name in _members(names, prefix + family.stem)
+    ]
     first = [*known, *spectra]
     return [*first, *(name for name in names if name not in first)]
 
 
+def _prefixes(names: Sequence[str]) -> list[str]:
+    """Return what stands before names, nothing first."""
+    return list(dict.fromkeys(["", *map(prefix_of, names)]))
+
+
+#: Words in captions where nothing better is known.
+_WORDS = {
+    "loss": "training loss",
+    "eigenvalues_of": "the covariance of the gradients",
+    "along": "the covariance of the gradients",
+}
+
+
 def figures(
-    metrics: pd.DataFrame, *, noun: str = "worker", called: Mapping[str, str] | None = None
+    metrics: pd.DataFrame,
+    *,
+    noun: str = "worker",
+    called: Mapping[str, str] | None = None,
+    noises: Mapping[str, str] | None = None,
 ) -> Iterator[Figure]:
     """Yield the curves of everything in the metrics.
 
@@ -211,8 +233,11 @@ def figures(
         What the numbers in the column ``worker`` are numbers of.
     called
         What to call them, by number, where they have names of their own.
+    noises
+        Which covariance it is whose ``"eigenvalues_of"`` were measured, and which one ``"along"`` the Hessian's
+        eigenvectors.
     """
-    called = called or {}
+    called, words = called or {}, _WORDS | dict(noises or {})
     names = quantities(metrics)
     if not names or metrics["step"].nunique() < 2:
         return  # a curve of one point says less than the table of last values
@@ -244,15 +269,26 @@ def figures(
             noun=noun,
             called=called,
         )
+    prefixes = _prefixes(names)
     for family in _FAMILIES:
-        members = _members(names, family.stem)
-        if members:
+        for prefix in prefixes:
+            members = _members(names, prefix + family.stem)
             taken.update(members)
-            yield _spectrum(metrics, family, members, noun, called)
-    for family in _unknown_families(metrics, [name for name in names if name not in taken]):
+            if members:
+                yield _spectrum(metrics, _placed(family, prefix, words), members, noun, called)
+    for prefix in prefixes:
+        for matrix in MATRICES:
+            members = _traces(names, f"{prefix}{matrix}_trace")
+            if len(members) > 2:
+                taken.update(members)
+                traces = _family_of_traces(matrix)
+                labels = ["all weights", *(name.removeprefix(f"{members[0]}_") for name in members[1:])]
+                yield _spectrum(metrics, _placed(traces, prefix, words), members, noun, called, labels=labels)
+    for family in _unknown_families(metrics, [name for name in names if name not in taken], words):
         members = _members(names, family.stem)
         taken.update(members)
         yield _spectrum(metrics, family, members, noun, called)
+    taken.update(name for name in names if name.endswith("_products"))  # a cost, told in the table
     panels, constant = _further(metrics, [name for name in names if name not in taken])
     for start in range(0, len(panels), 8):
         some, last = panels[start : start + 8], start + 8 >= len(panels)
@@ -273,22 +309,60 @@ def figures(
         )
 
 
+def _placed(family: _Family, prefix: str, words: Mapping[str, str]) -> _Family:
+    """Return a family as it was measured on the data or weights of a prefix."""
+    here = where(prefix)
+    loss = f"loss ({here})" if here else words["loss"]
+    caption = family.caption.format_map({**words, "loss": loss})
+    if here and "{loss}" not in family.caption:
+        caption += f" Measured on: {here}."
+    return evolve(
+        family,
+        stem=prefix + family.stem,
+        name=(prefix + family.name).replace(".", "-").replace("_", "-"),
+        title=f"{family.title} ({here})" if here else family.title,
+        caption=caption,
+    )
+
+
+def _traces(names: Sequence[str], total: str) -> list[str]:
+    """Return the trace of a whole matrix and those of its layers; nothing where the former is missing."""
+    if total not in names:
+        return []
+    return [total, *(name for name in names if name.startswith(f"{total}_") and not is_minor(name))]
+
+
+def _family_of_traces(matrix: str) -> _Family:
+    name = MATRICES[matrix]
+    return _Family(
+        f"{matrix}_trace",
+        f"{matrix}-trace".replace("_", "-"),
+        f"Trace of the {name}, by layer",
+        "trace",
+        "",
+        f"Sum of the diagonal of the {name}, over all weights and over those of each layer.",
+    )
+
+
 #: Numbered columns from which on they share a panel, whatever they are.
 _NUMBERED = 3
 
 
-def _unknown_families(metrics: pd.DataFrame, names: Sequence[str]) -> list[_Family]:
+def _unknown_families(
+    metrics: pd.DataFrame, names: Sequence[str], words: Mapping[str, str] = _WORDS
+) -> list[_Family]:
     """Return the families of numbered quantities that change; of most, nothing is known but their names."""
     found = [re.fullmatch(r"(.+)_\d+", name) for name in names]
     stems = list(dict.fromkeys(match[1] for match in found if match))
     return [
-        _DESCRIBED.get(stem)
-        or _Family(
+        _placed(_DESCRIBED[stem.removeprefix(prefix_of(stem))], prefix_of(stem), words)
+        if stem.removeprefix(prefix_of(stem)) in _DESCRIBED
+        else _Family(
             stem,
             stem.replace("_", "-").replace(".", "-"),
             name_of(stem),
-            "",
-            "",
+            "value",
+            "no. ",
             f"{name_of(stem)}, by number.",
         )
         for stem in stems
@@ -314,11 +388,11 @@ def _further(metrics: pd.DataFrame, names: Sequence[str]) -> tuple[list[_Panel],
     """
     bands = {name: _band(name, names) for name in names}
     hidden = {end for name, band in bands.items() if band for end in band if end != name}
-    hidden |= {f"{name}_test" for name in names}
+    hidden |= {twin for name in names for twin in (f"{name}_test", f"test.{name}")}
     panels: list[_Panel] = []
     constant: list[str] = []
     for name in (name for name in names if name not in hidden):
-        lines = [line for line in (name, f"{name}_test") if line in names]
+        lines = [line for line in (name, f"{name}_test", f"test.{name}") if line in names]
         known = [bands[line] for line in lines]
         drawn = metrics[[*lines, *(end for band in known if band for end in band)]].to_numpy(np.float64)
         values = np.unique(drawn[~np.isnan(drawn)])
@@ -326,7 +400,7 @@ def _further(metrics: pd.DataFrame, names: Sequence[str]) -> tuple[list[_Panel],
             constant.append(f"{name_of(name)} ({number(float(values[0]))})")
             continue
         extent = "from the smallest to the largest" if name.endswith("_mean") else "of its interval"
-        told = f"{name_of(name).lower()} with a band {extent}" if known[0] else ""
+        told = f"{_small(name_of(name))} with a band {extent}" if known[0] else ""
         panels.append(_Panel(name_of(name), "", tuple(lines), tuple(known), told))
     return panels, ", ".join(constant)
 
@@ -342,6 +416,11 @@ def _band(name: str, names: Sequence[str]) -> tuple[str, str] | None:
             if all(end in names for end in ends):
                 return ends
     return None
+
+
+def _small(title: str) -> str:
+    """Return a title as it stands within a sentence: names such as Hessian keep their capital."""
+    return title[:1].lower() + title[1:] if title.split()[0] not in ("Hessian", "Gauss-Newton") else title
 
 
 def _sentence(parts: Sequence[str]) -> str:
@@ -450,6 +529,7 @@ def _spectrum(
     members: Sequence[str],
     noun: str,
     called: Mapping[str, str],
+    labels: Sequence[str] | None = None,
 ) -> Figure:
     from matplotlib.lines import Line2D
 
@@ -488,7 +568,11 @@ def _spectrum(
         elif index + columns >= len(shown):  # nothing below it
             axes.tick_params(labelbottom=True)
             style.dress(axes, x="step")
-    labels = [family.item + subscript(name.rpartition("_")[2]) for name in members]
+    if labels is None:
+        numbers = [name.rpartition("_")[2] for name in members]
+        # Small digits are an index of a letter; alone they cannot be read.
+        letter = family.item and not family.item.endswith(" ")
+        labels = [family.item + (subscript(index) if letter else index) for index in numbers]
     style.legend_below(canvas, [Line2D([], [], color=colour, linewidth=2) for colour in colours], labels)
     sentences = [family.caption]
     if len(shown) < len(workers):
@@ -537,7 +621,7 @@ def _remarks(
     if special and len(special) < len(styles):
         sentences.append(f"Thick lines: {' and '.join(special)}.")
     if logarithmic:
-        which = "" if len(logarithmic) == panels else f" for {' and '.join(map(str.lower, logarithmic))}"
+        which = "" if len(logarithmic) == panels else f" for {' and '.join(map(_small, logarithmic))}"
         sentences.append(f"Logarithmic vertical axis{which}.")
     if banded:
         sentences.append("Bands: the reported error.")

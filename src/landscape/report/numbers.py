@@ -7,6 +7,8 @@ import re
 from datetime import datetime
 from typing import Any
 
+from landscape.report.columns import MATRICES, prefix_of, where
+
 __all__ = ["duration", "name_of", "number", "subscript", "with_error"]
 
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
@@ -48,6 +50,18 @@ _FAMILIES = {
     "covariance_hessian_cosine": "Cosine of v with the covariance times v, i = ",
     "covariance_in_hessian": "Gradient noise in the first eigenvectors, i = ",
 }
+#: Quantities of a matrix of the curvature: how their columns go on, and what they are called.
+_OF_MATRICES = (
+    (r"density_zero", "Share of eigenvalues near 0, {0}"),
+    (r"density_zero_(low|high)", "Share of eigenvalues near 0, {0}: {1} end"),
+    (r"density_negative", "Share of negative eigenvalues, {0}"),
+    (r"density_negative_(low|high)", "Share of negative eigenvalues, {0}: {1} end"),
+    (r"density_trace", "Trace of the {0}, from its density"),
+    (r"products", "Products with the {0}"),
+    (r"(.+)_products", "Products with the {0} ({1})"),
+    (r"trace", "Trace of the {0}"),
+    (r"trace_(.+)", "Trace of the {0}, {1}"),
+)
 
 
 def subscript(digits: str) -> str:
@@ -57,12 +71,22 @@ def subscript(digits: str) -> str:
 
 def name_of(column: str) -> str:
     """Return what a column of the metrics is called in print."""
+    prefix = prefix_of(column)
+    if prefix:
+        return f"{name_of(column.removeprefix(prefix)).removesuffix(' (training)')} ({where(prefix)})"
     if column in _NAMES:
         return _NAMES[column]
     found = re.fullmatch(r"(.+)_(\d+)", column)
     if found and found[1] in _FAMILIES:
         family = _FAMILIES[found[1]]
         return family + (found[2] if family.endswith(" ") else subscript(found[2]))
+    matrix = re.fullmatch(rf"({'|'.join(MATRICES)})_(.+)", column)
+    if matrix:
+        name, rest = MATRICES[matrix[1]], matrix[2]
+        for pattern, words in _OF_MATRICES:
+            known = re.fullmatch(pattern, rest)
+            if known:
+                return words.format(name, *known.groups())
     if column.endswith("_test"):
         return f"{name_of(column.removesuffix('_test'))} (test)"
     text = column.replace("_", " ")
