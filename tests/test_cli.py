@@ -634,3 +634,26 @@ def test_a_recorded_run_makes_no_landscape_for_others(capsys):
     file = "s/mine/weights/step-00000000.safetensors"
     assert main(["probe", file, "--probe", "Loss", "--experiment", "s/mine"]) == 1
     assert "give the TOML or JSON file of an experiment, or the run of one" in capsys.readouterr().err
+
+
+def test_a_class_in_a_module_is_named_with_import(capsys, place, monkeypatch):
+    (place / "my_sharp.py").write_text(
+        "from attrs import frozen\n"
+        "import landscape as ls\n\n"
+        "@frozen\n"
+        "class Sharp(ls.probes.Loss):\n"
+        "    level: float = 1.0\n"
+    )
+    monkeypatch.syspath_prepend(place)
+    (place / "trusted.toml").write_text(RECIPE.replace('"Loss"', '"import:my_sharp:Sharp"'))
+    (place / "unsaid.toml").write_text(RECIPE.replace('"Loss"', '"my_sharp:Sharp"'))
+    assert main(["run", "trusted.toml", "--trust", "--dry-run"]) == 0
+    assert main(["run", "trusted.toml", "--dry-run"]) == 1
+    assert "--trust" in capsys.readouterr().err
+    assert main(["run", "unsaid.toml", "--trust", "--dry-run"]) == 1
+    assert "is 'import:my_sharp:Sharp'" in capsys.readouterr().err
+    run = ls.load("recipe.toml").run(store="s")
+    probe = ["probe", str(run.path), "--probe"]
+    assert main([*probe, "my_sharp:Sharp"]) == 1
+    assert "is 'import:my_sharp:Sharp'" in capsys.readouterr().err
+    assert main([*probe, "import:my_sharp:Sharp:level=2.0", "--trust", "--csv", "a.csv"]) == 0

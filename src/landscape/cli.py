@@ -313,10 +313,13 @@ def _parse_probe(text: str, trust: bool) -> Any:
         name = f"{name}:{head}"
     if colon and "=" not in fields:
         name, fields = text, ""
-    kind = plugins.get("probes", name)
     tree: dict[str, Any] = {"component": name} | _fields_said(text, fields)
+    registered = ":" not in name or name.partition(":")[0] in {
+        entry.source for entry in plugins.entries("probes")
+    }
+    known = {field.name for field in attrs.fields(plugins.get("probes", name))} if registered else None
     for option in ("split", "restrict"):
-        if option in tree and option not in {field.name for field in attrs.fields(kind)}:
+        if option in tree and known is not None and option not in known:
             raise ConfigurationError(
                 f"--probe {text}: {name} has no field {option!r}; --{option} {tree[option]} is for all probes of a "
                 "command."

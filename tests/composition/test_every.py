@@ -119,6 +119,13 @@ def test_where_a_probe_measures_is_written_and_read():
         probes=(probe,),
     )
     assert loads(dumps(experiment)) == experiment
+    one = """[experiment]
+    model = "MLP"
+    dataset = "Digits"
+    walker = { component = "SGD", lr = 0.1 }
+    probes = [{ probe = "Loss", restrict = "head.*" }]
+    """
+    assert loads(one, "toml").probes[0] == ls.Every(None, "Loss", restrict="head.*")
 
 
 @pytest.mark.parametrize(

@@ -227,3 +227,16 @@ def test_an_experiment_starts_from_the_snapshot_of_a_restriction(tmp_path):
         watch(0)
     run = experiment.replace(start=ls.starts.FromRun("runs/part")).run()
     assert run.metrics["loss"][0] == watch.metrics["loss"][0]
+
+
+def test_many_columns_are_summarised_and_reported_without_a_warning(tmp_path):
+    probes = [ls.Every(1, probe, label=f"l{i}") for i in range(60) for probe in ("Loss", "GradientNorm")]
+    x = torch.linspace(-1, 1, 8)[:, None]
+    line = ls.Landscape(torch.nn.Linear(1, 1), "mse", (x, 3 * x))
+    with ls.Recorder(line, probes, store=tmp_path, run="wide") as watch:
+        watch(0)
+        watch(100)
+    run = ls.open(tmp_path / "wide")
+    last = run.metrics.iloc[[-1]].reset_index(drop=True)
+    assert run.summary()[list(last)].to_dict("records") == last.to_dict("records")
+    assert run.report().is_file()

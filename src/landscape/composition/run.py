@@ -198,7 +198,10 @@ class Run:
             if name in self.tables:
                 return self.tables[name]
         metrics = self.metrics
-        return metrics.groupby("worker", sort=False).last().reset_index() if len(metrics) else metrics
+        if not len(metrics):
+            return metrics
+        # Copied into one block, or pandas warns of every column that is put beside a hundred others.
+        return metrics.groupby("worker", sort=False).last().copy().reset_index()
 
     def span(self, part: str | tuple[str, ...] | None = None, workers: Any = None) -> SnapshotSpan:
         """Return the affine span of the recorded weights.

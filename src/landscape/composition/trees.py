@@ -26,7 +26,7 @@ from cattrs.gen import make_dict_structure_fn
 
 from landscape import plugins
 from landscape.composition.every import Every
-from landscape.errors import ConfigurationError, LandscapeError, nearest
+from landscape.errors import ConfigurationError, LandscapeError, UnknownComponentError, nearest
 from landscape.interfaces import Component
 
 __all__ = ["META", "plain", "recipe_key", "recipes", "structure", "unsayable"]
@@ -135,7 +135,15 @@ def _find_component(name: str, wanted: type, trust: bool) -> type[Component]:
         except (ImportError, AttributeError, ValueError) as error:
             raise ConfigurationError(f"{name!r} cannot be imported: {error}.") from error
     else:
-        found = plugins.get(kind, name)
+        try:
+            found = plugins.get(kind, name)
+        except UnknownComponentError as error:
+            module, _, qualname = name.rpartition(":")
+            if not all(part.isidentifier() for part in (*module.split("."), *qualname.split("."))):
+                raise
+            raise UnknownComponentError(
+                f"{error} A class in a module of yours, which is not registered, is {IMPORT + name!r}."
+            ) from error
     if not (isinstance(found, type) and issubclass(found, wanted) and issubclass(found, Component)):
         raise ConfigurationError(f"{name!r} is not a {wanted.__name__}.")
     return found
@@ -336,6 +344,8 @@ def _converter(trust: bool) -> cattrs.Converter:
             value = {"probe": value}
         if isinstance(value, Mapping):
             value = {"every": None} | dict(value)
+            if isinstance(value.get("restrict"), str):  # one pattern, as Every takes it
+                value["restrict"] = [value["restrict"]]
         return _structure_function(Every, converter)(value, Every)  # type: ignore[no-any-return]
 
     converter.register_structure_hook(Every, structure_every)
