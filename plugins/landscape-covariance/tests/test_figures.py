@@ -31,11 +31,7 @@ def run(tmp_path_factory):
 
 def test_all_figures_are_there_and_name_their_axes(run):
     found = {figure.name: figure for figure in landscape_figures(run)}
-    assert list(found) == [
-        "eigenvalues-of-noise-and-curvature",
-        "noise-against-curvature-covariancehessianalignment",
-        "overlaps-with-the-hessian",
-    ]
+    assert list(found) == ["noise-against-curvature-covariancehessianalignment"]
     for figure in found.values():
         figure.figure.canvas.draw()
         panels = [axes for axes in figure.figure.axes if axes.lines or axes.images]
@@ -45,20 +41,18 @@ def test_all_figures_are_there_and_name_their_axes(run):
             labels = [label for label in axes.get_xticklabels() if label.get_text()]
             boxes = [label.get_window_extent() for label in labels]
             assert all(a.x1 <= b.x0 or b.x1 <= a.x0 for a, b in itertools.pairwise(boxes))
-    # Seven eigenvalues were asked for, and six batches about their mean have five: the others are zero.
-    assert (
-        "6 values that are not positive are left out" in found["eigenvalues-of-noise-and-curvature"].caption
-    )
-    assert "Bands" in found["overlaps-with-the-hessian"].caption
+    (figure,) = found.values()
+    assert "K is the covariance of the gradients of 20 single examples." in figure.caption
+    assert "measured steps are drawn" not in figure.caption  # all three are
 
 
-def test_eigenvalues_stand_on_logarithmic_axes_with_their_values(run):
-    figure = next(iter(figures(run))).figure
-    left, right = figure.axes[:2]
-    assert (left.get_yscale(), right.get_yscale()) == ("log", "log")
-    table = run.metrics.dropna(subset="hessian_eigenvalue_1")
-    np.testing.assert_array_equal(left.lines[0].get_ydata(), table["hessian_eigenvalue_1"])
-    np.testing.assert_array_equal(right.lines[2].get_ydata(), table["covariance_eigenvalue_3"])
+def test_points_of_all_steps_are_seen_where_they_lie_on_each_other(run):
+    (figure,) = figures(run)
+    *points, _proportional = figure.figure.axes[0].lines
+    sizes = [line.get_markersize() for line in points]
+    assert len(points) == 3
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(line.get_markerfacecolor() == "none" for line in points)
 
 
 def test_points_and_cosines_are_those_of_the_probe():

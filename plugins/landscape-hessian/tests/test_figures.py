@@ -69,6 +69,9 @@ def test_sharpness_is_drawn_beside_the_edge_of_stability(tmp_path):
     np.testing.assert_allclose(curve.get_ydata(), run.metrics["hessian_sharpness"])
     np.testing.assert_allclose(curve.get_ydata(), run.metrics["hessian_eigenvalue_1"] / 4)
     assert set(edge.get_ydata()) == {1.0}
+    axes = found.figure.axes[0]
+    assert axes.get_ylabel() == "largest eigenvalue, λ₁η / 2"
+    assert [text.get_text() for text in found.figure.legends[0].texts][-1] == "edge of stability, λ₁η / 2 = 1"
     found.figure.savefig(tmp_path / "sharpness.png")
 
 

@@ -78,8 +78,8 @@ def test_the_report_has_its_figures_and_is_drawn_from_disk_alone(small):
     page = ls.open(small.path).report().read_text(encoding="utf-8")
     for title in (
         "Theory and measurement", "Learning rates, in theory and measured", "Differences from theory",
-        "Eigenvalues of curvature and noise", "Covariance of the gradients against the Hessian",
-        "Overlaps with the Hessian", "Spectral density of the Hessian",
+        "Largest eigenvalues of the gradient covariance", "Covariance of the gradients against the Hessian",
+        "Share of the gradient noise in the Hessian", "Spectral density of the Hessian",
     ):  # fmt: skip
         assert title in page, title
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from landscape.interfaces import Figure
+from landscape.report.columns import MATRICES, where
 from landscape.report.style import dress, figure, legend_below, sequence, worker_styles
 from landscape_hessian.operators import KINDS
 
@@ -25,14 +26,6 @@ _STEPS = 5
 _WORKERS = 4
 #: Parts of the largest density below which nothing is drawn: a bell's tail says nothing of the spectrum.
 _FLOOR = 1e-5
-
-_NAMES = {
-    "hessian": "Hessian",
-    "gauss_newton": "Gauss-Newton matrix",
-    "fisher": "empirical Fisher matrix",
-    "second_moment": "second moment of the examples' gradients",
-    "covariance": "covariance of the examples' gradients",
-}
 
 
 def draw_density(axes: Axes, arrays: Mapping[str, Any], *, kind: str = "hessian", **keywords: Any) -> None:
@@ -89,7 +82,7 @@ def _sharpness(run: Run) -> Iterator[Figure]:
         return
     canvas, grid = figure(1, 1)
     axes = grid.flat[0]
-    dress(axes, x="step", y="largest eigenvalue · learning rate / 2")
+    dress(axes, x="step", y="largest eigenvalue, λ₁η / 2")
     styles = worker_styles(workers)
     handles = []
     for worker in workers:
@@ -97,12 +90,14 @@ def _sharpness(run: Run) -> Iterator[Figure]:
         (line,) = axes.plot(rows["step"], rows["sharpness"], **styles[worker].keywords())
         handles.append(line)
     handles.append(axes.axhline(1.0, color="0.3", linestyle="--", linewidth=1.0))
-    legend_below(canvas, handles, [*(f"worker {worker}" for worker in workers), "2 / learning rate"])
+    legend_below(
+        canvas, handles, [*(f"worker {worker}" for worker in workers), "edge of stability, λ₁η / 2 = 1"]
+    )
     yield Figure(
         "sharpness",
         "Sharpness against the edge of stability",
-        f"Above the dashed line, plain gradient descent with {stated} is unstable along the leading eigenvector of "
-        "the Hessian. Noise in the gradient often keeps SGD below it.",
+        f"Largest eigenvalue λ₁ of the Hessian in units of 2 / η, with {stated} η. Above the dashed line, plain "
+        "gradient descent is unstable along its eigenvector. Noise in the gradient often keeps SGD below it.",
         canvas,
         order=29,
     )
@@ -159,11 +154,16 @@ def _figure(entries: Sequence[Mapping[str, Any]], probe: str, kind: str) -> Figu
     handles = [Line2D([], [], color=colours[step]) for step in chosen]
     legend_below(canvas, handles, [f"step {step}" for step in chosen])
     left = len(by_worker) - len(workers)
+    here = where(probe.rpartition(".")[0])
+    skipped = (
+        f" {len(chosen)} of the {len(steps)} measured steps are drawn." if len(chosen) < len(steps) else ""
+    )
     return Figure(
         f"density-{probe.lower()}-{kind}".replace(".", "-"),
-        f"Spectral density of the {_NAMES[kind]}",
+        f"Spectral density of the {MATRICES[kind]}" + (f" ({here})" if here else ""),
         "Stochastic Lanczos quadrature, smoothed by a bell curve; 1 in all. The band is one standard error of the mean "
         "over random vectors. Single outliers are bells of weight 1/P."
+        + skipped
         + (f" {left} further workers are not drawn." if left else ""),
         canvas,
         order=30,
