@@ -240,3 +240,38 @@ def test_many_columns_are_summarised_and_reported_without_a_warning(tmp_path):
     last = run.metrics.iloc[[-1]].reset_index(drop=True)
     assert run.summary()[list(last)].to_dict("records") == last.to_dict("records")
     assert run.report().is_file()
+
+
+DATA = (torch.linspace(-1, 1, 8)[:, None], torch.ones(8, 1))
+
+
+@pytest.mark.parametrize(
+    ("probes", "options", "says"),
+    [
+        (
+            [ls.Every(1, "Loss", split="test")],
+            {},
+            r"'test', and there is train only. Pass splits={'test': ...}",
+        ),
+        ([ls.Every(1, "Loss", split="tset")], {"splits": {"test": DATA}}, "Did you mean 'test'"),
+        ([ls.Every(1, "Loss", restrict="nothing.*")], {}, "nothing"),
+        ([ls.Every(1, "Loss", on="centre")], {}, "names no point"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_the_training(probes, options, says, tmp_path):
+    line = ls.Landscape(torch.nn.Linear(1, 1), "mse", DATA)
+    with pytest.raises(ConfigurationError, match=says):
+        ls.Recorder(line, probes, store=tmp_path / "s", **options)
+    assert not (tmp_path / "s").exists()
+    if probes and probes[0].split == "test":
+        with pytest.raises(ConfigurationError, match=says):
+            ls.measure(line, probes)
+
+
+def test_nothing_to_record_is_refused_and_weights_alone_are_something(tmp_path):
+    line = ls.Landscape(torch.nn.Linear(1, 1), "mse", DATA)
+    with pytest.raises(ConfigurationError, match="nothing to record"):
+        ls.Recorder(line, [])
+    with ls.Recorder(line, [], store=tmp_path, run="weights") as watch:
+        watch(0)
+    assert len(ls.open(tmp_path / "weights").directory.snapshots()) == 1

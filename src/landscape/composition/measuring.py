@@ -12,7 +12,7 @@ import numpy as np
 
 from landscape.composition.checkpoints import placed, read_checkpoint
 from landscape.composition.every import schedule_probes
-from landscape.composition.probing import Prober, other_splits, require_landscape, rows_of
+from landscape.composition.probing import Prober, other_splits, require_landscape, require_splits, rows_of
 from landscape.composition.progress import stage
 from landscape.errors import ConfigurationError
 from landscape.randomness import whole_seed
@@ -89,7 +89,7 @@ def measure(
     Raises
     ------
     landscape.errors.ConfigurationError
-        For no probes, what is no landscape, and points that are none.
+        For no probes, what is no landscape, points that are none, and splits that were not given.
     landscape.errors.DataError
         For a checkpoint that cannot be read or does not fit.
     KeyboardInterrupt
@@ -112,6 +112,7 @@ def measure(
     seed = whole_seed(seed)
     scheduled = _scheduled(probes)
     others = other_splits(landscape, splits)
+    require_splits(scheduled, {"train": None, landscape.split: None, **others})
     places = _places(at)
     # Every file is read once before any work starts, so that a bad one costs nothing.
     for place in places:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
@@ -14,7 +14,7 @@ from landscape.interfaces import Measurement, PopulationProbe, Probe
 if TYPE_CHECKING:
     from landscape.objective import Landscape, Point, Population
 
-__all__ = ["POPULATION", "Found", "Prober", "other_splits", "require_landscape", "rows_of"]
+__all__ = ["POPULATION", "Found", "Prober", "other_splits", "require_landscape", "require_splits", "rows_of"]
 
 #: The label under which what a population probe found stands in the table.
 POPULATION = "population"
@@ -54,6 +54,23 @@ def other_splits(landscape: Landscape, splits: Any) -> dict[str, Landscape]:
         name: data if isinstance(data, Landscape) else landscape.on(data, split=name)
         for name, data in (splits or {}).items()
     }
+
+
+def require_splits(probes: Sequence[Every], known: Collection[str]) -> None:
+    """Refuse probes that see the loss on data that was not given.
+
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        Naming the split, and how it is given.
+    """
+    for scheduled in probes:
+        if scheduled.split is not None and scheduled.split not in known:
+            raise ConfigurationError(
+                f"probes: {type(scheduled.probe).__name__} is to see the split {scheduled.split!r}, and there is "
+                f"{', '.join(known)} only.{nearest(scheduled.split, known)} Pass splits={{{scheduled.split!r}: ...}} "
+                "with its data."
+            )
 
 
 @frozen

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from landscape.composition.conduct import closed, default_store, refuse_unless_same_data
 from landscape.composition.every import schedule_probes
-from landscape.composition.probing import Prober, other_splits, require_landscape
+from landscape.composition.probing import Prober, other_splits, require_landscape, require_splits
 from landscape.composition.provenance import gather
 from landscape.composition.run import Run
 from landscape.composition.running import record_measurements
@@ -60,6 +60,14 @@ class Recorder:
     seed
         Of the probes' own generators.
 
+    Raises
+    ------
+    landscape.errors.ConfigurationError
+        For neither probes nor a store, and for probes on data that is not among `splits`, or on weights or points
+        that there are not.
+    landscape.errors.RunError
+        If `run` exists and was recorded otherwise.
+
     Examples
     --------
     >>> import torch, landscape as ls
@@ -96,9 +104,15 @@ class Recorder:
             )
         self.landscape = landscape
         self.probes = schedule_probes(probes)
+        if not self.probes and store is None:
+            raise ConfigurationError(
+                f"probes={probes!r}: there is nothing to record; give probes, or their names, or a store for the "
+                "weights."
+            )
         self.every = int(every)
         self.seed = whole_seed(seed)
         self.splits = {"train": landscape} | other_splits(landscape, splits)
+        require_splits(self.probes, {landscape.split: None, **self.splits})
         self._prober = Prober(self.probes, every)
         self._rows: list[dict[str, Any]] = []
         self._initial: Tensor | None = None
@@ -106,6 +120,7 @@ class Recorder:
         self._continued = False
         self.run: Run | None = None
         self._hooks: RunHooks | None = None
+        self._prober.check(self._population(0))
         if store is not None:
             self._open(store, run)
 
@@ -233,22 +248,19 @@ class Recorder:
     def _population(self, step: int) -> Population:
         from landscape.objective import Population
 
-        assert self._initial is not None
+        theta = self.landscape.initial()
         return Population(
             self._here(),
-            self.landscape.initial()[None],
+            theta[None],
             step=step,
-            initial={"0": self._initial},
+            initial={"0": theta if self._initial is None else self._initial},
             seed=self.seed,
             splits={name: split.data for name, split in self.splits.items()},
             previous=self._prober.previous,
         )
 
     def _measure(self, step: int, due: Sequence[Every]) -> None:
-        population = self._population(step)
-        if not self._rows:
-            self._prober.check(population)
-        found = self._prober.measure(population, due, tolerant=True)
+        found = self._prober.measure(self._population(step), due, tolerant=True)
         directory = self.run.directory if self.run is not None else None
         self._rows += record_measurements(directory, self._hooks, found)
 
