@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -439,8 +440,8 @@ def test_ctrl_c_ends_with_130_and_leaves_a_run_that_resumes(place, capsys):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "landscape resume" in err
     (path,) = place.glob("s/2*")
+    assert re.search(rf"`landscape resume \S*{path.name}` goes on", err)
     run = ls.open(path)
     assert run.status == "interrupted"
     assert len(run.metrics) > 0
@@ -657,3 +658,35 @@ def test_a_class_in_a_module_is_named_with_import(capsys, place, monkeypatch):
     assert main([*probe, "my_sharp:Sharp"]) == 1
     assert "is 'import:my_sharp:Sharp'" in capsys.readouterr().err
     assert main([*probe, "import:my_sharp:Sharp:level=2.0", "--trust", "--csv", "a.csv"]) == 0
+
+
+def test_an_interrupted_sweep_is_what_goes_on_and_not_its_member(capsys, monkeypatch):
+    (Path("sweep.toml")).write_text(
+        "[sweep]\nvary = { seed = [0, 1] }\n" + RECIPE.replace("[experiment]", "[sweep.base.experiment]")
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(ls.Walk, "advance", _interrupted_at(4, ls.Walk.advance))
+        assert main(["run", "sweep.toml", "--store", "s"]) == 130
+    (path,) = Path("s").glob("2*")
+    found = re.search(r"`landscape resume (\S+)` goes on", capsys.readouterr().err)
+    assert Path(found[1]).resolve() == path.resolve()
+    assert main(["resume", found[1]]) == 0
+
+
+def test_an_interruption_without_a_run_speaks_of_none(capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ls, "load", interrupted)
+    assert main(["run", "recipe.toml"]) == 130
+    assert capsys.readouterr().err == "\nInterrupted.\n"
+
+
+def test_weights_of_another_network_are_said_to_be(capsys):
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(8, 2))
+    torch.save({f"layers.{name}": value for name, value in net.state_dict().items()}, "a.pt")
+    assert main(["probe", "a.pt", "--probe", "Loss", "--experiment", "recipe.toml"]) == 1
+    said = capsys.readouterr().err
+    assert "'layers.0.weight' (4 of 4 names" in said
+    assert "another network" in said
+    assert "Did you mean" not in said

@@ -40,12 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"landscape: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(
-            "\nInterrupted. What a run had recorded can be read; `landscape list` names the run, "
-            "`landscape resume RUN` goes on.",
-            file=sys.stderr,
-        )
+    except KeyboardInterrupt as interrupt:
+        # The outermost run that was open has had the last word.
+        notes = getattr(interrupt, "__notes__", [])
+        told = f" What was recorded can be read; {notes[-1]}" if notes else ""
+        print(f"\nInterrupted.{told}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of a pipe went away: not an error of ours. Keep Python from complaining at exit.

@@ -155,10 +155,13 @@ def placed(landscape: Landscape, state: Mapping[str, Tensor]) -> tuple[Landscape
     buffers = dict(landscape.module.named_buffers(remove_duplicate=False))
     strange = [name for name in state if name not in parameters and name not in buffers]
     if strange:
+        own = [*parameters, *buffers]
+        shown = ", ".join(own[:3]) + (", ..." if len(own) > 3 else "")
+        # Between two networks that share few names, the nearest name is an accident.
+        hint = nearest(strange[0], own) if 2 * len(strange) < len(state) else ""
         raise DataError(
-            f"The state dictionary has {strange[0]!r} ({len(strange)} such names), which "
-            f"{type(landscape.module).__name__} does not: it belongs to another "
-            f"architecture.{nearest(strange[0], [*parameters, *buffers])}"
+            f"The state dictionary has {strange[0]!r} ({len(strange)} of {len(state)} names are as strange), which the "
+            f"module, a {type(landscape.module).__name__} of {shown}, has not: it belongs to another network.{hint}"
         )
     try:
         weights = landscape.full_layout.flatten(state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -146,6 +147,7 @@ def conducted(run: Run, where: Callable[[], str]) -> Iterator[RunHooks]:
     except KeyboardInterrupt as interrupt:
         error = interrupt
         directory.close("interrupted", where())
+        interrupt.add_note(f"`landscape resume {shlex.quote(str(run.path))}` goes on.")
         raise
     except BaseException as failure:
         error = failure
