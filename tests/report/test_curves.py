@@ -413,3 +413,10 @@ def test_a_covariance_is_named_as_its_probe_was_set(settings, words):
 def test_what_stands_before_a_quantity(column, prefix, words):
     assert columns.prefix_of(column) == prefix
     assert columns.where(prefix) == words
+
+
+def test_a_caption_names_a_few_constants_and_counts_the_others(drawn):
+    constants = {f"constant_{letter}": [2.0, 2.0] for letter in "abcdefghi"}
+    (figure,) = drawn(table([0, 1], moving=[1.0, 2.0], **constants)).values()
+    assert "Constant f (2.000), and 3 more, whose values stand in metrics.jsonl." in figure.caption
+    assert "Constant g" not in figure.caption

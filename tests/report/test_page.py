@@ -395,3 +395,16 @@ def test_the_table_of_last_values_leaves_out_costs_and_high_numbers_first():
     assert len(shown) == 40
     assert shown[-2:] == ["Share", "Gradient noise scale (examples)"]
     assert shown[37] == "Hessian eigenvalue λ₃₈"
+
+
+def test_headings_are_the_symbols_of_the_latex_and_names_in_words():
+    names = {
+        "N_C_torus": "N<sub>ℂ*</sub>",
+        "N_R_max": "max N<sub>ℝ</sub>",
+        "covariance_along_hessian_1": "Gradient noise along the Hessian&#39;s eigenvector v₁",
+        "standard_error": "standard error",
+        "a<b": "a&lt;b",
+    }
+    table = Table("Numbers.", pd.DataFrame({name: [1] for name in names}))
+    html = render(Page("A page", "", [Section("Results", tables=[table])]))
+    assert re.findall('<th scope="col" class="number">(.*?)</th>', html) == list(names.values())

@@ -22,6 +22,8 @@ __all__ = ["figures", "quantities"]
 
 #: Curves of more points than this are drawn without a mark at each.
 MARKED = 25
+#: A caption names so many quantities that never changed.
+CONSTANTS = 6
 #: A spectrum has a panel per worker, for at most so many workers.
 PANELS = 6
 
@@ -402,6 +404,11 @@ def _further(metrics: pd.DataFrame, names: Sequence[str]) -> tuple[list[_Panel],
         extent = "from the smallest to the largest" if name.endswith("_mean") else "of its interval"
         told = f"{_small(name_of(name))} with a band {extent}" if known[0] else ""
         panels.append(_Panel(name_of(name), "", tuple(lines), tuple(known), told))
+    if len(constant) > CONSTANTS:
+        constant = [
+            *constant[:CONSTANTS],
+            f"and {len(constant) - CONSTANTS} more, whose values stand in metrics.jsonl",
+        ]
     return panels, ", ".join(constant)
 
 

@@ -7,9 +7,11 @@ import re
 from datetime import datetime
 from typing import Any
 
+from markupsafe import Markup
+
 from landscape.report.columns import MATRICES, prefix_of, where
 
-__all__ = ["duration", "name_of", "number", "subscript", "with_error"]
+__all__ = ["duration", "heading", "name_of", "number", "subscript", "with_error"]
 
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -91,6 +93,28 @@ def name_of(column: str) -> str:
         return f"{name_of(column.removesuffix('_test'))} (test)"
     text = column.replace("_", " ")
     return text[:1].upper() + text[1:]
+
+
+#: Headings of counts of solutions, as in the LaTeX of the same table, in HTML.
+_HEADINGS = {
+    "N_C": Markup("N<sub>ℂ</sub>"),
+    "N_C_torus": Markup("N<sub>ℂ*</sub>"),
+    "N_R": Markup("N<sub>ℝ</sub>"),
+    "N_R_mean": Markup("mean N<sub>ℝ</sub>"),
+    "N_R_max": Markup("max N<sub>ℝ</sub>"),
+    "B_C": Markup("B<sub>ℂ</sub>"),
+    "B_C_torus": Markup("B<sub>ℂ*</sub>"),
+    "BKK_stable": "BKK stable",
+    "dedieu_malajovich": "D–M",
+}
+
+
+def heading(column: str) -> str:
+    """Return what a column of a table is headed with: its name in print, with spaces where lines may break."""
+    if column in _HEADINGS:
+        return _HEADINGS[column]
+    spaced, name = column.replace("_", " "), name_of(column)
+    return spaced if name.lower() == spaced.lower() else name
 
 
 def number(value: Any, digits: int = 4) -> str:

@@ -283,7 +283,9 @@ def _cells(table: Table) -> dict[str, Any]:
         for row in shown.itertuples(index=False, name=None)
     ]
     return {
-        "columns": [(str(name), right) for name, right in zip(frame.columns, numeric, strict=True)],
+        "columns": [
+            (numbers.heading(str(name)), right) for name, right in zip(frame.columns, numeric, strict=True)
+        ],
         "rows": rows,
         "gap": table.rows - tail if cut else None,
         "hidden": len(frame) - len(rows),

@@ -439,6 +439,21 @@ def comparison_of(run: Run) -> Comparison | None:
     return Comparison(run, theory, minimum, np.array([snapshot.step for snapshot in snapshots]), away)
 
 
+def _with_values(run: Run, name: str, part: Run) -> str:
+    """Return the name of a part; of a sweep's member, with the values that it has of what is varied."""
+    if run.kind != "sweep":
+        return name
+    told = []
+    for path in run.configuration["sweep"]["vary"]:
+        value: Any = part.configuration.get("experiment")
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if isinstance(value, str | int | float):
+            shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+            told.append(f"{path.rpartition('.')[2]} = {shown}")
+    return f"{name} ({', '.join(told)})" if told else name
+
+
 def theory_table(run: Run) -> pd.DataFrame | None:
     """Return the table of expected and measured values of a run, or of all parts of a sweep or study; or None.
 
@@ -455,6 +470,7 @@ def theory_table(run: Run) -> pd.DataFrame | None:
             table = part.tables.get("theory")
             if table is not None and len(table):
                 nested = "part" in table
+                name = _with_values(run, name, part)
                 label = name if not nested else name + " / " + table["part"]
                 parts.append(table.drop(columns="part", errors="ignore").assign(part=label))
         if not parts:
