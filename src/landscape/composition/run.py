@@ -271,6 +271,8 @@ class Run:
         ------
         landscape.errors.ConfigurationError
             For no probes, steps without a snapshot, and runs that are no experiment.
+        KeyboardInterrupt
+            For Ctrl-C; its ``table`` holds the rows measured by then, its ``missing`` names the other steps.
         """
         from landscape.composition.measuring import measure_run
 
