@@ -416,4 +416,4 @@ def test_the_evidence_stands_in_the_report_unabridged():
     ).run()
     (text,) = run.tables["evidence"]["evidence"]
     assert "It is proved that generic members have 5 isolated solutions" in text
-    assert f'<td style="white-space: normal">{text}</td>' in run.report().read_text()
+    assert f'<td class="words">{text}</td>' in run.report().read_text()

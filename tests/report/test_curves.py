@@ -420,3 +420,4 @@ def test_a_caption_names_a_few_constants_and_counts_the_others(drawn):
     (figure,) = drawn(table([0, 1], moving=[1.0, 2.0], **constants)).values()
     assert "Constant f (2.000), and 3 more, whose values stand in metrics.jsonl." in figure.caption
     assert "Constant g" not in figure.caption
+    assert "  " not in figure.caption

@@ -300,11 +300,13 @@ def figures(
             name=f"further-{start // 8 + 1}",
             title="Further quantities" if start == 0 else "Further quantities, continued",
             caption=" ".join(
-                [
+                part
+                for part in (
                     "What else was measured, by its name.",
                     _sentence([panel.caption for panel in some if panel.caption]),
                     f"Not drawn, as they never changed: {constant}." if constant and last else "",
-                ]
+                )
+                if part
             ),
             noun=noun,
             called=called,
