@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from attrs import evolve, field, frozen
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landscape.errors import ConfigurationError
@@ -162,6 +162,7 @@ def test_other_configurations_have_other_labels(other):
     assert label_of(Outer(k=2**60)) != label_of(Outer(k=2**60 + 1))
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False), st.integers())
 def test_labels_survive_a_file(number, whole):
     before = Outer(k=whole, tolerance=number)

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 from attrs import evolve
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import landscape as ls
@@ -56,6 +56,7 @@ def test_a_file_comes_back_equal(tmp_path, name):
     assert ls.load(tmp_path / name) == experiment()
 
 
+@settings(deadline=None)
 @given(
     steps=st.integers(1, 10**9),
     seed=st.integers(-(2**62), 2**62),

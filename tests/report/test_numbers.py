@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landscape.report.numbers import duration, name_of, number, with_error
@@ -51,6 +51,7 @@ def test_errors_have_two_digits_and_values_end_where_they_do(value, error, text)
     assert with_error(value, error) == text
 
 
+@settings(deadline=None)
 @given(st.floats(-1e307, 1e307))
 def test_what_is_printed_is_the_number_to_four_digits(value):
     digits = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹−", "-0123456789-", "\N{NARROW NO-BREAK SPACE}")
@@ -58,6 +59,7 @@ def test_what_is_printed_is_the_number_to_four_digits(value):
     assert back == pytest.approx(value, rel=6e-4)
 
 
+@settings(deadline=None)
 @given(st.floats(-1e300, 1e300), st.floats(1e-300, 1e300))
 def test_any_value_with_any_error_can_be_printed(value, error):
     assert with_error(value, error)

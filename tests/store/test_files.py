@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landscape.errors import RunError
@@ -30,6 +30,7 @@ def same(one, two):
     return type(one) is type(two) and one == two
 
 
+@settings(deadline=None)
 @given(PLAIN)
 def test_plain_values_survive_and_are_standard_json(value):
     text = files.dumps(value)

@@ -3,7 +3,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import sympy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landscape.errors import PolynomialError
@@ -62,11 +62,13 @@ coefficients = st.complex_numbers(max_magnitude=1e6, allow_nan=False, allow_infi
 polynomials = st.dictionaries(st.tuples(*[st.integers(0, 4)] * 3), coefficients, max_size=6)
 
 
+@settings(deadline=None)
 @given(polynomials)
 def test_what_is_written_is_read_back_bit_for_bit(polynomial):
     assert parse(format_polynomial(polynomial, NAMES), NAMES) == polynomial
 
 
+@settings(deadline=None)
 @given(polynomials, st.integers(0, 2))
 def test_derivatives_agree_with_sympy(polynomial, variable):
     expression = sum(
@@ -150,11 +152,13 @@ gaussians = st.builds(Gaussian.of, rationals, rationals).filter(lambda c: c != 0
 exact_polynomials = st.dictionaries(st.tuples(*[st.integers(0, 4)] * 3), gaussians, max_size=6)
 
 
+@settings(deadline=None)
 @given(exact_polynomials)
 def test_fractions_are_read_back_as_they_were_written(polynomial):
     assert parse_exact(format_polynomial(polynomial, NAMES), NAMES) == polynomial
 
 
+@settings(deadline=None)
 @given(polynomials)
 def test_floating_point_numbers_are_written_without_rounding(polynomial):
     back = parse_exact(format_polynomial(polynomial, NAMES), NAMES)

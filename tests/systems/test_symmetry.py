@@ -10,6 +10,7 @@ from landscape.systems.symmetry import kernel_mod_2
 matrices = hnp.arrays(np.bool_, st.tuples(st.integers(1, 5), st.integers(1, 7)))
 
 
+@settings(deadline=None)
 @given(matrices)
 def test_the_kernel_mod_2_is_as_large_as_counting_says_and_nothing_else(matrix):
     basis = kernel_mod_2(matrix)

@@ -68,6 +68,7 @@ def test_on_a_quadratic_the_bend_goes_to_its_closed_form(bowl, curve, factor):
     assert found.scalars["curve_barrier"] == 0
 
 
+@settings(deadline=None)
 @given(t=st.floats(0, 1), pieces=st.integers(1, 6))
 def test_coefficients_are_a_partition_of_one_and_reproduce_straight_lines(t, pieces):
     for coefficients in (bernstein(t, pieces), hats(t, pieces)):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import landscape as ls
@@ -70,6 +70,7 @@ def test_neighbours_do_not_accumulate_and_have_no_preferred_direction(generator)
     np.testing.assert_allclose(offsets.T @ offsets / 4000, 0.3**2 / 5 * np.eye(5), atol=0.002)
 
 
+@settings(deadline=None)
 @given(trials=st.integers(1, 500), share=st.floats(0, 1), confidence=st.floats(0.5, 0.999))
 def test_the_ends_of_wilsons_interval_solve_its_equation(trials, share, confidence):
     successes = round(share * trials)
