@@ -21,7 +21,6 @@ anything else; then the graph is kept instead (:mod:`landscape.objective.curvatu
 
 from __future__ import annotations
 
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -31,6 +30,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+from landscape.objective.memory import keep_freed_memory
 
 __all__ = ["Chain", "Middle", "Outer", "Recording", "Vectors"]
 
@@ -54,8 +55,6 @@ _VECTORS = 8
 _OUTPUTS = 32
 #: A loss has a softmax's second derivative where both differ by no more than so many units of rounding.
 _ROUNDED = 16
-#: Bytes of a block that is freed once; see :func:`_keep_freed_memory`. Above 32 MiB, it would have no effect.
-_BLOCK = 31 << 20
 #: What the matrices of single examples give must be the whole's product to so many units of rounding.
 _SAME = 1e4
 
@@ -173,19 +172,6 @@ class _Operation(ABC):
     def held(self) -> Sequence[Tensor]:
         """Return the tensors that are held."""
         return [value for value in self.__dict__.values() if isinstance(value, Tensor)]
-
-
-@functools.cache
-def _keep_freed_memory() -> None:
-    """Let the C library keep up to 62 MiB that have been freed, in place of asking for them anew at every product.
-
-    The one of GNU hands back what is free at the end of its heap beyond twice the largest block that it has seen freed.
-    What lies between the layers of a few vectors is more than twice the largest of them, so that depending on what
-    else the process had done, every product of two vectors with a network of 8 and 16 channels took 4,000 pages anew,
-    and 1.17 gradients a vector in place of 0.85. A block that nobody writes into costs nothing; where another
-    library allocates, it does nothing.
-    """
-    torch.empty(_BLOCK, dtype=torch.uint8)
 
 
 def _of(tensor: Tensor, rows: slice) -> Tensor:
@@ -808,7 +794,9 @@ class Chain:
         self.middle: Middle
         self._differentiated = self._linearised = False
         if leaves[0].device.type == "cpu":
-            _keep_freed_memory()
+            # Else every product of two vectors with a network of 8 and 16 channels may take 4,000 pages anew, and 1.17
+            # gradients a vector in place of 0.85.
+            keep_freed_memory()
 
     def gradient(self, slopes: Tensor, *, linearised: bool = False) -> list[Tensor]:
         r"""Return the gradient, a tensor for each leaf, given the loss's derivatives at the output.

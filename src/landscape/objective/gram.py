@@ -41,6 +41,7 @@ from landscape.errors import ConfigurationError, DataError
 from landscape.objective.batch import Batch, examples_in, leaves
 from landscape.objective.curvature import losses_of, output_of, pick_examples
 from landscape.objective.examples import example_weights
+from landscape.objective.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from landscape.objective.landscape import Landscape
@@ -135,6 +136,7 @@ def example_gram(
         For weights of another shape.
     """
     theta = landscape._one_row(theta)
+    keep_freed_memory()  # or a fifth of the time goes for fresh pages
     layers = _layers(landscape)
     if not layers or landscape._criterion.of_output is None:
         return None

@@ -7,6 +7,7 @@ zeros: for four networks of 4.3 million weights that costs 30 ms a matrix, five 
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from math import prod
@@ -17,6 +18,8 @@ from torch import Tensor
 
 __all__ = ["Recycler", "keep_freed_memory"]
 
+#: Bytes of a block that is freed once. Above 32 MiB, it would have no effect.
+_BLOCK = 31 << 20
 #: Smaller blocks are quick to get from the C library, which keeps them.
 _SMALLEST = 1 << 20
 #: Blocks that are followed, in use or free: positions, velocities and two moments before and after a step, and
@@ -26,6 +29,7 @@ _FOLLOWED = 8
 _ALIGNMENT = 64
 
 
+@functools.cache
 def keep_freed_memory() -> None:
     """Let the C library keep up to 62 MiB of what is freed, for what is asked for next.
 
@@ -34,7 +38,7 @@ def keep_freed_memory() -> None:
     the limits that a process starts with, fetching those again took a third of the step of 16 small convolutional
     networks. A block of 31 MiB that is never touched raises both limits, at no cost; other C libraries do not mind.
     """
-    torch.empty(31 << 20, dtype=torch.uint8)
+    torch.empty(_BLOCK, dtype=torch.uint8)
 
 
 class Recycler:
@@ -47,16 +51,13 @@ class Recycler:
 
     def __init__(self) -> None:
         self._blocks: list[np.ndarray] = []
-        self._kept = False
 
     def empty(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
         """Return an uninitialised, contiguous tensor."""
         size = prod(shape) * dtype.itemsize
         if device.type != "cpu" or size < _SMALLEST:
             return torch.empty(tuple(shape), dtype=dtype, device=device)
-        if not self._kept:
-            keep_freed_memory()  # gradients of single parameters come and go as well
-            self._kept = True
+        keep_freed_memory()  # gradients of single parameters come and go as well
         return torch.from_numpy(self._block(size)).view(dtype).view(tuple(shape))
 
     def _block(self, size: int) -> np.ndarray:
