@@ -27,8 +27,8 @@ from attrs import evolve, frozen
 from numpy.typing import NDArray
 
 from landscape.systems import ParametricFamily, PolynomialFamily, Solutions
-from landscape.systems.expressions import Exact, Gaussian
 from landscape_homotopy.circuit import Circuit, circuit_of
+from landscape_homotopy.exact_terms import Terms, exact_terms
 
 __all__ = ["Certifier", "certified"]
 
@@ -74,12 +74,6 @@ def _exact_circuit(family: ParametricFamily) -> Circuit | None:
     return circuit
 
 
-def _ball(number: Exact) -> flint.acb:
-    """Return a ball that holds `number`; its imaginary part is exactly zero for a real one."""
-    parts = (number.real, number.imag) if isinstance(number, Gaussian) else (number, 0)
-    return flint.acb(*(flint.arb(flint.fmpq(part.numerator, part.denominator)) for part in parts))
-
-
 class Certifier:
     """Certifies solutions of one member of a family.
 
@@ -106,24 +100,7 @@ class Certifier:
         n = len(written.unknowns)
         self.unknowns = n
         with flint.ctx.workprec(_PRECISION):
-            numbers = [flint.acb(complex(v).real, complex(v).imag) for v in values]
-            # Per equation: coefficient and powers of the unknowns that occur.
-            self._terms: list[list[tuple[flint.acb, tuple[tuple[int, int], ...]]]] = []
-            for polynomial in written.exact:
-                collected: dict[tuple[int, ...], flint.acb] = {}
-                for exponents, c in polynomial.items():
-                    value = _ball(c)
-                    for base, power in zip(numbers, exponents[n:], strict=True):
-                        if power:
-                            value = value * base**power
-                    inner = exponents[:n]
-                    collected[inner] = collected[inner] + value if inner in collected else value
-                self._terms.append(
-                    [
-                        (value, tuple((v, power) for v, power in enumerate(inner) if power))
-                        for inner, value in collected.items()
-                    ]
-                )
+            self._terms: list[Terms] = exact_terms(written.exact, n, values)
         degrees = [1] * n
         for terms in self._terms:
             for _, powers in terms:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape.systems import ParametricFamily, PolynomialSystem
-from landscape.systems.expressions import Exact, Gaussian
+from landscape_homotopy.exact_terms import Terms, exact_terms
 
 __all__ = ["REACH", "Precise", "Root"]
 
@@ -45,11 +45,6 @@ REACH = 0.15
 _NOTHING = 1e-60
 #: The limit from a solution that is known to rounding is no farther off than this.
 _ONE_POINT = 1e-8
-
-
-def _number(value: Exact) -> flint.acb:
-    parts = (value.real, value.imag) if isinstance(value, Gaussian) else (value, 0)
-    return flint.acb(*(flint.arb(flint.fmpq(part.numerator, part.denominator)) for part in parts))
 
 
 def _middle(value: flint.acb) -> flint.acb:
@@ -84,24 +79,11 @@ class Precise:
         else:
             written, values = family.written_out(np.asarray(parameters, dtype=np.complex128))
             exact = written.exact
-        self._terms: list[list[tuple[flint.acb, tuple[tuple[int, int], ...]]]] = []
         with flint.ctx.workprec(_BITS):
-            numbers = [flint.acb(complex(v).real, complex(v).imag) for v in values]
-            for polynomial in exact:
-                collected: dict[tuple[int, ...], flint.acb] = {}
-                for exponents, coefficient in polynomial.items():
-                    value = _number(coefficient)
-                    for base, power in zip(numbers, exponents[n:], strict=True):
-                        if power:
-                            value = value * base**power
-                    inner = exponents[:n]
-                    collected[inner] = collected[inner] + value if inner in collected else value
-                self._terms.append(
-                    [
-                        (_middle(value), tuple((v, power) for v, power in enumerate(inner) if power))
-                        for inner, value in collected.items()
-                    ]
-                )
+            self._terms: list[Terms] = [
+                [(_middle(value), powers) for value, powers in terms]
+                for terms in exact_terms(exact, n, values)
+            ]
 
     def _value_and_jacobian(self, x: Root) -> tuple[list[flint.acb], list[list[flint.acb]]]:
         n = len(x)
